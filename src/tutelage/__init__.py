@@ -1,0 +1,1 @@
+"""Policy distillation in deep reinforcement learning."""

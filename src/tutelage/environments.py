@@ -1,0 +1,252 @@
+"""Vector environments: Atari through ALE's own vector class, and any Gymnasium environment.
+
+This is the one place that knows about autoreset, truncation and preprocessing. Every episode
+starts from a seed of its own, drawn from (run seed, environment, episode number), and the actions
+since then are kept. An emulator that cannot be cloned can so be put back exactly where it was:
+reset to the episode's seed, replay its actions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ale_py.roms
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from tutelage.errors import UserError, choose_from
+from tutelage.types import Array, State, seeded
+
+VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of all environments gave."""
+
+    next_obs: Array
+    """``[N,*O]``, what the action led to: at an episode's end its true last observation."""
+    reward: npt.NDArray[np.float32]
+    """``[N]``, unclipped unless clipping was asked for."""
+    terminated: npt.NDArray[np.bool_]
+    """``[N]``, the task itself ended: no value lies beyond."""
+    truncated: npt.NDArray[np.bool_]
+    """``[N]``, a limit of steps cut the episode: its last observation still has a value."""
+    finished: tuple[tuple[float, int], ...]
+    """(return, length) of each episode that ended in this step, by environment."""
+
+
+class Environments:
+    """N environments in step, with seeded, replayable episodes.
+
+    ``obs[N,*O]`` is what a policy acts on now. ``send(action)`` starts a step and ``recv()`` ends
+    it, so that learning can overlap emulation; ``recv`` also resets what ended.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        *,
+        seed: int,
+        stream: str = "training",
+        view: Callable[[Array], Array] = lambda obs: obs,
+    ) -> None:
+        """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's."""
+        self._env = env
+        self._view = view
+        self._seed = seed
+        self._stream = stream
+        self._send, self._recv, self._reset_env = _driver(env)
+        self.num_envs = env.num_envs
+        self.num_actions = int(cast(gymnasium.spaces.Discrete, env.single_action_space).n)
+        self._episode = np.zeros(self.num_envs, np.int64)
+        self._returns = np.zeros(self.num_envs, np.float64)
+        self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
+        self.obs = self._reset(np.ones(self.num_envs, np.bool_))
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """``(stack, *frame)`` of one observation."""
+        return self.obs.shape[1:]
+
+    def send(self, action: npt.NDArray[np.int64]) -> None:
+        """Start a step with ``action[N]``."""
+        for log, a in zip(self._actions, action.tolist(), strict=True):
+            log.append(a)
+        self._send(action)
+
+    def recv(self) -> Step:
+        """Finish the step that ``send`` started."""
+        obs, reward, terminated, truncated = self._recv()
+        self._returns += reward
+        ended = terminated | truncated
+        finished = tuple(
+            (float(self._returns[i]), len(self._actions[i])) for i in np.flatnonzero(ended)
+        )
+        next_obs = self._view(obs)
+        self.obs = next_obs
+        if finished:
+            self._episode[ended] += 1
+            self._returns[ended] = 0.0
+            for i in np.flatnonzero(ended):
+                self._actions[i] = []
+            self.obs = self._reset(ended)
+        return Step(
+            next_obs, reward.astype(np.float32), terminated, truncated & ~terminated, finished
+        )
+
+    def step(self, action: npt.NDArray[np.int64]) -> Step:
+        """Send and receive at once."""
+        self.send(action)
+        return self.recv()
+
+    def close(self) -> None:
+        """Release the emulators."""
+        self._env.close()
+
+    def state(self) -> State:
+        """Return what puts every emulator back: its episode's number and actions so far."""
+        return {
+            "episode": self._episode.copy(),
+            "returns": self._returns.copy(),
+            "lengths": np.array([len(log) for log in self._actions], np.int64),
+            "actions": np.array([a for log in self._actions for a in log], np.int16),
+        }
+
+    def restore(self, state: State) -> None:
+        """Replay the current episodes, aligned so that all of them end at the present."""
+        lengths = np.asarray(state["lengths"])
+        logs = np.split(np.asarray(state["actions"], np.int64), np.cumsum(lengths)[:-1])
+        self._actions = [log.tolist() for log in logs]
+        self._episode = np.array(state["episode"])
+        self._returns = np.array(state["returns"])
+        for ago in range(int(lengths.max()), 0, -1):
+            if (begins := lengths == ago).any():
+                self._reset(begins)
+            self._send(np.array([log[-ago] if ago <= len(log) else 0 for log in logs]))
+            self.obs = self._view(self._recv()[0])
+        if (fresh := lengths == 0).any():
+            self.obs = self._reset(fresh)
+
+    def _reset(self, mask: npt.NDArray[np.bool_]) -> Array:
+        def episode_seed(i: int) -> int:
+            words = seeded(self._seed, self._stream, i, int(self._episode[i])).generate_state(1)
+            return int(words[0] >> 1)  # ALE takes a signed 32-bit seed
+
+        return self._view(
+            self._reset_env(np.array([episode_seed(i) for i in range(self.num_envs)]), mask)
+        )
+
+
+_Outcome = tuple[Array, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+
+
+def _driver(
+    env: VectorEnv,
+) -> tuple[
+    Callable[[Array], None], Callable[[], _Outcome], Callable[[Array, npt.NDArray[np.bool_]], Array]
+]:
+    """Return send, recv and masked reset of either kind of vector environment."""
+    if isinstance(env, AtariVectorEnv):
+        atari = env
+
+        def reset(seeds: Array, mask: npt.NDArray[np.bool_]) -> Array:
+            return np.asarray(atari.reset(seed=seeds[mask], options={"reset_mask": mask})[0])
+
+        # ALE wants one whole reset before any partial one.
+        atari.reset(seed=0)
+        return atari.send, lambda: atari.recv()[:4], reset
+
+    sent: list[Array] = []
+
+    def recv() -> _Outcome:
+        obs, reward, terminated, truncated, _ = env.step(sent.pop())
+        return np.array(obs), reward.copy(), terminated.copy(), truncated.copy()
+
+    def reset_some(seeds: Array, mask: npt.NDArray[np.bool_]) -> Array:
+        return np.array(env.reset(seed=seeds.tolist(), options={"reset_mask": mask})[0])
+
+    return sent.append, recv, reset_some
+
+
+def _crop80(obs: Array) -> Array:
+    """Rows 35 to 194 of the full frame, every second pixel: the paper's own 80x80 input."""
+    return np.ascontiguousarray(obs[:, :, 35:195:2, ::2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentConfig:
+    """Where the agent lives."""
+
+    env: str = "pong"
+    """An Atari game by its ROM's name (pong, ms_pacman, …) or a Gymnasium id (CartPole-v1, …)."""
+    num_envs: int = 16
+    """Environments in parallel."""
+    sticky: float = 0.0
+    """Atari: probability that the emulator repeats the previous action."""
+    frame: int = 84
+    """Atari: 84 (area-resized, the field's habit) or 80 (the crop of the paper's own code)."""
+    clip_rewards: bool = False
+    """Atari: train on the sign of the reward (evaluation never clips)."""
+    noop_max: int = 30
+    """Atari: up to so many no-ops at the start of an episode."""
+
+
+def make(
+    config: EnvironmentConfig, *, seed: int, stream: str = "training", threads: int = 0
+) -> Environments:
+    """Build the environments that ``config`` names.
+
+    Atari observations are ``[N,4,84,84]`` (or ``[N,4,80,80]``) uint8, of frame skip 4 with
+    max-pooling; others are ``[N,1,*frame]`` as Gymnasium gives them. ``threads`` emulator threads
+    (0: as many as the machine has). Raises UserError for what cannot be built.
+    """
+    if config.num_envs < 1:
+        raise UserError(f"num_envs must be at least 1, got {config.num_envs}")
+    if not 0.0 <= config.sticky < 1.0:
+        raise UserError(f"sticky must be in [0, 1), got {config.sticky}")
+    if config.frame not in (84, 80):
+        raise choose_from("frame size", str(config.frame), ["84", "80"])
+    if config.env in ale_py.roms.get_all_rom_ids():
+        height, width = (84, 84) if config.frame == 84 else (210, 160)
+        atari = AtariVectorEnv(
+            config.env,
+            config.num_envs,
+            num_threads=threads,
+            img_height=height,
+            img_width=width,
+            repeat_action_probability=config.sticky,
+            noop_max=config.noop_max,
+            reward_clipping=config.clip_rewards,
+            use_fire_reset=False,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+        view = (lambda obs: obs) if config.frame == 84 else _crop80
+        return Environments(atari, seed=seed, stream=stream, view=view)
+    return Environments(
+        _gymnasium(config), seed=seed, stream=stream, view=lambda obs: obs[:, np.newaxis]
+    )
+
+
+def _gymnasium(config: EnvironmentConfig) -> VectorEnv:
+    try:
+        gymnasium.spec(config.env)
+    except gymnasium.error.Error as error:
+        raise UserError(
+            f"unknown env {config.env!r}: expected the name of an Atari ROM (pong, breakout, …) "
+            f"or a Gymnasium id (CartPole-v1, …); Gymnasium says: {error}"
+        ) from error
+    try:
+        env = SyncVectorEnv(
+            [lambda: gymnasium.make(config.env) for _ in range(config.num_envs)],
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"env {config.env!r} needs a package: {error}") from error
+    space = env.single_action_space
+    if not isinstance(space, gymnasium.spaces.Discrete):
+        raise UserError(f"env {config.env!r} has actions {space}; expected discrete actions")
+    return env

@@ -1,0 +1,16 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input: says what was given, what was expected and the choices. Exit code 2."""
+
+
+def choose_from(what: str, given: str, choices: Iterable[str]) -> UserError:
+    """Return the error for a name that is not in a table.
+
+    >>> str(choose_from("loss", "kll", ["mse", "kl"]))
+    "unknown loss 'kll': choose from kl, mse"
+    """
+    return UserError(f"unknown {what} {given!r}: choose from {', '.join(sorted(choices))}")

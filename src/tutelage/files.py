@@ -1,0 +1,107 @@
+"""Files that matter: written atomically, read without executing anything."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from tutelage.errors import UserError
+from tutelage.types import State
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` holds either all of it or what it held before.
+
+    Raises UserError where the system refuses (a full disk, no permission); nothing is left behind.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object atomically."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> None:
+    """Write a safetensors file with its metadata, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(plain, dict(about)))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file; raise UserError for anything else (a pickle is never opened)."""
+    if not path.is_file():
+        raise UserError(f"no file {path}: expected a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        with path.open("rb") as raw:
+            head = raw.read(4)
+        kind = "looks like a pickle or zip archive, which is never loaded" if (
+            head[:1] == b"\x80" or head[:2] == b"PK"
+        ) else "is damaged or no safetensors file"
+        raise UserError(f"{path} {kind}: expected a .safetensors file ({error})") from error
+
+
+def pack_state(state: State) -> bytes:
+    """Return a state as the bytes of a safetensors file: arrays as tensors, the rest as JSON."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def plain(value: Any, at: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(inner, f"{at}/{key}") for key, inner in value.items()}
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(np.array(value))
+        if isinstance(value, torch.Tensor):
+            tensors[at] = value.detach().cpu().contiguous().clone()
+            return {"$tensor": at}
+        return value
+
+    return save(tensors, {"state": json.dumps(plain(state, ""))})
+
+
+def unpack_state(path: Path) -> State:
+    """Read what ``pack_state`` wrote; arrays come back as tensors."""
+    tensors, about = load_tensors(path)
+
+    def full(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$tensor" in value:
+                return tensors[value["$tensor"]]
+            return {key: full(inner) for key, inner in value.items()}
+        return value
+
+    state: State = full(json.loads(about["state"]))
+    return state
+
+
+def digest(data: bytes) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,171 @@
+"""What a step of learning is: a weighted sum of objectives on one network.
+
+Double Q-learning is one objective, distillation another; their sum with a scheduled weight is
+kickstarting (Schmitt et al. 2018, eq. 3). There is one learner.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name)
+from torch import Tensor
+
+from tutelage.networks import QNetwork
+from tutelage.types import Batch, QFunction, Schedule, State, check_shape
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""``(student_q[B,A], target[B,A]) -> [B]``."""
+Target = Callable[[Tensor], Tensor]
+"""``teacher_q[B,A] -> target[B,A]``."""
+
+
+class Objective(Protocol):
+    """One term of what is minimised."""
+
+    def __call__(self, q: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each sample, ``[B]``, from the network's ``q[B,A]``."""
+
+    def after_update(self, updates: int) -> None:
+        """Do what is due after an update, such as copying a target network."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+class DoubleQ:
+    """Double Q-learning (van Hasselt et al. 2016, eq. 4) with n-step returns and the Huber loss.
+
+    y = R^(n) + gamma^n q_target(s', argmax_a q(s', a)); the target network is a copy of the
+    online one, renewed every ``target_every`` updates.
+    """
+
+    def __init__(self, network: QNetwork, *, target_every: int) -> None:
+        self._online = network
+        self._target = copy.deepcopy(network).requires_grad_(False)
+        self._target_every = target_every
+
+    def __call__(self, q: Tensor, batch: Batch) -> Tensor:
+        assert batch.action is not None and batch.next_obs is not None
+        assert batch.n_step_reward is not None and batch.bootstrap is not None
+        with torch.no_grad():
+            best = self._online(batch.next_obs).argmax(dim=1, keepdim=True)
+            value = self._target(batch.next_obs).gather(1, best).squeeze(1)
+            target = batch.n_step_reward + batch.bootstrap * value
+        taken = q.gather(1, batch.action[:, None]).squeeze(1)
+        return F.smooth_l1_loss(taken, target, reduction="none")
+
+    def after_update(self, updates: int) -> None:
+        if updates % self._target_every == 0:
+            self._target.load_state_dict(self._online.state_dict())
+
+    def state(self) -> State:
+        return dict(self._target.state_dict())
+
+    def restore(self, state: State) -> None:
+        self._target.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Bring the student's Q-values to a target made of the teacher's (the paper, section 3.2)."""
+
+    loss: Loss
+    target: Target
+
+    def __call__(self, q: Tensor, batch: Batch) -> Tensor:
+        check_shape("teacher_q", batch.teacher_q, (len(q), q.shape[1]))
+        return self.loss(q, self.target(batch.teacher_q))
+
+    def after_update(self, updates: int) -> None:
+        """Nothing is due: the teacher does not change."""
+
+    def state(self) -> State:
+        return {}
+
+    def restore(self, state: State) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Term:
+    """One objective and its weight, which may change with ``updates``."""
+
+    objective: Objective
+    weight: Schedule
+
+
+class Learner:
+    """Adam on the weighted sum of the terms, gradients clipped to a global norm."""
+
+    def __init__(
+        self,
+        network: QNetwork,
+        terms: Mapping[str, Term],
+        *,
+        learning_rate: Schedule,
+        max_grad_norm: float,
+        autocast: torch.dtype | None = None,
+        forward: QFunction | None = None,
+    ) -> None:
+        """Learn with ``forward`` in place of the network's own pass where it is given."""
+        self.network = network
+        self.updates = 0
+        self._terms = dict(terms)
+        self._forward = forward or network
+        self._learning_rate = learning_rate
+        self._max_grad_norm = max_grad_norm
+        self._autocast = autocast
+        self._device = next(network.parameters()).device
+        self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(0), fused=True)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one optimiser step; return what it measured, detached and still on the device."""
+        learning_rate = self._learning_rate(self.updates)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        batch = batch.to(self._device)
+        with torch.autocast(
+            self._device.type, self._autocast, enabled=self._autocast is not None
+        ):
+            q = self._forward(batch.obs)
+            losses = {name: term.objective(q, batch).mean() for name, term in self._terms.items()}
+        loss = torch.stack(
+            [term.weight(self.updates) * losses[name] for name, term in self._terms.items()]
+        ).sum()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._max_grad_norm)
+        self._optimizer.step()
+        self.updates += 1
+        for term in self._terms.values():
+            term.objective.after_update(self.updates)
+        detached = q.detach()
+        agreement = (detached.argmax(1) == batch.teacher_q.argmax(1)).float().mean()
+        return {
+            "train/loss": loss.detach(),
+            "train/grad_norm": norm,
+            "train/q": detached.max(1).values.mean(),
+            "distill/agreement": agreement,
+            **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
+        }
+
+    def state(self) -> State:
+        optimizer = self._optimizer.state_dict()["state"]
+        return {
+            "updates": self.updates,
+            "network": dict(self.network.state_dict()),
+            "optimizer": {str(i): dict(moments) for i, moments in optimizer.items()},
+            "terms": {name: term.objective.state() for name, term in self._terms.items()},
+        }
+
+    def restore(self, state: State) -> None:
+        self.updates = int(state["updates"])
+        self.network.load_state_dict(state["network"])
+        whole = self._optimizer.state_dict()
+        whole["state"] = {int(i): moments for i, moments in state["optimizer"].items()}
+        self._optimizer.load_state_dict(whole)
+        for name, term in self._terms.items():
+            term.objective.restore(state["terms"][name])

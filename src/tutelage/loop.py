@@ -1,0 +1,31 @@
+"""The only training loop: a generator. Logging, evaluating, saving and stopping consume it."""
+
+from collections.abc import Iterator
+
+from tutelage.learners import Learner
+from tutelage.bandits import Selector
+from tutelage.sources import Source
+from tutelage.types import Row
+
+
+def run(source: Source, learner: Learner, selector: Selector) -> Iterator[Row]:
+    """Yield a row per round: a selector picks a teacher, a source yields experience, a learner
+    takes steps on it.
+
+    The generator never ends by itself. Between two rows everything is at rest, so that a consumer
+    may save, evaluate or stop there.
+    """
+    while True:
+        choice = selector.choose(source.num_envs)
+        measured = [learner.update(batch) for batch in source.collect(choice.arm)]
+        last = measured[-1] if measured else {}
+        yield Row(
+            env_steps=source.env_steps,
+            updates=learner.updates,
+            metrics={
+                **source.metrics(),
+                **{
+                    name: sum(float(m[name]) for m in measured) / len(measured) for name in last
+                },
+            },
+        )

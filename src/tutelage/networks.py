@@ -1,0 +1,164 @@
+"""The Q-network family: one class, named sizes, free sizes, parameter counts.
+
+A convolutional size is written ``c1/c2/c3/hidden`` (kernels 8, 4, 3; strides 4, 2, 1), with
+``:valid`` for unpadded convolutions; a multi-layer perceptron is written ``mlp:h1/h2``.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tutelage.errors import UserError
+from tutelage.types import Array
+
+KERNELS = ((8, 4), (4, 2), (3, 1))
+"""(kernel, stride) of the three convolutions, as in Mnih et al. 2015, Methods."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The widths of one Q-network."""
+
+    channels: tuple[int, ...]
+    """Kernels per convolution; empty for a multi-layer perceptron."""
+    hidden: tuple[int, ...]
+    """Units per fully connected hidden layer."""
+    padded: bool = True
+    """Pad so that an 84x84 (or 80x80) frame ends in a 10x10 map, as in the paper's own code."""
+
+    def __str__(self) -> str:
+        if not self.channels:
+            return "mlp:" + "/".join(map(str, self.hidden))
+        widths = "/".join(map(str, self.channels + self.hidden))
+        return widths if self.padded else widths + ":valid"
+
+
+SIZES = {
+    "teacher": Size((32, 64, 64), (512,)),
+    "student": Size((16, 16, 16), (128,)),
+    "net1": Size((16, 32, 32), (256,), padded=False),
+    "net2": Size((16, 16, 16), (128,), padded=False),
+    "net3": Size((16, 16, 16), (64,), padded=False),
+    "nature": Size((32, 64, 64), (512,), padded=False),
+    "mlp": Size((), (128, 128)),
+}
+"""The paper's two networks (section 4.1), Rusu et al.'s students, SB3's NatureCNN, and a small
+multi-layer perceptron for environments without frames."""
+
+
+def parse_size(text: str) -> Size:
+    """Return the size that ``text`` names or spells out; raise UserError otherwise."""
+    if text in SIZES:
+        return SIZES[text]
+    if match := re.fullmatch(r"mlp:(\d+(?:/\d+)*)", text):
+        widths = tuple(int(w) for w in match[1].split("/"))
+        if all(widths):
+            return Size((), widths)
+    if match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)(:valid)?", text):
+        c1, c2, c3, hidden = (int(match[i]) for i in range(1, 5))
+        if c1 * c2 * c3 * hidden:
+            return Size((c1, c2, c3), (hidden,), padded=match[5] is None)
+    raise UserError(
+        f"unknown network size {text!r}: choose from {', '.join(SIZES)}, "
+        "or spell one out as 16/16/16/128, 16/16/16/128:valid or mlp:64/64"
+    )
+
+
+class QNetwork(nn.Module):
+    """Q-values of a stack of frames: ``obs[B,*O] -> q[B,A]``.
+
+    The input is standardised as ``(obs - shift) * scale`` by two constants that ``calibrate``
+    reads off observations. Frames are mostly background, so pixels / 255 leave a small network
+    blind to what moves (see docs/input-scaling.md); both constants fold into the first layer
+    without changing the function, and are no parameters.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        size: Size,
+        obs_shape: tuple[int, ...],
+        num_actions: int,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Build and initialise: He normal for hidden layers, a tenth of that for the last one.
+
+        Raises UserError if the size does not fit ``obs_shape`` (``[stack, height, width]`` for
+        convolutions).
+        """
+        super().__init__()
+        self.size = size
+        self.obs_shape = obs_shape
+        self.num_actions = num_actions
+        self.register_buffer("shift", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+        layers: list[nn.Module] = []
+        features = math.prod(obs_shape)
+        if size.channels:
+            if len(obs_shape) != 3:
+                raise UserError(
+                    f"size {size} needs frames [stack, height, width], this environment gives "
+                    f"{list(obs_shape)}: choose a size such as mlp:64/64"
+                )
+            stack, height, width = obs_shape
+            paddings = ((84 - min(height, 84)) // 2, 1, 1) if size.padded else (0, 0, 0)
+            before = stack
+            for channels, (kernel, stride), padding in zip(
+                size.channels, KERNELS, paddings, strict=True
+            ):
+                layers += [nn.Conv2d(before, channels, kernel, stride, padding), nn.ReLU()]
+                height, width = (
+                    (side + 2 * padding - kernel) // stride + 1 for side in (height, width)
+                )
+                before = channels
+            features = before * height * width
+        layers.append(nn.Flatten())
+        for hidden in size.hidden:
+            layers += [nn.Linear(features, hidden), nn.ReLU()]
+            features = hidden
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(features, num_actions)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(
+                    module.weight, nonlinearity="relu", generator=generator
+                )
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+
+    def hidden(self, obs: Tensor) -> Tensor:
+        """Return the last hidden layer, ``[B,H]``."""
+        device = obs.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else torch.float32
+        # Grey levels and their differences are integers below 256: exact even in bf16.
+        x: Tensor = self.body((obs.to(dtype) - self.shift.to(dtype)) * self.scale.to(dtype))
+        return x
+
+    def forward(self, obs: Tensor) -> Tensor:
+        q: Tensor = self.head(self.hidden(obs))
+        return q.float()
+
+    def calibrate(self, obs: Array) -> None:
+        """Set shift and scale from observations: median and 1 / standard deviation."""
+        deviation = float(obs.std())
+        self.shift.fill_(float(np.rint(np.median(obs))))
+        self.scale.fill_(1.0 / deviation if deviation > 0 else 1.0)
+
+    def num_parameters(self) -> int:
+        """Return the number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def count_parameters(size: Size, obs_shape: tuple[int, ...], num_actions: int) -> int:
+    """Return how many trainable parameters a network of this size has, without building it."""
+    with torch.device("meta"):
+        return QNetwork(size, obs_shape, num_actions).num_parameters()

@@ -1,0 +1,209 @@
+"""A ring of single frames; stacks and n-step returns are rebuilt on sampling."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import zstandard
+
+from tutelage.types import Array, Batch, State, generator_state
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """What the environments gave in one step, before it is stored."""
+
+    obs: Array
+    """``[N,*O]``; only its newest frame is stored."""
+    action: npt.NDArray[np.int64]
+    reward: npt.NDArray[np.float32]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    next_obs: Array
+    """``[N,*O]``, before any reset."""
+    teacher_q: npt.NDArray[np.float32]
+    """``[N,A]``."""
+
+
+class Replay:
+    """The last ``capacity`` env steps of N streams, one frame each (an Atari step takes 7.1 KB).
+
+    A stream is a row of slots in the order of time. A truncated episode takes one slot more, for
+    its last observation; an episode's end is otherwise only a flag, since nothing is bootstrapped
+    beyond termination.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        num_envs: int,
+        obs_shape: tuple[int, ...],
+        obs_dtype: npt.DTypeLike,
+        num_actions: int,
+        rng: np.random.Generator,
+        n_step: int = 1,
+        gamma: float = 0.99,
+    ) -> None:
+        slots = max(capacity // num_envs, obs_shape[0] + n_step + 1)
+        self._rng = rng
+        self._stack = obs_shape[0]
+        self._n_step = n_step
+        self._gamma = gamma
+        self._slots = slots
+        self._written = np.zeros(num_envs, np.int64)
+        shape = (num_envs, slots)
+        self._columns: dict[str, Array] = {
+            "frame": np.zeros((*shape, *obs_shape[1:]), obs_dtype),
+            "age": np.zeros(shape, np.int32),
+            "action": np.zeros(shape, np.int16),
+            "reward": np.zeros(shape, np.float32),
+            "terminated": np.zeros(shape, np.bool_),
+            "final": np.zeros(shape, np.bool_),
+            "teacher_q": np.zeros((*shape, num_actions), np.float32),
+        }
+        self._age = np.zeros(num_envs, np.int32)
+
+    def __len__(self) -> int:
+        """Return the number of slots in use."""
+        return int(np.minimum(self._written, self._slots).sum())
+
+    @property
+    def bytes_per_step(self) -> float:
+        """Memory one env step takes."""
+        return sum(c.nbytes for c in self._columns.values()) / self._columns["age"].size
+
+    def add(self, step: Transitions) -> None:
+        """Store one step of every environment."""
+        everyone = np.arange(len(self._written))
+        self._write(
+            everyone,
+            frame=step.obs[:, -1],
+            age=self._age,
+            action=step.action,
+            reward=step.reward,
+            terminated=step.terminated,
+            final=False,
+            teacher_q=step.teacher_q,
+        )
+        self._age += 1
+        if step.truncated.any():
+            cut = np.flatnonzero(step.truncated)
+            self._write(cut, frame=step.next_obs[cut, -1], age=self._age[cut], final=True)
+        self._age[step.terminated | step.truncated] = 0
+
+    def _write(self, streams: Index, **values: Array | bool) -> None:
+        at = self._written[streams] % self._slots
+        for name, value in values.items():
+            self._columns[name][streams, at] = value
+        self._written[streams] += 1
+
+    def sample(self, batch_size: int) -> Batch:
+        """Return labelled states, drawn uniformly with replacement."""
+        stream, time = self._draw(batch_size, ahead=0)
+        return Batch(
+            obs=torch.from_numpy(self._stacks(stream, time)),
+            teacher_q=torch.from_numpy(self._at("teacher_q", stream, time)),
+        )
+
+    def sample_transitions(self, batch_size: int) -> Batch:
+        """Return labelled n-step transitions, drawn uniformly with replacement.
+
+        R = sum_{j<k} gamma^j r_{t+j} with k <= n cut at the episode's end (Sutton & Barto,
+        eq. 7.1); ``bootstrap`` is gamma^k, or 0 where the episode terminated within.
+        """
+        stream, time = self._draw(batch_size, ahead=self._n_step)
+        total = np.zeros(batch_size, np.float32)
+        bootstrap = np.ones(batch_size, np.float32)
+        until = time.copy()
+        going = np.ones(batch_size, np.bool_)
+        for _ in range(self._n_step):
+            total += going * bootstrap * self._at("reward", stream, until)
+            bootstrap *= np.where(going, np.float32(self._gamma), np.float32(1.0))
+            ended = going & self._at("terminated", stream, until)
+            bootstrap[ended] = 0.0
+            going &= ~ended
+            until += going
+            going &= ~self._at("final", stream, until)
+        until[bootstrap == 0.0] = time[bootstrap == 0.0]  # never shown across a reset
+        return Batch(
+            obs=torch.from_numpy(self._stacks(stream, time)),
+            teacher_q=torch.from_numpy(self._at("teacher_q", stream, time)),
+            action=torch.from_numpy(self._at("action", stream, time).astype(np.int64)),
+            n_step_reward=torch.from_numpy(total),
+            bootstrap=torch.from_numpy(bootstrap),
+            next_obs=torch.from_numpy(self._stacks(stream, until)),
+        )
+
+    def _draw(self, batch_size: int, *, ahead: int) -> tuple[Index, Index]:
+        """Draw (stream, time) of states whose stack is whole and whose future is known."""
+        if len(self) == 0:
+            raise ValueError("cannot sample from an empty replay")
+        stream = np.zeros(batch_size, np.int64)
+        time = np.zeros(batch_size, np.int64)
+        missing = np.arange(batch_size)
+        while missing.size:
+            s = self._rng.integers(len(self._written), size=missing.size)
+            oldest = np.maximum(self._written[s] - self._slots, 0)
+            t = oldest + (self._rng.random(missing.size) * (self._written[s] - oldest)).astype(int)
+            age = self._at("age", s, t)
+            whole = np.minimum(age, self._stack - 1) <= t - oldest
+            good = whole & ~self._at("final", s, t)
+            if ahead:
+                good &= self._future_known(s, t, ahead)
+            stream[missing], time[missing] = s, t
+            missing = missing[~good]
+        return stream, time
+
+    def _future_known(self, stream: Index, time: Index, ahead: int) -> npt.NDArray[np.bool_]:
+        known = time + ahead < self._written[stream]
+        for k in range(ahead):
+            later = np.minimum(time + k, self._written[stream] - 1)
+            known |= self._at("terminated", stream, later) & (later == time + k)
+            known |= self._at("final", stream, later) & (later == time + k)
+        return known
+
+    def _at(self, column: str, stream: Index, time: Index) -> Array:
+        return self._columns[column][stream, time % self._slots]
+
+    def _stacks(self, stream: Index, time: Index) -> Array:
+        """Rebuild ``[B,*O]``: the frames of this episode so far, zeros before it began."""
+        back = np.arange(self._stack - 1, -1, -1)
+        age = self._at("age", stream, time)[:, None]
+        slots = (time[:, None] - np.minimum(back, age)) % self._slots
+        stacks = self._columns["frame"][stream[:, None], slots]
+        stacks[back > age] = 0
+        return stacks
+
+    def state(self) -> State:
+        """Return all that is stored, compressed."""
+        used = int(min(self._written.max(), self._slots))
+        compress = zstandard.ZstdCompressor(level=1).compress
+        return {
+            "rng": generator_state(self._rng),
+            "written": self._written.copy(),
+            "age": self._age.copy(),
+            "columns": {
+                name: np.frombuffer(
+                    compress(np.ascontiguousarray(column[:, :used]).data), np.uint8
+                )
+                for name, column in self._columns.items()
+            },
+        }
+
+    def restore(self, state: State) -> None:
+        """Restore what ``state`` returned."""
+        self._rng.bit_generator.state = state["rng"]
+        self._written = np.array(state["written"])
+        self._age = np.array(state["age"])
+        used = int(min(self._written.max(), self._slots))
+        decompress = zstandard.ZstdDecompressor().decompress
+        for name, packed in state["columns"].items():
+            column = self._columns[name]
+            raw = decompress(np.asarray(packed).tobytes())
+            column[:, :used] = np.frombuffer(raw, column.dtype).reshape(
+                len(column), used, *column.shape[2:]
+            )

@@ -1,0 +1,162 @@
+"""A run's folder: what was asked for, what happened, and how to go on.
+
+    config.toml       the resolved configuration
+    metrics.jsonl     a row per round; the same seed gives the same bytes
+    timing.jsonl      wall-clock beside it, which no two runs share
+    events.out.…      the same for TensorBoard
+    checkpoints/      NNNNNNNNN-DIGEST.safetensors: the name carries the content's checksum
+    best.safetensors  the student that evaluated best; last.safetensors the last one
+    result.json       the closing evaluation
+"""
+
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from tensorboardX import SummaryWriter
+
+from tutelage.errors import UserError
+from tutelage.files import digest, pack_state, unpack_state, write_atomic
+from tutelage.types import Row, State
+
+KEEP_CHECKPOINTS = 2
+
+
+class Run:
+    """One run's folder, open for writing."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder of an existing run; see ``create`` for a new one."""
+        self.folder = folder
+        self.config = read_config(folder)
+        self._began = time.perf_counter()
+        self._seconds_before = 0.0
+        self._evaluating = 0.0
+        self._last = (0, 0.0)
+        self._board: SummaryWriter | None = None
+
+    @classmethod
+    def create(cls, folder: Path, config: Mapping[str, Any]) -> "Run":
+        """Start a run in ``folder``; raise UserError if a run lives there already."""
+        path = folder / "config.toml"
+        if path.exists():
+            other = read_config(folder)
+            if other == config:
+                raise UserError(
+                    f"{folder} holds a run of this very configuration: go on with it by "
+                    f"'tutelage resume {folder}', or name another folder with --out"
+                )
+            differs = sorted(
+                key for key in {*other, *config} if other.get(key) != config.get(key)
+            )
+            raise UserError(
+                f"{folder} belongs to another configuration (differs in {', '.join(differs)}): "
+                "name another folder with --out"
+            )
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is no run's folder: name another with --out")
+        write_atomic(path, tomli_w.dumps(config).encode())
+        return cls(folder)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds spent on this run, over all its resumptions."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def write(self, row: Row, *, evaluation_seconds: float = 0.0) -> None:
+        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to TensorBoard."""
+        self._evaluating += evaluation_seconds
+        before, at = self._last
+        training = self.seconds - self._evaluating
+        fps = (row.env_steps - before) / max(training - at, 1e-9)
+        self._last = (row.env_steps, training)
+        timing = {"time/fps": fps, "time/seconds": self.seconds, "time/evaluation": self._evaluating}
+        head = {"env_steps": row.env_steps, "updates": row.updates}
+        self._append("metrics.jsonl", {**head, **row.metrics})
+        self._append("timing.jsonl", {"env_steps": row.env_steps, **timing})
+        if self._board is None:
+            self._board = SummaryWriter(str(self.folder), purge_step=row.env_steps)
+        for name, value in {**row.metrics, **timing}.items():
+            self._board.add_scalar(name, value, row.env_steps)
+
+    def _append(self, name: str, value: Mapping[str, Any]) -> None:
+        try:
+            with (self.folder / name).open("a") as file:
+                file.write(json.dumps(value) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder / name}: {error.strerror}") from error
+
+    def checkpoint(self, env_steps: int, state: State) -> None:
+        """Save everything that is needed to go on from here; keep the one before it."""
+        sizes = {
+            name: (self.folder / name).stat().st_size
+            for name in ("metrics.jsonl", "timing.jsonl")
+            if (self.folder / name).exists()
+        }
+        clock = {"seconds": self.seconds, "evaluating": self._evaluating, "last": list(self._last)}
+        data = pack_state({"sizes": sizes, "clock": clock, "parts": state})
+        folder = self.folder / "checkpoints"
+        write_atomic(folder / f"{env_steps:09d}-{digest(data)}.safetensors", data)
+        for old in sorted(folder.glob("*.safetensors"))[:-KEEP_CHECKPOINTS]:
+            old.unlink()
+
+    def resume(self) -> State | None:
+        """Return the newest whole checkpoint and cut the logs to it; None if there is none.
+
+        A damaged checkpoint is reported on stderr and the one before it is used.
+        """
+        for path in sorted((self.folder / "checkpoints").glob("*.safetensors"), reverse=True):
+            if digest(path.read_bytes()) != path.stem.split("-")[-1]:
+                print(f"warning: checkpoint {path} is damaged; using the one before it",
+                      file=sys.stderr)
+                path.unlink()
+                continue
+            saved = unpack_state(path)
+            self._seconds_before = float(saved["clock"]["seconds"])
+            self._evaluating = float(saved["clock"]["evaluating"])
+            steps, at = saved["clock"]["last"]
+            self._last = (int(steps), float(at))
+            self._truncate(saved["sizes"])
+            parts: State = saved["parts"]
+            return parts
+        self._truncate({})
+        return None
+
+    def _truncate(self, sizes: Mapping[str, int]) -> None:
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            if (path := self.folder / name).exists():
+                with path.open("r+b") as file:
+                    file.truncate(sizes.get(name, 0))
+
+    def close(self) -> None:
+        """Flush what TensorBoard still holds."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a run's configuration; raise UserError if ``folder`` holds none."""
+    path = folder / "config.toml"
+    if not path.is_file():
+        raise UserError(f"{folder} is no run's folder: it has no config.toml")
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def read_rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:
+    """Read the rows of a run; a line cut short by a crash ends them."""
+    rows = []
+    if (path := folder / name).exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

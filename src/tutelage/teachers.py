@@ -1,0 +1,79 @@
+"""Networks in files, and the bundled ones: a teacher is any callable ``obs -> q``."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.errors import UserError
+from tutelage.files import load_tensors, save_tensors
+from tutelage.networks import QNetwork, parse_size
+
+FORMAT = "tutelage-q-network-1"
+BUNDLED = Path(str(files("tutelage") / "bundled"))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and what is known of it."""
+
+    network: QNetwork
+    env: str
+    """The environment it was made for, such as ``pong``."""
+    card: Mapping[str, Any]
+    """What its maker wrote down: how it was trained, ``mean_return``, ``reward_per_step``, …"""
+
+
+def save(path: Path, network: QNetwork, *, env: str, card: Mapping[str, Any], half: bool = False) -> None:
+    """Write a network as safetensors with its size, environment and card; fp16 if ``half``."""
+    about = {
+        "format": FORMAT,
+        "size": str(network.size),
+        "obs_shape": json.dumps(list(network.obs_shape)),
+        "num_actions": str(network.num_actions),
+        "env": env,
+        "card": json.dumps(dict(card)),
+    }
+    tensors = {
+        name: tensor.half() if half and tensor.ndim else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    save_tensors(path, tensors, about)
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+
+
+def load(name: str) -> Model:
+    """Load a bundled model by name, a model file, or the best model of a run's folder.
+
+    Raises UserError if there is no such model or the file is not one.
+    """
+    path = Path(name)
+    if name in bundled_names():
+        path = BUNDLED / f"{name}.safetensors"
+    elif path.is_dir():
+        path = next((p for p in (path / "best.safetensors", path / "last.safetensors") if p.exists()), path / "last.safetensors")
+    elif not path.exists():
+        raise UserError(
+            f"no model {name!r}: expected a .safetensors file, a run's folder or a bundled name "
+            f"({', '.join(bundled_names())})"
+        )
+    tensors, about = load_tensors(path)
+    if about.get("format") != FORMAT:
+        raise UserError(f"{path} is a safetensors file but no Tutelage model (format {about.get('format')!r}, expected {FORMAT!r})")
+    obs_shape = tuple(json.loads(about["obs_shape"]))
+    network = QNetwork(parse_size(about["size"]), obs_shape, int(about["num_actions"]))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} says it is of size {about['size']} but its tensors differ: {str(error).splitlines()[-1].strip()}") from error
+    if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()):
+        raise UserError(f"{path} holds NaN or infinite weights")
+    return Model(network.eval().requires_grad_(False), about["env"], json.loads(about["card"]))

@@ -1,0 +1,104 @@
+"""The data that flows between the rooms, and the legend of its shapes.
+
+Legend: ``N`` environments in parallel, ``B`` samples in a batch, ``A`` actions, ``K`` teachers,
+``*O`` one observation: ``[stack, *frame]``, oldest frame first. ``env_steps`` counts agent steps
+over all environments (1 Atari step = 4 emulator frames); ``updates`` counts optimiser steps.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+State = dict[str, Any]
+"""What a part needs to go on: nested dicts of arrays, tensors, numbers, strings and lists."""
+
+QFunction = Callable[[Tensor], Tensor]
+"""Any teacher or student: ``obs[B,*O] -> q[B,A]``."""
+
+Schedule = Callable[[int], float]
+"""A number that changes with ``env_steps`` or ``updates``."""
+
+
+class Stateful(Protocol):
+    """A part of a run that a checkpoint saves and a resume restores."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A sample of experience; the transition fields are None where nobody bootstraps."""
+
+    obs: Tensor
+    """``[B,*O]``, as the environment gave it."""
+    teacher_q: Tensor
+    """``[B,A]``, the labels stored when each state was first seen."""
+    action: Tensor | None = None
+    """``[B]`` int64."""
+    n_step_reward: Tensor | None = None
+    """``[B]``, the discounted sum of up to n rewards from here on."""
+    bootstrap: Tensor | None = None
+    """``[B]``, gamma^k for the value of ``next_obs``, 0 after termination."""
+    next_obs: Tensor | None = None
+    """``[B,*O]``, the true observation k <= n steps later (never one from after a reset)."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on ``device``; towards a GPU through pinned memory, without waiting."""
+        if device.type == "cpu":
+            return self
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.pin_memory().to(device, non_blocking=True)
+
+        return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a selector decided: an arm for each environment."""
+
+    arm: npt.NDArray[np.int64]
+    """``[N]``, index of the teacher."""
+    probability: npt.NDArray[np.float64]
+    """``[N]``, in (0, 1]: how likely this arm was."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of ``metrics.jsonl``: what a round of the loop did."""
+
+    env_steps: int
+    updates: int
+    metrics: Mapping[str, float]
+    """Named as TensorBoard shows them: ``rollout/ep_rew_mean``, ``train/loss``, …"""
+
+
+def check_shape(name: str, value: Tensor, expected: tuple[int | None, ...]) -> None:
+    """Raise ValueError, showing both shapes, unless they agree (None stands for any size)."""
+    if len(value.shape) != len(expected) or any(
+        want is not None and got != want for got, want in zip(value.shape, expected, strict=True)
+    ):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {expected}")
+
+
+def seeded(seed: int, *names: int | str) -> np.random.SeedSequence:
+    """Return the seed sequence of one component of a run, independent of every other's."""
+    words = [int.from_bytes(n.encode(), "little") if isinstance(n, str) else n for n in names]
+    return np.random.SeedSequence([seed, *words])
+
+
+def generator_state(rng: np.random.Generator) -> State:
+    """Return the state of a NumPy generator as plain data."""
+    return dict(rng.bit_generator.state)
+
+
+def torch_generator(seed: np.random.SeedSequence, device: str = "cpu") -> torch.Generator:
+    """Return a torch generator seeded from a NumPy seed sequence."""
+    return torch.Generator(device=device).manual_seed(int(seed.generate_state(1, np.uint64)[0]))
