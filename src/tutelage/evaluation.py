@@ -32,6 +32,18 @@ class Evaluation:
         low, high = np.quantile(self.returns[index].mean(axis=1), [tail, 1.0 - tail])
         return float(low), float(high)
 
+    def summary(self) -> dict[str, float | int | list[float]]:
+        """Return the figures under the names they have everywhere."""
+        return {
+            "mean_return": self.mean,
+            "ci95": list(self.interval()),
+            "min_return": float(self.returns.min()),
+            "max_return": float(self.returns.max()),
+            "episodes": len(self.returns),
+            "mean_length": float(self.lengths.mean()),
+            "reward_per_step": float(self.returns.sum() / self.lengths.sum()),
+        }
+
 
 def evaluate(
     policy: QFunction,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,27 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping
     write_atomic(path, save(plain, dict(about)))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a safetensors file; raise UserError for anything else (a pickle is never opened)."""
+def load_tensors(
+    path: Path, *, only: Container[str] | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file and its metadata; with ``only``, just the tensors it contains.
+
+    Raises UserError for anything else than a whole safetensors file; a pickle is never opened.
+    """
     if not path.is_file():
         raise UserError(f"no file {path}: expected a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = [name for name in file.keys() if only is None or name in only]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         with path.open("rb") as raw:
             head = raw.read(4)
-        kind = "looks like a pickle or zip archive, which is never loaded" if (
-            head[:1] == b"\x80" or head[:2] == b"PK"
-        ) else "is damaged or no safetensors file"
+        kind = (
+            "looks like a pickle or zip archive, which is never loaded"
+            if (head[:1] == b"\x80" or head[:2] == b"PK")
+            else "is damaged or no safetensors file"
+        )
         raise UserError(f"{path} {kind}: expected a .safetensors file ({error})") from error
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the field's name)
+import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.networks import QNetwork
-from tutelage.types import Batch, QFunction, Schedule, State, check_shape
+from tutelage.types import Batch, Schedule, State, StepQ, check_shape
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``(student_q[B,A], target[B,A]) -> [B]``."""
@@ -48,8 +48,10 @@ class DoubleQ:
         self._target_every = target_every
 
     def __call__(self, q: Tensor, batch: Batch) -> Tensor:
-        assert batch.action is not None and batch.next_obs is not None
-        assert batch.n_step_reward is not None and batch.bootstrap is not None
+        assert batch.action is not None
+        assert batch.next_obs is not None
+        assert batch.n_step_reward is not None
+        assert batch.bootstrap is not None
         with torch.no_grad():
             best = self._online(batch.next_obs).argmax(dim=1, keepdim=True)
             value = self._target(batch.next_obs).gather(1, best).squeeze(1)
@@ -107,14 +109,21 @@ class Learner:
         *,
         learning_rate: Schedule,
         max_grad_norm: float,
+        forward: StepQ,
         autocast: torch.dtype | None = None,
-        forward: QFunction | None = None,
+        average: float = 0.0,
     ) -> None:
-        """Learn with ``forward`` in place of the network's own pass where it is given."""
+        """Learn through ``forward(obs, updates)``, a pass of the network, perhaps with dropout.
+
+        ``averaged`` is the running average of the weights with decay ``average`` (Polyak & Juditsky
+        1992; shorter at first), or the network itself if that is 0.
+        """
         self.network = network
+        self.averaged = copy.deepcopy(network).requires_grad_(False) if average else network
         self.updates = 0
+        self._average = average
         self._terms = dict(terms)
-        self._forward = forward or network
+        self._forward = forward
         self._learning_rate = learning_rate
         self._max_grad_norm = max_grad_norm
         self._autocast = autocast
@@ -127,10 +136,8 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         batch = batch.to(self._device)
-        with torch.autocast(
-            self._device.type, self._autocast, enabled=self._autocast is not None
-        ):
-            q = self._forward(batch.obs)
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
+            q = self._forward(batch.obs, self.updates)
             losses = {name: term.objective(q, batch).mean() for name, term in self._terms.items()}
         loss = torch.stack(
             [term.weight(self.updates) * losses[name] for name, term in self._terms.items()]
@@ -140,6 +147,7 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._max_grad_norm)
         self._optimizer.step()
         self.updates += 1
+        self._move_average()
         for term in self._terms.values():
             term.objective.after_update(self.updates)
         detached = q.detach()
@@ -152,11 +160,19 @@ class Learner:
             **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
         }
 
+    def _move_average(self) -> None:
+        if self.averaged is not self.network:
+            decay = min(self._average, self.updates / (self.updates + 10.0))
+            torch._foreach_lerp_(
+                list(self.averaged.parameters()), list(self.network.parameters()), 1.0 - decay
+            )
+
     def state(self) -> State:
         optimizer = self._optimizer.state_dict()["state"]
         return {
             "updates": self.updates,
             "network": dict(self.network.state_dict()),
+            "averaged": dict(self.averaged.state_dict()),
             "optimizer": {str(i): dict(moments) for i, moments in optimizer.items()},
             "terms": {name: term.objective.state() for name, term in self._terms.items()},
         }
@@ -164,6 +180,7 @@ class Learner:
     def restore(self, state: State) -> None:
         self.updates = int(state["updates"])
         self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
         whole = self._optimizer.state_dict()
         whole["state"] = {int(i): moments for i, moments in state["optimizer"].items()}
         self._optimizer.load_state_dict(whole)

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 
-from tutelage.learners import Learner
 from tutelage.bandits import Selector
+from tutelage.learners import Learner
 from tutelage.sources import Source
 from tutelage.types import Row
 
 
 def run(source: Source, learner: Learner, selector: Selector) -> Iterator[Row]:
-    """Yield a row per round: a selector picks a teacher, a source yields experience, a learner
-    takes steps on it.
+    """Yield a row per round.
 
-    The generator never ends by itself. Between two rows everything is at rest, so that a consumer
+    A selector picks a teacher, a source yields experience, a learner takes steps on it. The generator never ends by itself. Between two rows everything is at rest, so that a consumer
     may save, evaluate or stop there.
     """
     while True:
@@ -24,8 +23,6 @@ def run(source: Source, learner: Learner, selector: Selector) -> Iterator[Row]:
             updates=learner.updates,
             metrics={
                 **source.metrics(),
-                **{
-                    name: sum(float(m[name]) for m in measured) / len(measured) for name in last
-                },
+                **{name: sum(float(m[name]) for m in measured) / len(measured) for name in last},
             },
         )

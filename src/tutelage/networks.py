@@ -127,12 +127,12 @@ class QNetwork(nn.Module):
         self.head = nn.Linear(features, num_actions)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(
-                    module.weight, nonlinearity="relu", generator=generator
-                )
-                nn.init.zeros_(module.bias)
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    parameter.zero_()
 
     def hidden(self, obs: Tensor) -> Tensor:
         """Return the last hidden layer, ``[B,H]``."""
@@ -145,6 +145,15 @@ class QNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         q: Tensor = self.head(self.hidden(obs))
+        return q.float()
+
+    def dropped(self, obs: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+        """Return q with each hidden unit dropped with ``probability``, the others scaled up."""
+        hidden = self.hidden(obs)
+        if probability > 0.0:
+            draw = torch.rand(hidden.shape, generator=generator).to(hidden.device)
+            hidden = hidden * (draw >= probability) / (1.0 - probability)
+        q: Tensor = self.head(hidden)
         return q.float()
 
     def calibrate(self, obs: Array) -> None:

@@ -1,149 +1,245 @@
-"""The ways through the house: each assembles parts and runs the one loop over them."""
+"""The ways through the house: each assembles parts for the one loop from a configuration."""
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tutelage import teachers
-from tutelage.bandits import Only, Selector
-from tutelage.environments import EnvironmentConfig, Environments, make
+from tutelage.bandits import Only
+from tutelage.configs import Distill, Teach, Training
+from tutelage.dataset import Dataset, Writer
+from tutelage.environments import Environments, make
 from tutelage.errors import UserError, choose_from
-from tutelage.exploration import epsilon_greedy
-from tutelage.learners import DoubleQ, Learner, Term
-from tutelage.loop import run as run_loop
+from tutelage.evaluation import Evaluation, evaluate
+from tutelage.exploration import Exploration, epsilon_greedy, parse_exploration
+from tutelage.learners import Distillation, DoubleQ, Learner, Term
+from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, parse_size
 from tutelage.replay import Replay
 from tutelage.runs import Run
 from tutelage.schedules import constant, linear, parse_schedule
-from tutelage.sources import Online, Source
-from tutelage.types import Row, State, seeded, torch_generator
+from tutelage.session import Examiner, Never, Parts, conduct
+from tutelage.sources import Memory, Offline, Online
+from tutelage.targets import parse_target
+from tutelage.types import Row, Schedule, StepQ, seeded, torch_generator
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common(EnvironmentConfig):
-    """What every training run is asked."""
-
-    seed: int = 1
-    """Seed of everything random in the run."""
-    env_steps: int = 50_000
-    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
-    device: str = "auto"
-    """auto, cpu, cuda, …: where the networks live."""
-    precision: str = "bf16"
-    """bf16 or fp32, of learning; acting and labelling are always fp32."""
-    threads: int = 2
-    """Threads for PyTorch and for the emulators."""
-    batch_size: int = 128
-    """Samples per update."""
-    samples_per_step: float = 8.0
-    """Samples learnt from per env step (DQN's batch 32 every 4 steps is 8)."""
-    max_grad_norm: float = 10.0
-    """Gradients are clipped to this global norm."""
-    replay_size: int = 200_000
-    """Env steps that are remembered."""
-    round_steps: int = 1024
-    """Env steps per row of metrics."""
-    checkpoint_every: int = 50_000
-    """Env steps between checkpoints."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Teach(Common):
-    """Train a teacher by double Q-learning."""
-
-    size: str = "teacher"
-    """A named size, or widths such as 32/64/64/512 or mlp:64/64."""
-    env_steps: int = 800_000
-    learning_rate: str = "3e-4:1e-5"
-    """Adam's, START:END over the whole run, or one number."""
-    epsilon: str = "1:0.01:80000"
-    """Exploration, START:END:ENV_STEPS or one number."""
-    gamma: float = 0.99
-    """Discount per env step."""
-    n_step: int = 3
-    """Steps of reward before bootstrapping."""
-    target_every: int = 250
-    """Updates between copies to the target network."""
-    learning_starts: int = 2_000
-    """Env steps before the first update."""
-    milestones: tuple[float, ...] = (-15.0, 0.0, 15.0)
-    """Also keep the network when the mean return of the last 20 episodes first passes these."""
+Watch = Callable[[Row], None]
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a run is made of."""
+class Outcome:
+    """What a run of distillation came to."""
 
-    source: Source
-    learner: Learner
-    selector: Selector
-
-    def state(self) -> State:
-        return {
-            "source": self.source.state(),
-            "learner": self.learner.state(),
-            "selector": self.selector.state(),
-        }
-
-    def restore(self, state: State) -> None:
-        self.source.restore(state["source"])
-        self.learner.restore(state["learner"])
-        self.selector.restore(state["selector"])
+    student: QNetwork
+    env_steps: int
+    passed_at: int | None
+    """Env steps at which the target return was reached and held, if it was."""
+    evaluation: Evaluation | None
+    """The best evaluation, if there was one."""
 
 
-def teach(config: Teach, folder: Path, *, resume: bool = False, watch: Callable[[Row], None] = lambda row: None) -> QNetwork:
+def teach(
+    config: Teach, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
+) -> QNetwork:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
     device = prepare_torch(config)
     envs = make(config, seed=config.seed, threads=config.threads)
-    network = new_network(config, config.size, envs, device)
-    replay = new_replay(config, envs, n_step=config.n_step, gamma=config.gamma)
+    network = _network(config, config.size, envs.obs_shape, envs.num_actions)
+    network.calibrate(envs.obs[:, -1])
+    network.to(device)
+    replay = _replay(config, envs)
+    memories: dict[str, Memory] = {"replay": replay}
+    if config.record:
+        memories["record"] = Writer(
+            Path(config.record),
+            num_envs=envs.num_envs,
+            obs_shape=envs.obs_shape,
+            obs_dtype=envs.obs.dtype,
+            about={"env": config.env, "behaviour": "its own training", "seed": config.seed},
+            resume=resume,
+        )
+
+    def act(obs: Tensor, env_steps: int) -> Tensor:
+        q: Tensor = network(obs)
+        return q
+
     source = Online(
         envs,
-        student=network,
+        student=act,
         teachers=(),
-        explore=epsilon_greedy(parse_schedule(config.epsilon)),
-        replay=replay,
+        select=epsilon_greedy(parse_schedule(config.epsilon)).select,
+        memories=memories,
         sample=lambda: replay.sample_transitions(config.batch_size),
-        samples_per_step=config.samples_per_step,
-        batch_size=config.batch_size,
+        batches_per_step=config.samples_per_step / config.batch_size,
         learning_starts=config.learning_starts,
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "exploration")),
         device=device,
     )
-    learner = Learner(
-        network,
-        {"double_q": Term(DoubleQ(network, target_every=config.target_every), constant(1.0))},
-        learning_rate=over_run(config.learning_rate, config),
-        max_grad_norm=config.max_grad_norm,
-        autocast=PRECISIONS[config.precision],
-    )
-    parts = Parts(source, learner, Only())
+    term = Term(DoubleQ(network, target_every=config.target_every), constant(1.0))
+    parts = Parts(source, _learner(config, network, {"double_q": term}, act), Only(), Never())
     run = open_run(folder, config, parts, resume=resume)
-    about = {"command": "teach", "seed": config.seed}
-    for row in conduct(run, parts, env_steps=config.env_steps, checkpoint_every=config.checkpoint_every):
+    card: dict[str, Any] = {"command": "tutelage teach", "config": asdict(config)}
+    for row in conduct(
+        run, parts, env_steps=config.env_steps, checkpoint_every=config.checkpoint_every
+    ):
         watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
         for milestone in config.milestones:
             path = folder / f"return{milestone:+.0f}.safetensors"
             if mean >= milestone and row.metrics["rollout/episodes"] >= 20 and not path.exists():
-                card = {**about, "env_steps": row.env_steps, "training_return": mean}
-                teachers.save(path, network, env=config.env, card=card)
-    teachers.save(folder / "last.safetensors", network, env=config.env, card={**about, "env_steps": source.env_steps})
+                about = {**card, "env_steps": row.env_steps, "training_return": mean}
+                teachers.save(path, network, env=config.env, card=about)
+    about = {**card, "env_steps": source.env_steps}
+    teachers.save(folder / "last.safetensors", network, env=config.env, card=about)
+    for memory in memories.values():
+        if isinstance(memory, Writer):
+            memory.close()
     envs.close()
     return network
 
 
-def open_run(folder: Path, config: Common, parts: Parts, *, resume: bool) -> Run:
+def distill(
+    config: Distill, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
+) -> Outcome:
+    """Distil a student; its best network is left in ``folder/best.safetensors``."""
+    device = prepare_torch(config)
+    if config.dataset:
+        return _distill_offline(config, folder, device, resume=resume, watch=watch)
+    teacher = teachers.load(config.teacher)
+    config = replace(config, env=teacher.env if config.env == "auto" else config.env)
+    envs = make(config, seed=config.seed, threads=config.threads)
+    teachers.check_fits(teacher, config.teacher, config.env, envs.obs_shape, envs.num_actions)
+    network = _network(config, config.student, envs.obs_shape, envs.num_actions)
+    network.calibrate(envs.obs[:, -1])
+    network.to(device)
+    replay = _replay(config, envs)
+    exploration = parse_exploration(config.explore)
+    draw = replay.sample_transitions if config.reward_weight != "0" else replay.sample
+    source = Online(
+        envs,
+        student=_dropping(network, exploration, config.seed, "acting"),
+        teachers=[teacher.network.to(device)],
+        select=exploration.select,
+        memories={"replay": replay},
+        sample=lambda: draw(config.batch_size),
+        batches_per_step=config.samples_per_step / config.batch_size,
+        learning_starts=config.learning_starts,
+        round_steps=config.round_steps,
+        rng=np.random.default_rng(seeded(config.seed, "exploration")),
+        device=device,
+        teacher_acts=parse_schedule(config.teacher_acts),
+    )
+    rate = teacher.card.get("reward_per_step")
+    readiness = -np.inf if rate is None else rate - (1.0 - config.eval_readiness) * abs(rate)
+    try:
+        return _study(config, folder, network, source, readiness, resume=resume, watch=watch)
+    finally:
+        envs.close()
+
+
+def _distill_offline(
+    config: Distill, folder: Path, device: torch.device, *, resume: bool, watch: Watch
+) -> Outcome:
+    if config.reward_weight != "0":
+        raise UserError("reward_weight needs an environment to act in: it cannot be used offline")
+    dataset = Dataset(Path(config.dataset))
+    recorded = dataset.about
+    env = recorded["env"] if config.env == "auto" else config.env
+    config = replace(config, env=env, frame=recorded["frame"])
+    network = _network(config, config.student, dataset.obs_shape, recorded["num_actions"])
+    network.calibrate(dataset[0].frames)
+    network.to(device)
+    source = Offline(
+        dataset,
+        batch_size=config.batch_size,
+        batches_per_step=config.samples_per_step / config.batch_size,
+        round_steps=config.round_steps,
+        rng=np.random.default_rng(seeded(config.seed, "replay")),
+    )
+    return _study(config, folder, network, source, -np.inf, resume=resume, watch=watch)
+
+
+def _study(
+    config: Distill,
+    folder: Path,
+    network: QNetwork,
+    source: Online | Offline,
+    readiness: float,
+    *,
+    resume: bool,
+    watch: Watch,
+) -> Outcome:
+    """Let the network learn from the source, examined as it goes."""
+    device = next(network.parameters()).device
+    distillation = Distillation(parse_loss(config.loss), parse_target(config.target, config.tau))
+    terms = {"distill": Term(distillation, parse_schedule(config.distill_weight))}
+    if config.reward_weight != "0":
+        double_q = DoubleQ(network, target_every=config.target_every)
+        terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
+    exploration = parse_exploration(config.explore)
+    learner = _learner(
+        config, network, terms, _dropping(network, exploration, config.seed, "learning")
+    )
+    best: list[Evaluation] = []
+
+    def play(episodes: int, stream: str) -> Evaluation:
+        return evaluate(
+            learner.averaged,
+            config,
+            episodes=episodes,
+            seed=config.seed,
+            stream=stream,
+            device=device,
+            threads=config.threads,
+        )
+
+    def keep(env_steps: int, evaluation: Evaluation) -> None:
+        best[:] = [evaluation]
+        _save(folder / "best.safetensors", config, learner.averaged, env_steps, evaluation)
+
+    judge = Examiner(
+        play,
+        keep,
+        target=config.target_return,
+        episodes=config.eval_episodes,
+        confirm_episodes=config.confirm_episodes,
+        every=config.eval_every,
+        readiness=readiness,
+    )
+    parts = Parts(source, learner, Only(), judge)
+    run = open_run(folder, config, parts, resume=resume)
+    for row in conduct(
+        run, parts, env_steps=config.env_steps, checkpoint_every=config.checkpoint_every
+    ):
+        watch(row)
+    _save(folder / "last.safetensors", config, learner.averaged, source.env_steps, None)
+    return Outcome(learner.averaged, source.env_steps, judge.passed_at, best[0] if best else None)
+
+
+def _save(
+    path: Path,
+    config: Distill,
+    network: QNetwork,
+    env_steps: int,
+    evaluation: Evaluation | None,
+) -> None:
+    card: dict[str, Any] = {
+        "command": "tutelage distill",
+        "config": asdict(config),
+        "env_steps": env_steps,
+        **(evaluation.summary() if evaluation else {}),
+    }
+    teachers.save(path, network, env=config.env, card=card)
+
+
+def open_run(folder: Path, config: Training, parts: Parts, *, resume: bool) -> Run:
     """Create the run's folder, or open it and bring the parts to where it stopped."""
     if not resume:
         return Run.create(folder, {"command": type(config).__name__.lower(), **asdict(config)})
@@ -153,58 +249,26 @@ def open_run(folder: Path, config: Common, parts: Parts, *, resume: bool) -> Run
     return run
 
 
-def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) -> Iterator[Row]:
-    """Run the loop up to ``env_steps``, writing rows and checkpoints; leave safely on a signal."""
-    due = parts.source.env_steps + checkpoint_every
-    with interruptible() as interrupted:
-        if parts.source.env_steps >= env_steps:
-            return
-        for row in run_loop(parts.source, parts.learner, parts.selector):
-            run.write(row)
-            yield row
-            done = row.env_steps >= env_steps
-            if done or interrupted() or row.env_steps >= due:
-                run.checkpoint(row.env_steps, parts.state())
-                due = row.env_steps + checkpoint_every
-            if done:
-                return
-            if interrupted():
-                run.close()
-                raise UserError(f"interrupted at {row.env_steps:,} env steps; go on by 'tutelage resume {run.folder}'")
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question that is asked between rounds."""
-    received: list[int] = []
-    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def prepare_torch(config: Common) -> torch.device:
-    """Pin the threads and return the device."""
+def prepare_torch(config: Training) -> torch.device:
+    """Pin the threads and return the device; raise UserError if it cannot be had."""
     if config.precision not in PRECISIONS:
         raise choose_from("precision", config.precision, PRECISIONS)
     torch.set_num_threads(config.threads)
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+    try:
+        return torch.empty(0, device=config.device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {config.device!r} cannot be used here: {reason}") from error
 
 
-def new_network(config: Common, size: str, envs: Environments, device: torch.device) -> QNetwork:
-    """Return a fresh network for these environments, its input standardised on their first frames."""
+def _network(config: Training, size: str, obs_shape: tuple[int, ...], num_actions: int) -> QNetwork:
     generator = torch_generator(seeded(config.seed, "network"))
-    network = QNetwork(parse_size(size), envs.obs_shape, envs.num_actions, generator=generator)
-    network.calibrate(envs.obs[:, -1])
-    return network.to(device)
+    return QNetwork(parse_size(size), obs_shape, num_actions, generator=generator)
 
 
-def new_replay(config: Common, envs: Environments, *, n_step: int = 1, gamma: float = 0.99) -> Replay:
-    """Return an empty replay for these environments."""
+def _replay(config: Training, envs: Environments) -> Replay:
     return Replay(
         capacity=min(config.replay_size, config.env_steps + config.round_steps),
         num_envs=envs.num_envs,
@@ -212,13 +276,37 @@ def new_replay(config: Common, envs: Environments, *, n_step: int = 1, gamma: fl
         obs_dtype=envs.obs.dtype,
         num_actions=envs.num_actions,
         rng=np.random.default_rng(seeded(config.seed, "replay")),
-        n_step=n_step,
-        gamma=gamma,
+        n_step=config.n_step,
+        gamma=config.gamma,
     )
 
 
-def over_run(text: str, config: Common) -> Callable[[int], float]:
-    """Return a schedule over all the updates of a run: ``START:END``, or a constant."""
+def _dropping(network: QNetwork, exploration: Exploration, seed: int, use: str) -> StepQ:
+    """Return the network's q(obs, step) under the exploration's dropout, if it has any."""
+
+    def q(obs: Tensor, step: int) -> Tensor:
+        generator = torch_generator(seeded(seed, use, step))
+        return network.dropped(obs, exploration.hidden_dropout(step), generator)
+
+    return q
+
+
+def _learner(
+    config: Teach | Distill, network: QNetwork, terms: Mapping[str, Term], forward: StepQ
+) -> Learner:
+    return Learner(
+        network,
+        terms,
+        forward=forward,
+        learning_rate=_over_run(config.learning_rate, config),
+        max_grad_norm=config.max_grad_norm,
+        autocast=PRECISIONS[config.precision],
+        average=config.average if isinstance(config, Distill) else 0.0,
+    )
+
+
+def _over_run(text: str, config: Training) -> Schedule:
+    """Return a schedule over all updates of a run: ``START:END``, or a constant."""
     if text.count(":") != 1:
         return parse_schedule(text)
     updates = max(1, int(config.env_steps * config.samples_per_step / config.batch_size))

@@ -1,31 +1,13 @@
 """A ring of single frames; stacks and n-step returns are rebuilt on sampling."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
 import zstandard
 
-from tutelage.types import Array, Batch, State, generator_state
+from tutelage.types import Array, Batch, State, Transitions, generator_state
 
 Index = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Transitions:
-    """What the environments gave in one step, before it is stored."""
-
-    obs: Array
-    """``[N,*O]``; only its newest frame is stored."""
-    action: npt.NDArray[np.int64]
-    reward: npt.NDArray[np.float32]
-    terminated: npt.NDArray[np.bool_]
-    truncated: npt.NDArray[np.bool_]
-    next_obs: Array
-    """``[N,*O]``, before any reset."""
-    teacher_q: npt.NDArray[np.float32]
-    """``[N,A]``."""
 
 
 class Replay:
@@ -187,9 +169,7 @@ class Replay:
             "written": self._written.copy(),
             "age": self._age.copy(),
             "columns": {
-                name: np.frombuffer(
-                    compress(np.ascontiguousarray(column[:, :used]).data), np.uint8
-                )
+                name: np.frombuffer(compress(np.ascontiguousarray(column[:, :used]).data), np.uint8)
                 for name, column in self._columns.items()
             },
         }

@@ -1,12 +1,12 @@
 """A run's folder: what was asked for, what happened, and how to go on.
 
-    config.toml       the resolved configuration
-    metrics.jsonl     a row per round; the same seed gives the same bytes
-    timing.jsonl      wall-clock beside it, which no two runs share
-    events.out.…      the same for TensorBoard
-    checkpoints/      NNNNNNNNN-DIGEST.safetensors: the name carries the content's checksum
-    best.safetensors  the student that evaluated best; last.safetensors the last one
-    result.json       the closing evaluation
+config.toml       the resolved configuration
+metrics.jsonl     a row per round; the same seed gives the same bytes
+timing.jsonl      wall-clock beside it, which no two runs share
+events.out.…      the same for TensorBoard
+checkpoints/      NNNNNNNNN-DIGEST.safetensors: the name carries the content's checksum
+best.safetensors  the student that evaluated best; last.safetensors the last one
+result.json       the closing evaluation
 """
 
 import json
@@ -51,9 +51,7 @@ class Run:
                     f"{folder} holds a run of this very configuration: go on with it by "
                     f"'tutelage resume {folder}', or name another folder with --out"
                 )
-            differs = sorted(
-                key for key in {*other, *config} if other.get(key) != config.get(key)
-            )
+            differs = sorted(key for key in {*other, *config} if other.get(key) != config.get(key))
             raise UserError(
                 f"{folder} belongs to another configuration (differs in {', '.join(differs)}): "
                 "name another folder with --out"
@@ -75,7 +73,11 @@ class Run:
         training = self.seconds - self._evaluating
         fps = (row.env_steps - before) / max(training - at, 1e-9)
         self._last = (row.env_steps, training)
-        timing = {"time/fps": fps, "time/seconds": self.seconds, "time/evaluation": self._evaluating}
+        timing = {
+            "time/fps": fps,
+            "time/seconds": self.seconds,
+            "time/evaluation": self._evaluating,
+        }
         head = {"env_steps": row.env_steps, "updates": row.updates}
         self._append("metrics.jsonl", {**head, **row.metrics})
         self._append("timing.jsonl", {"env_steps": row.env_steps, **timing})
@@ -112,8 +114,10 @@ class Run:
         """
         for path in sorted((self.folder / "checkpoints").glob("*.safetensors"), reverse=True):
             if digest(path.read_bytes()) != path.stem.split("-")[-1]:
-                print(f"warning: checkpoint {path} is damaged; using the one before it",
-                      file=sys.stderr)
+                print(
+                    f"warning: checkpoint {path} is damaged; using the one before it",
+                    file=sys.stderr,
+                )
                 path.unlink()
                 continue
             saved = unpack_state(path)

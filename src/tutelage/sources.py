@@ -1,17 +1,27 @@
 """Where experience comes from: acting in an environment, or a recorded data set."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tutelage.dataset import Dataset
 from tutelage.environments import Environments
-from tutelage.exploration import Explore
-from tutelage.replay import Replay, Transitions
-from tutelage.types import Array, Batch, QFunction, Schedule, State, generator_state
+from tutelage.errors import UserError
+from tutelage.exploration import Select
+from tutelage.types import (
+    Array,
+    Batch,
+    QFunction,
+    Schedule,
+    State,
+    StepQ,
+    Transitions,
+    generator_state,
+)
 
 
 class Source(Protocol):
@@ -30,10 +40,18 @@ class Source(Protocol):
     def restore(self, state: State) -> None: ...
 
 
+class Memory(Protocol):
+    """Where experience goes: a replay, or a data set on disk."""
+
+    def add(self, step: Transitions) -> None: ...
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
 class Online:
     """Act in vector environments; every state is labelled once, when it is first seen.
 
-    The student acts by ``explore``; with probability ``teacher_acts`` an environment follows its
+    The student acts by ``select``; with probability ``teacher_acts`` an environment follows its
     teacher instead (DAgger's beta, Ross et al. 2011, algorithm 3.1). While the emulators work,
     the labels are made and the learner takes its steps.
     """
@@ -42,21 +60,19 @@ class Online:
         self,
         envs: Environments,
         *,
-        student: QFunction,
+        student: StepQ,
         teachers: Sequence[QFunction],
-        explore: Explore,
-        replay: Replay,
+        select: Select,
+        memories: Mapping[str, Memory],
         sample: Callable[[], Batch],
-        samples_per_step: float,
-        batch_size: int,
+        batches_per_step: float,
         learning_starts: int,
         round_steps: int,
         rng: np.random.Generator,
         device: torch.device,
         teacher_acts: Schedule = lambda env_steps: 0.0,
-        record: Callable[[Transitions], None] = lambda transitions: None,
     ) -> None:
-        """Yield ``samples_per_step / batch_size`` batches per env step after ``learning_starts``.
+        """Yield ``batches_per_step`` batches per env step, from ``learning_starts`` on.
 
         With no teachers the label of a state is the acting network's own Q-value: what a data set
         of a teacher's training holds.
@@ -66,31 +82,32 @@ class Online:
         self._envs = envs
         self._student = student
         self._teachers = teachers
-        self._explore = explore
-        self._replay = replay
+        self._select = select
+        self._memories = dict(memories)
         self._sample = sample
-        self._batches_per_step = samples_per_step / batch_size
+        self._batches_per_step = batches_per_step
         self._learning_starts = learning_starts
         self._rounds = max(1, round_steps // envs.num_envs)
         self._rng = rng
         self._device = device
         self._teacher_acts = teacher_acts
-        self._record = record
         self._owed = 0.0
+        self._round_reward = 0.0
         self._finished: deque[tuple[float, int]] = deque(maxlen=20)
         self._episodes = 0
 
     def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
         """Take one round of env steps; learning happens while the emulators work."""
+        self._round_reward = 0.0
         for _ in range(self._rounds):
             obs = self._envs.obs
             on_device = self._to_device(obs)
             with torch.inference_mode():
-                student_q = self._student(on_device)
+                student_q = self._student(on_device, self.env_steps)
             beta = self._teacher_acts(self.env_steps)
             q = student_q.cpu().numpy()
             labels = self._label(on_device, arm) if beta > 0.0 else None
-            action = self._explore(q, self.env_steps, self._rng)
+            action = self._select(q, self.env_steps, self._rng)
             if labels is not None:
                 follows = self._rng.random(len(action)) < beta
                 action = np.where(follows, labels.argmax(axis=1), action)
@@ -108,14 +125,15 @@ class Online:
                 step.next_obs,
                 labels,
             )
-            self._replay.add(transitions)
-            self._record(transitions)
+            for memory in self._memories.values():
+                memory.add(transitions)
+            self._round_reward += float(step.reward.sum())
             self._finished.extend(step.finished)
             self._episodes += len(step.finished)
             self.env_steps += self._envs.num_envs
 
     def _due(self) -> Iterator[Batch]:
-        if self.env_steps < self._learning_starts or len(self._replay) == 0:
+        if self.env_steps < max(self._learning_starts, 1):
             return
         self._owed += self._envs.num_envs * self._batches_per_step
         while self._owed >= 1.0:
@@ -129,6 +147,8 @@ class Online:
             for k in np.unique(arm):
                 chosen = np.flatnonzero(arm == k)
                 labels[chosen] = self._teachers[k](obs[torch.from_numpy(chosen)]).cpu().numpy()
+        if not np.isfinite(labels).all():
+            raise UserError(f"a teacher gave NaN or infinite Q-values at env step {self.env_steps}")
         return labels
 
     def _to_device(self, obs: Array) -> torch.Tensor:
@@ -138,15 +158,16 @@ class Online:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def metrics(self) -> dict[str, float]:
-        """Return the last 20 episodes' mean return and length, as SB3 names them."""
-        if not self._finished:
-            return {"rollout/episodes": 0.0}
-        returns, lengths = zip(*self._finished, strict=True)
-        return {
-            "rollout/ep_rew_mean": float(np.mean(returns)),
-            "rollout/ep_len_mean": float(np.mean(lengths)),
+        """Return this round's reward, and the last 20 episodes as SB3 names them."""
+        metrics = {
             "rollout/episodes": float(self._episodes),
+            "rollout/reward_per_step": self._round_reward / (self._rounds * self.num_envs),
         }
+        if self._finished:
+            returns, lengths = zip(*self._finished, strict=True)
+            metrics["rollout/ep_rew_mean"] = float(np.mean(returns))
+            metrics["rollout/ep_len_mean"] = float(np.mean(lengths))
+        return metrics
 
     def state(self) -> State:
         return {
@@ -156,7 +177,7 @@ class Online:
             "finished": [list(f) for f in self._finished],
             "rng": generator_state(self._rng),
             "envs": self._envs.state(),
-            "replay": self._replay.state(),
+            "memories": {name: memory.state() for name, memory in self._memories.items()},
         }
 
     def restore(self, state: State) -> None:
@@ -167,4 +188,89 @@ class Online:
         self._finished.extend((float(r), int(n)) for r, n in state["finished"])
         self._rng.bit_generator.state = state["rng"]
         self._envs.restore(state["envs"])
-        self._replay.restore(state["replay"])
+        for name, memory in self._memories.items():
+            memory.restore(state["memories"][name])
+
+
+class Offline:
+    """Draw from a recorded data set; no teacher and no emulator are needed.
+
+    A pool of decompressed segments is held in memory. As many states as a batch learns from are
+    replaced in it by segments drawn at random, so that a data set of any size is gone through
+    evenly. ``env_steps`` counts what would have been played online for as much learning.
+    """
+
+    num_envs = 1
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        batches_per_step: float,
+        round_steps: int,
+        rng: np.random.Generator,
+        pool_segments: int = 512,
+    ) -> None:
+        self.env_steps = 0
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._batches_per_step = batches_per_step
+        self._round_steps = round_steps
+        self._rng = rng
+        self._owed = 0.0
+        self._fill(rng.permutation(len(dataset))[:pool_segments])
+
+    def _fill(self, indices: npt.NDArray[np.int64]) -> None:
+        self._indices = np.array(indices)
+        self._pool = [self._dataset[int(i)] for i in indices]
+
+    def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
+        """Yield as many batches as a round of this length is due online."""
+        self.env_steps += self._round_steps
+        self._owed += self._round_steps * self._batches_per_step
+        while self._owed >= 1.0:
+            self._owed -= 1.0
+            yield self._sample()
+            self._refresh()
+
+    def _sample(self) -> Batch:
+        lengths = np.array([len(segment.columns["age"]) for segment in self._pool])
+        stack = self._dataset.obs_shape[0]
+        which = self._rng.choice(len(lengths), self._batch_size, p=lengths / lengths.sum())
+        at = (self._rng.random(self._batch_size) * lengths[which]).astype(np.int64)
+        obs = np.stack(
+            [self._pool[w].frames[t : t + stack] for w, t in zip(which, at, strict=True)]
+        )
+        age = np.array([self._pool[w].columns["age"][t] for w, t in zip(which, at, strict=True)])
+        obs[np.arange(stack - 1, -1, -1) > age[:, None]] = 0
+        q = [self._pool[w].columns["teacher_q"][t] for w, t in zip(which, at, strict=True)]
+        return Batch(obs=torch.from_numpy(obs), teacher_q=torch.from_numpy(np.stack(q)))
+
+    def _refresh(self) -> None:
+        if len(self._pool) == len(self._dataset):
+            return
+        seen = 0
+        while seen < self._batch_size:
+            slot, index = self._rng.integers([len(self._pool), len(self._dataset)])
+            self._indices[slot] = index
+            self._pool[slot] = self._dataset[int(index)]
+            seen += len(self._pool[slot].columns["age"])
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing is played."""
+        return {}
+
+    def state(self) -> State:
+        return {
+            "env_steps": self.env_steps,
+            "owed": self._owed,
+            "rng": generator_state(self._rng),
+            "indices": self._indices.copy(),
+        }
+
+    def restore(self, state: State) -> None:
+        self.env_steps = int(state["env_steps"])
+        self._owed = float(state["owed"])
+        self._rng.bit_generator.state = state["rng"]
+        self._fill(np.array(state["indices"]))

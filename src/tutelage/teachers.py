@@ -28,7 +28,9 @@ class Model:
     """What its maker wrote down: how it was trained, ``mean_return``, ``reward_per_step``, …"""
 
 
-def save(path: Path, network: QNetwork, *, env: str, card: Mapping[str, Any], half: bool = False) -> None:
+def save(
+    path: Path, network: QNetwork, *, env: str, card: Mapping[str, Any], half: bool = False
+) -> None:
     """Write a network as safetensors with its size, environment and card; fp16 if ``half``."""
     about = {
         "format": FORMAT,
@@ -59,7 +61,10 @@ def load(name: str) -> Model:
     if name in bundled_names():
         path = BUNDLED / f"{name}.safetensors"
     elif path.is_dir():
-        path = next((p for p in (path / "best.safetensors", path / "last.safetensors") if p.exists()), path / "last.safetensors")
+        path = next(
+            (p for p in (path / "best.safetensors", path / "last.safetensors") if p.exists()),
+            path / "last.safetensors",
+        )
     elif not path.exists():
         raise UserError(
             f"no model {name!r}: expected a .safetensors file, a run's folder or a bundled name "
@@ -67,13 +72,32 @@ def load(name: str) -> Model:
         )
     tensors, about = load_tensors(path)
     if about.get("format") != FORMAT:
-        raise UserError(f"{path} is a safetensors file but no Tutelage model (format {about.get('format')!r}, expected {FORMAT!r})")
+        raise UserError(
+            f"{path} is a safetensors file but no Tutelage model "
+            f"(format {about.get('format')!r}, expected {FORMAT!r})"
+        )
     obs_shape = tuple(json.loads(about["obs_shape"]))
     network = QNetwork(parse_size(about["size"]), obs_shape, int(about["num_actions"]))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path} says it is of size {about['size']} but its tensors differ: {str(error).splitlines()[-1].strip()}") from error
+        raise UserError(
+            f"{path} says it is of size {about['size']} but its tensors differ: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()):
         raise UserError(f"{path} holds NaN or infinite weights")
     return Model(network.eval().requires_grad_(False), about["env"], json.loads(about["card"]))
+
+
+def check_fits(
+    model: Model, name: str, env: str, obs_shape: tuple[int, ...], num_actions: int
+) -> None:
+    """Raise UserError unless the model can play ``env``."""
+    theirs = (model.env, model.network.obs_shape, model.network.num_actions)
+    if theirs != (env, obs_shape, num_actions):
+        raise UserError(
+            f"teacher {name!r} plays {theirs[0]} (observations {list(theirs[1])}, {theirs[2]} "
+            f"actions); this run plays {env} (observations {list(obs_shape)}, {num_actions} "
+            "actions)"
+        )

@@ -21,6 +21,9 @@ State = dict[str, Any]
 QFunction = Callable[[Tensor], Tensor]
 """Any teacher or student: ``obs[B,*O] -> q[B,A]``."""
 
+StepQ = Callable[[Tensor, int], Tensor]
+"""A network's Q-values at a point of its learning, ``(obs[B,*O], step) -> q[B,A]``."""
+
 Schedule = Callable[[int], float]
 """A number that changes with ``env_steps`` or ``updates``."""
 
@@ -30,6 +33,22 @@ class Stateful(Protocol):
 
     def state(self) -> State: ...
     def restore(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """What the environments gave in one step, before it is stored."""
+
+    obs: Array
+    """``[N,*O]``; only its newest frame is stored."""
+    action: npt.NDArray[np.int64]
+    reward: npt.NDArray[np.float32]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    next_obs: Array
+    """``[N,*O]``, before any reset."""
+    teacher_q: npt.NDArray[np.float32]
+    """``[N,A]``."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""What a person may ask for: each field is a flag, its docstring the flag's help."""
+
+from dataclasses import dataclass
+
+from tutelage.environments import EnvironmentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(EnvironmentConfig):
+    """What every training run is asked."""
+
+    seed: int = 1
+    """Seed of everything random in the run."""
+    env_steps: int = 50_000
+    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
+    device: str = "auto"
+    """auto, cpu, cuda, …: where the networks live."""
+    precision: str = "bf16"
+    """bf16 or fp32, of learning; acting, labelling and evaluating are always fp32."""
+    threads: int = 2
+    """Threads of PyTorch, and as many of the emulators."""
+    batch_size: int = 128
+    """Samples per update."""
+    samples_per_step: float = 8.0
+    """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8)."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this global norm."""
+    gamma: float = 0.99
+    """Discount per env step."""
+    n_step: int = 3
+    """Steps of reward before bootstrapping."""
+    target_every: int = 250
+    """Updates between copies to the target network."""
+    learning_starts: int = 2_000
+    """Env steps before the first update."""
+    replay_size: int = 200_000
+    """Env steps that are remembered."""
+    round_steps: int = 1024
+    """Env steps per row of metrics."""
+    checkpoint_every: int = 50_000
+    """Env steps between checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach(Training):
+    """Train a teacher by double Q-learning."""
+
+    size: str = "teacher"
+    """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64."""
+    env_steps: int = 800_000
+    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
+    learning_rate: str = "3e-4:1e-5"
+    """Adam's: START:END over the whole run, or one number."""
+    epsilon: str = "1:0.01:80000"
+    """Exploration: START:END:ENV_STEPS, or one number."""
+    milestones: tuple[float, ...] = (-15.0, 0.0, 15.0)
+    """Also keep the network when the mean return of the last 20 episodes first passes these."""
+    record: str = ""
+    """Also write the whole training, with the network's own Q-values, as a data set here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Training):
+    """Teach a small student what a teacher knows."""
+
+    teacher: str = "pong"
+    """A bundled name, a model file or a run's folder."""
+    student: str = "student"
+    """A named size (see 'tutelage sizes'), or widths such as 16/16/16/128 or mlp:64/64."""
+    env: str = "auto"
+    """auto: the teacher's; else an Atari ROM's name or a Gymnasium id."""
+    dataset: str = ""
+    """Distil offline from this recorded data set: no teacher, no emulator until evaluation."""
+    loss: str = "kl"
+    """kl, mse, nll, mse-prob, or a weighted sum such as mse:0.5+nll:0.5."""
+    target: str = "divide"
+    """What the loss sees of the teacher: raw (q), divide (q/tau) or softmax (of q/tau)."""
+    tau: float = 0.01
+    """Temperature of the target: below 1 sharpens, above 1 softens."""
+    explore: str = "greedy"
+    """greedy, epsilon:E, boltzmann:TAU, dropout-q:P or mc-dropout:P, each a number or schedule."""
+    teacher_acts: str = "0"
+    """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS."""
+    distill_weight: str = "1"
+    """Weight of distillation, over updates: a number or START:END:UPDATES."""
+    reward_weight: str = "0"
+    """Weight of double Q-learning beside it (kickstarting): a number or START:END:UPDATES."""
+    learning_rate: str = "1e-3:1e-5"
+    """Adam's: START:END over the whole run, or one number."""
+    average: float = 0.0
+    """Decay of the running average of the weights that is evaluated and kept; 0 for none."""
+    learning_starts: int = 256
+    """Env steps before the first update."""
+    samples_per_step: float = 16.0
+    """Samples learnt from per env step."""
+    target_return: float = 20.0
+    """Stop when an evaluation reaches this and further episodes confirm it."""
+    eval_episodes: int = 10
+    """Held-out episodes per evaluation."""
+    confirm_episodes: int = 30
+    """Further episodes that must confirm it."""
+    eval_every: int = 4_000
+    """Env steps between evaluations, at the least."""
+    eval_readiness: float = 0.9
+    """Evaluate only from this fraction of the teacher's reward per step on, where it is known."""

@@ -1,0 +1,198 @@
+"""A recorded data set on disk: single frames, compressed, with the teacher's Q beside each state.
+
+A folder with ``dataset.json`` and chunks. A chunk is a safetensors file of segments; a segment is
+up to SEGMENT consecutive env steps of one environment and the few frames before them, compressed
+on its own, so that any of them can be read alone: a data set may be larger than memory.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zstandard
+from safetensors import safe_open
+
+from tutelage.errors import UserError
+from tutelage.files import load_tensors, save_tensors, write_json
+from tutelage.types import Array, State, Transitions
+
+FORMAT = "tutelage-dataset-1"
+SEGMENT = 64
+SEGMENTS_PER_CHUNK = 128
+COLUMNS = ("age", "action", "reward", "terminated", "truncated", "teacher_q")
+
+
+class Writer:
+    """Writes a data set step by step; whole chunks appear atomically."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_envs: int,
+        obs_shape: tuple[int, ...],
+        obs_dtype: np.dtype[Any],
+        about: Mapping[str, Any],
+        resume: bool = False,
+    ) -> None:
+        """Start a data set; raise UserError if ``folder`` holds anything and this is no resume.
+
+        ``about`` is what a reader should know: the environment, the teacher, who acted.
+        """
+        if not resume and folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty: name a new folder for the data set")
+        self._folder = folder
+        self._about = {
+            "format": FORMAT,
+            "obs_shape": list(obs_shape),
+            "obs_dtype": str(obs_dtype),
+            **about,
+        }
+        self._age = np.zeros(num_envs, np.int32)
+        self._history = np.zeros((num_envs, obs_shape[0] - 1, *obs_shape[1:]), obs_dtype)
+        self._steps: list[dict[str, Array]] = []
+        self._segments: list[dict[str, Array]] = []
+        self._chunks: list[int] = []
+
+    def __len__(self) -> int:
+        """Return the number of env steps on disk."""
+        return sum(self._chunks)
+
+    def add(self, step: Transitions) -> None:
+        """Record one step of every environment."""
+        self._steps.append(
+            {
+                "frame": step.obs[:, -1],
+                "age": self._age,
+                "action": step.action.astype(np.int16),
+                "reward": step.reward,
+                "terminated": step.terminated,
+                "truncated": step.truncated,
+                "teacher_q": step.teacher_q,
+            }
+        )
+        ended = step.terminated | step.truncated
+        self._age = np.where(ended, 0, self._age + 1).astype(np.int32)
+        if len(self._steps) == SEGMENT:
+            self._cut()
+            if len(self._segments) >= SEGMENTS_PER_CHUNK:
+                self._flush()
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._cut()
+        self._flush()
+
+    def _cut(self) -> None:
+        """Turn the steps in memory into one segment per environment."""
+        if not self._steps:
+            return
+        columns = {
+            name: np.stack([step[name] for step in self._steps], axis=1) for name in self._steps[0]
+        }
+        frames = np.concatenate([self._history, columns.pop("frame")], axis=1)
+        self._history = frames[:, frames.shape[1] - self._history.shape[1] :]
+        compress = zstandard.ZstdCompressor(level=3).compress
+        for i, frames_of_one in enumerate(frames):
+            packed = np.frombuffer(compress(np.ascontiguousarray(frames_of_one).data), np.uint8)
+            self._segments.append({"frames": packed, **{n: c[i] for n, c in columns.items()}})
+        self._steps = []
+
+    def _flush(self) -> None:
+        """Write the finished segments as one chunk, then the manifest that counts it."""
+        if not self._segments:
+            return
+        tensors = {
+            name: torch.from_numpy(np.concatenate([s[name] for s in self._segments]))
+            for name in self._segments[0]
+        }
+        for name, of in (("packed", "frames"), ("lengths", "age")):
+            tensors[name] = torch.tensor([len(s[of]) for s in self._segments])
+        save_tensors(self._folder / _chunk_name(len(self._chunks)), tensors, {"format": FORMAT})
+        self._chunks.append(int(tensors["lengths"].sum()))
+        self._segments = []
+        write_json(
+            self._folder / "dataset.json",
+            {**self._about, "env_steps": len(self), "chunks": self._chunks},
+        )
+
+    def state(self) -> State:
+        """Write everything to disk and return where the writing stands."""
+        self.close()
+        return {"chunks": list(self._chunks), "age": self._age, "history": self._history.copy()}
+
+    def restore(self, state: State) -> None:
+        """Go on behind what was on disk then; what came later is dropped."""
+        self._chunks = [int(n) for n in state["chunks"]]
+        self._age = np.array(state["age"])
+        self._history = np.array(state["history"])
+        for path in sorted(self._folder.glob("chunk-*.safetensors"))[len(self._chunks) :]:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive env steps of one environment, in memory."""
+
+    frames: Array
+    """``[stack - 1 + L, *frame]``: those before the segment, then its own."""
+    columns: Mapping[str, Array]
+    """``age, action, reward, terminated, truncated [L]`` and ``teacher_q [L,A]``."""
+
+
+class Dataset:
+    """Reads a recorded data set, a segment at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the data set; raise UserError if ``folder`` holds none or it is damaged."""
+        manifest = folder / "dataset.json"
+        if not manifest.is_file():
+            raise UserError(f"{folder} is no data set: it has no dataset.json")
+        try:
+            self.about: dict[str, Any] = json.loads(manifest.read_text())
+            if self.about["format"] != FORMAT:
+                raise UserError(f"{folder} has format {self.about['format']!r}, not {FORMAT!r}")
+            self.obs_shape = tuple(int(side) for side in self.about["obs_shape"])
+            self._dtype = np.dtype(self.about["obs_dtype"])
+            chunks = len(self.about["chunks"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{manifest} is damaged: {error}") from error
+        self._where: list[tuple[Path, slice, slice]] = []
+        for index in range(chunks):
+            path = folder / _chunk_name(index)
+            tensors, _ = load_tensors(path, only=("lengths", "packed"))
+            rows, blobs = (_slices(tensors[name].tolist()) for name in ("lengths", "packed"))
+            self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
+        if not self._where:
+            raise UserError(f"{folder} holds no env steps")
+
+    @property
+    def env_steps(self) -> int:
+        """Number of recorded states."""
+        return int(self.about["env_steps"])
+
+    def __len__(self) -> int:
+        """Return the number of segments."""
+        return len(self._where)
+
+    def __getitem__(self, index: int) -> Segment:
+        """Read and decompress one segment."""
+        path, rows, blob = self._where[index]
+        with safe_open(path, framework="pt") as file:
+            packed = file.get_slice("frames")[blob].numpy()
+            columns = {name: file.get_slice(name)[rows].numpy() for name in COLUMNS}
+        raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
+        return Segment(np.frombuffer(raw, self._dtype).reshape(-1, *self.obs_shape[1:]), columns)
+
+
+def _chunk_name(index: int) -> str:
+    return f"chunk-{index:06d}.safetensors"
+
+
+def _slices(lengths: list[int]) -> list[slice]:
+    ends = np.cumsum(lengths).tolist()
+    return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]

@@ -1,0 +1,188 @@
+"""Conducting a run: rows written, evaluations when they are due, checkpoints, a safe way out."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tutelage.bandits import Selector
+from tutelage.errors import UserError
+from tutelage.evaluation import Evaluation
+from tutelage.learners import Learner
+from tutelage.loop import run as run_loop
+from tutelage.runs import Run
+from tutelage.sources import Source
+from tutelage.types import Row, State, Stateful
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, and what its checkpoints hold."""
+
+    source: Source
+    learner: Learner
+    selector: Selector
+    judge: "Judge"
+
+    def state(self) -> State:
+        return {name: part.state() for name, part in self._named().items()}
+
+    def restore(self, state: State) -> None:
+        for name, part in self._named().items():
+            part.restore(state[name])
+
+    def _named(self) -> Mapping[str, Stateful]:
+        return {
+            "source": self.source,
+            "learner": self.learner,
+            "selector": self.selector,
+            "judge": self.judge,
+        }
+
+
+class Judge(Protocol):
+    """Looks at every row, may evaluate, and says when there is nothing left to learn."""
+
+    done: bool
+
+    def look(self, row: Row) -> Mapping[str, float]:
+        """Return what an evaluation measured, or nothing."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+class Never:
+    """A judge that never evaluates: the budget alone ends the run."""
+
+    done = False
+
+    def look(self, row: Row) -> Mapping[str, float]:
+        """Measure nothing."""
+        return {}
+
+    def state(self) -> State:
+        return {}
+
+    def restore(self, state: State) -> None:
+        pass
+
+
+class Examiner:
+    """Evaluates when the rollout says it is time; passes a student that holds ``target``.
+
+    An evaluation of at least ten held-out episodes at or above ``target`` counts once
+    ``confirm_episodes`` further ones confirm it; ``passed_at`` is the env step it was taken at.
+    Perfect games are long, so an evaluation waits until the reward per env step of the last two
+    rounds has come to ``readiness`` (the teacher's own rate times a fraction), where it is known.
+    """
+
+    def __init__(
+        self,
+        play: Callable[[int, str], Evaluation],
+        keep: Callable[[int, Evaluation], None],
+        *,
+        target: float,
+        episodes: int,
+        confirm_episodes: int,
+        every: int,
+        readiness: float,
+    ) -> None:
+        """``play(episodes, stream)`` evaluates; ``keep(env_steps, evaluation)`` saves the best."""
+        self.done = False
+        self.passed_at: int | None = None
+        self._play = play
+        self._keep = keep
+        self._target = target
+        self._episodes = episodes
+        self._confirm_episodes = confirm_episodes
+        self._every = every
+        self._readiness = readiness
+        self._due = every
+        self._best = float("-inf")
+        self._rate = float("-inf")
+
+    def look(self, row: Row) -> Mapping[str, float]:
+        """Evaluate if it is due and the rollout is good enough."""
+        rate = row.metrics.get("rollout/reward_per_step", float("inf"))
+        recent, self._rate = (self._rate + rate) / 2.0, rate
+        if row.env_steps < self._due or recent < self._readiness:
+            return {}
+        self._due = row.env_steps + self._every
+        evaluation = self._play(self._episodes, f"evaluation-{row.env_steps}")
+        passed = evaluation.mean >= self._target
+        if passed:
+            evaluation = self._play(self._confirm_episodes, f"confirmation-{row.env_steps}")
+            if evaluation.mean >= self._target:
+                self.done, self.passed_at = True, row.env_steps
+        if evaluation.mean > self._best:
+            self._best = evaluation.mean
+            self._keep(row.env_steps, evaluation)
+        low, high = evaluation.interval()
+        return {
+            "eval/mean_reward": evaluation.mean,
+            "eval/ci_low": low,
+            "eval/ci_high": high,
+            "eval/mean_ep_length": float(evaluation.lengths.mean()),
+            "eval/episodes": float(len(evaluation.returns)),
+        }
+
+    def state(self) -> State:
+        return {
+            "done": self.done,
+            "passed_at": self.passed_at,
+            "due": self._due,
+            "best": self._best,
+            "rate": self._rate,
+        }
+
+    def restore(self, state: State) -> None:
+        self.done = state["done"]
+        self.passed_at = state["passed_at"]
+        self._due = state["due"]
+        self._best = state["best"]
+        self._rate = state["rate"]
+
+
+def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) -> Iterator[Row]:
+    """Run the loop until the judge is done or the budget is spent, yielding every row.
+
+    Rows go to the run's folder and checkpoints follow every ``checkpoint_every`` env steps and
+    the end. On Ctrl-C or SIGTERM the round is finished and saved, then UserError says how to
+    go on.
+    """
+    due = parts.source.env_steps + checkpoint_every
+    rows = run_loop(parts.source, parts.learner, parts.selector)
+    with interruptible() as interrupted:
+        while parts.source.env_steps < env_steps and not parts.judge.done:
+            row = next(rows)
+            began = time.perf_counter()
+            row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
+            run.write(row, evaluation_seconds=time.perf_counter() - began)
+            yield row
+            done = row.env_steps >= env_steps or parts.judge.done
+            if done or interrupted() or row.env_steps >= due:
+                run.checkpoint(row.env_steps, parts.state())
+                due = row.env_steps + checkpoint_every
+            if interrupted() and not done:
+                run.close()
+                raise UserError(
+                    f"stopped at {row.env_steps:,} env steps; "
+                    f"go on by 'tutelage resume {run.folder}'"
+                )
+    run.close()
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question that is asked between rounds."""
+    received: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

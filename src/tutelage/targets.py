@@ -1,0 +1,40 @@
+"""What the teacher's Q-values become before a loss sees them: ``q[B,A] -> target[B,A]``.
+
+The paper, section 3.3: tau < 1 sharpens, tau > 1 softens. A new target is one function of tau
+and its entry in the table.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from tutelage.errors import UserError, choose_from
+
+Target = Callable[[Tensor], Tensor]
+
+
+def raw(tau: float) -> Target:
+    """Leave q as it is; tau is not used."""
+    return lambda q: q
+
+
+def divide(tau: float) -> Target:
+    """Q / tau: the logits of the teacher's policy at temperature tau."""
+    return lambda q: q / tau
+
+
+def softmax(tau: float) -> Target:
+    """Give probabilities, softmax(q / tau): the teacher's policy, for losses on numbers."""
+    return lambda q: (q / tau).softmax(dim=1)
+
+
+TARGETS: dict[str, Callable[[float], Target]] = {"raw": raw, "divide": divide, "softmax": softmax}
+
+
+def parse_target(name: str, tau: float) -> Target:
+    """Return the target of that name; raise UserError for an unknown one or tau <= 0."""
+    if name not in TARGETS:
+        raise choose_from("target", name, TARGETS)
+    if not tau > 0:
+        raise UserError(f"tau must be a temperature above 0, got {tau}")
+    return TARGETS[name](tau)
