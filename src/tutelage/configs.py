@@ -1,8 +1,15 @@
 """What a person may ask for: each field is a flag, its docstring the flag's help."""
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 from tutelage.environments import EnvironmentConfig
+from tutelage.errors import UserError, choose_from
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +110,55 @@ class Distill(Training):
     """Env steps between evaluations, at the least."""
     eval_readiness: float = 0.9
     """Evaluate only from this fraction of the teacher's reward per step on, where it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(EnvironmentConfig):
+    """Write a data set while a teacher plays, its Q-values beside each state."""
+
+    teacher: str = "pong"
+    """A bundled name, a model file or a run's folder."""
+    env: str = "auto"
+    """auto: the teacher's; else an Atari ROM's name or a Gymnasium id."""
+    env_steps: int = 50_000
+    """Agent steps to record, over all environments."""
+    explore: str = "epsilon:0.05"
+    """How the teacher acts: greedy, epsilon:E (Rusu et al. 2015: 0.05) or boltzmann:TAU."""
+    seed: int = 1
+    """Seed of everything random."""
+    device: str = "auto"
+    """auto, cpu, cuda, …"""
+    threads: int = 2
+    """Threads of PyTorch, and as many of the emulators."""
+
+
+def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
+    """Build a configuration from a file's keys.
+
+    Raises UserError for a key that is not a field and for a value of another type.
+    """
+    hints = get_type_hints(config)
+    names = [f.name for f in fields(config)]  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            raise UserError(f"{where}: {choose_from('key', key, names)}")
+        if isinstance(value, list):
+            value = tuple(float(item) for item in value)
+        if hints[key] is float and type(value) is int:
+            value = float(value)
+        wanted = getattr(hints[key], "__origin__", hints[key])
+        if type(value) is not wanted:
+            raise UserError(f"{where}: {key} is {value!r}, expected {wanted.__name__}")
+        given[key] = value
+    return config(**given)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raise UserError if there is none or it is damaged."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no file {path}: expected a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is no readable TOML file: {error}") from error

@@ -9,10 +9,10 @@ from tutelage.types import Row
 
 
 def run(source: Source, learner: Learner, selector: Selector) -> Iterator[Row]:
-    """Yield a row per round.
+    """Yield a row per round, and never end by itself.
 
-    A selector picks a teacher, a source yields experience, a learner takes steps on it. The generator never ends by itself. Between two rows everything is at rest, so that a consumer
-    may save, evaluate or stop there.
+    A selector picks a teacher, a source yields experience, a learner takes steps on it. Between
+    two rows everything is at rest, so that a consumer may save, evaluate or stop there.
     """
     while True:
         choice = selector.choose(source.num_envs)

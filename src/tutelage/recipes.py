@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage import teachers
 from tutelage.bandits import Only
-from tutelage.configs import Distill, Teach, Training
+from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Dataset, Writer
 from tutelage.environments import Environments, make
 from tutelage.errors import UserError, choose_from
@@ -26,7 +26,7 @@ from tutelage.schedules import constant, linear, parse_schedule
 from tutelage.session import Examiner, Never, Parts, conduct
 from tutelage.sources import Memory, Offline, Online
 from tutelage.targets import parse_target
-from tutelage.types import Row, Schedule, StepQ, seeded, torch_generator
+from tutelage.types import Batch, Row, Schedule, StepQ, seeded, torch_generator
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
 Watch = Callable[[Row], None]
@@ -48,7 +48,7 @@ def teach(
     config: Teach, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
 ) -> QNetwork:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
-    device = prepare_torch(config)
+    device = _prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
     network = _network(config, config.size, envs.obs_shape, envs.num_actions)
     network.calibrate(envs.obs[:, -1])
@@ -56,13 +56,8 @@ def teach(
     replay = _replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
     if config.record:
-        memories["record"] = Writer(
-            Path(config.record),
-            num_envs=envs.num_envs,
-            obs_shape=envs.obs_shape,
-            obs_dtype=envs.obs.dtype,
-            about={"env": config.env, "behaviour": "its own training", "seed": config.seed},
-            resume=resume,
+        memories["record"] = _writer(
+            Path(config.record), config, envs, behaviour="its own training", resume=resume
         )
 
     def act(obs: Tensor, env_steps: int) -> Tensor:
@@ -105,11 +100,41 @@ def teach(
     return network
 
 
+def record(config: Record, folder: Path) -> int:
+    """Let a teacher play and write what it sees and thinks; return the env steps recorded."""
+    device = open_device(config.device, config.threads)
+    teacher = teachers.load(config.teacher)
+    config = replace(config, env=teacher.env if config.env == "auto" else config.env)
+    envs = make(config, seed=config.seed, stream="recording", threads=config.threads)
+    teachers.check_fits(teacher, config.teacher, config.env, envs.obs_shape, envs.num_actions)
+    writer = _writer(folder, config, envs, behaviour=f"{config.teacher}, {config.explore}")
+    network = teacher.network.to(device)
+    source = Online(
+        envs,
+        student=lambda obs, env_steps: network(obs),
+        teachers=(),
+        select=parse_exploration(config.explore).select,
+        memories={"record": writer},
+        sample=_nothing_to_learn,
+        batches_per_step=0.0,
+        learning_starts=0,
+        round_steps=1024,
+        rng=np.random.default_rng(seeded(config.seed, "exploration")),
+        device=device,
+    )
+    while source.env_steps < config.env_steps:
+        for _ in source.collect(np.zeros(envs.num_envs, np.int64)):
+            pass
+    writer.close()
+    envs.close()
+    return len(writer)
+
+
 def distill(
     config: Distill, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
 ) -> Outcome:
     """Distil a student; its best network is left in ``folder/best.safetensors``."""
-    device = prepare_torch(config)
+    device = _prepare(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, watch=watch)
     teacher = teachers.load(config.teacher)
@@ -249,18 +274,51 @@ def open_run(folder: Path, config: Training, parts: Parts, *, resume: bool) -> R
     return run
 
 
-def prepare_torch(config: Training) -> torch.device:
-    """Pin the threads and return the device; raise UserError if it cannot be had."""
+def _prepare(config: Training) -> torch.device:
     if config.precision not in PRECISIONS:
         raise choose_from("precision", config.precision, PRECISIONS)
-    torch.set_num_threads(config.threads)
-    if config.device == "auto":
+    return open_device(config.device, config.threads)
+
+
+def open_device(name: str, threads: int) -> torch.device:
+    """Pin the threads and return the device; raise UserError if it cannot be had."""
+    torch.set_num_threads(threads)
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=config.device).device
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device {config.device!r} cannot be used here: {reason}") from error
+        raise UserError(f"device {name!r} cannot be used here: {reason}") from error
+
+
+def _writer(
+    folder: Path,
+    config: Record | Teach,
+    envs: Environments,
+    *,
+    behaviour: str,
+    resume: bool = False,
+) -> Writer:
+    about = {
+        "env": config.env,
+        "frame": config.frame,
+        "num_actions": envs.num_actions,
+        "behaviour": behaviour,
+        "seed": config.seed,
+    }
+    return Writer(
+        folder,
+        num_envs=envs.num_envs,
+        obs_shape=envs.obs_shape,
+        obs_dtype=envs.obs.dtype,
+        about=about,
+        resume=resume,
+    )
+
+
+def _nothing_to_learn() -> Batch:
+    raise AssertionError("a recording asks for no batches")
 
 
 def _network(config: Training, size: str, obs_shape: tuple[int, ...], num_actions: int) -> QNetwork:

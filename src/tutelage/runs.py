@@ -12,7 +12,6 @@ result.json       the closing evaluation
 import json
 import sys
 import time
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import tomli_w
 from tensorboardX import SummaryWriter
 
+from tutelage.configs import read_toml
 from tutelage.errors import UserError
 from tutelage.files import digest, pack_state, unpack_state, write_atomic
 from tutelage.types import Row, State
@@ -148,10 +148,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.toml"
     if not path.is_file():
         raise UserError(f"{folder} is no run's folder: it has no config.toml")
-    try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    return read_toml(path)
 
 
 def read_rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:

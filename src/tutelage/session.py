@@ -127,6 +127,7 @@ class Examiner:
             "eval/ci_high": high,
             "eval/mean_ep_length": float(evaluation.lengths.mean()),
             "eval/episodes": float(len(evaluation.returns)),
+            "eval/passed": float(self.done),
         }
 
     def state(self) -> State:

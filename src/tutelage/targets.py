@@ -24,7 +24,7 @@ def divide(tau: float) -> Target:
 
 
 def softmax(tau: float) -> Target:
-    """Give probabilities, softmax(q / tau): the teacher's policy, for losses on numbers."""
+    """Give the teacher's policy itself, for losses that compare numbers."""
     return lambda q: (q / tau).softmax(dim=1)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.files import load_tensors, save_tensors
 from tutelage.networks import QNetwork, parse_size
@@ -21,6 +22,7 @@ BUNDLED = Path(str(files("tutelage") / "bundled"))
 class Model:
     """A network and what is known of it."""
 
+    path: Path
     network: QNetwork
     env: str
     """The environment it was made for, such as ``pong``."""
@@ -76,8 +78,13 @@ def load(name: str) -> Model:
             f"{path} is a safetensors file but no Tutelage model "
             f"(format {about.get('format')!r}, expected {FORMAT!r})"
         )
-    obs_shape = tuple(json.loads(about["obs_shape"]))
-    network = QNetwork(parse_size(about["size"]), obs_shape, int(about["num_actions"]))
+    try:
+        obs_shape = tuple(int(side) for side in json.loads(about["obs_shape"]))
+        size, num_actions = parse_size(about["size"]), int(about["num_actions"])
+        env, card = about["env"], json.loads(about["card"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} has a damaged header: {error!r}") from error
+    network = QNetwork(size, obs_shape, num_actions)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -87,7 +94,13 @@ def load(name: str) -> Model:
         ) from error
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()):
         raise UserError(f"{path} holds NaN or infinite weights")
-    return Model(network.eval().requires_grad_(False), about["env"], json.loads(about["card"]))
+    return Model(path, network.eval().requires_grad_(False), env, card)
+
+
+def environment_of(model: Model, *, sticky: float = 0.0) -> EnvironmentConfig:
+    """Return the environment a model was made for, with sticky actions if asked."""
+    frame = 80 if model.network.obs_shape[-1] == 80 else 84
+    return EnvironmentConfig(env=model.env, frame=frame, sticky=sticky)
 
 
 def check_fits(

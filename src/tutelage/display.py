@@ -1,0 +1,88 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tutelage.types import Row
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[Row], None]]:
+    """Show env steps, return, agreement with the teacher, steps/s and time left, on stderr."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield _plain(total)
+        return
+    bar = Progress(
+        TextColumn("{task.completed:>9,.0f} / {task.total:,.0f} env steps"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[news]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("", total=total, news="")
+        news = _News()
+
+        def show(row: Row) -> None:
+            bar.update(task, completed=row.env_steps, news=news.of(row))
+
+        yield show
+
+
+def _plain(total: int) -> Callable[[Row], None]:
+    """Print a line at most every five seconds, and for every evaluation."""
+    news = _News()
+    last = [float("-inf")]
+
+    def show(row: Row) -> None:
+        text = news.of(row)
+        evaluated = "eval/mean_reward" in row.metrics
+        if evaluated or row.env_steps >= total or time.monotonic() - last[0] >= 5.0:
+            last[0] = time.monotonic()
+            print(f"{row.env_steps:>9,} / {total:,} env steps  {text}", file=sys.stderr, flush=True)
+
+    return show
+
+
+class _News:
+    """The latest of every figure worth a glance."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, float] = {}
+        self._before: tuple[int, float] | None = None
+
+    def of(self, row: Row) -> str:
+        self._metrics.update(row.metrics)
+        now = time.monotonic()
+        words = [
+            f"{label} {self._metrics[name]:{form}}"
+            for label, name, form in (
+                ("return", "rollout/ep_rew_mean", ".1f"),
+                ("evaluated", "eval/mean_reward", ".1f"),
+                ("agreement", "distill/agreement", ".0%"),
+            )
+            if name in self._metrics
+        ]
+        if self._before is not None:
+            steps, at = self._before
+            words.append(f"{(row.env_steps - steps) / max(now - at, 1e-9):,.0f} steps/s")
+        self._before = (row.env_steps, now)
+        return "  ".join(words)
+
+
+def table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of the same keys as a table on stdout."""
+    shown = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row.values())
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width).print(shown)

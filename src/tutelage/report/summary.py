@@ -1,0 +1,198 @@
+"""How a run ends: closing evaluations, the table, ``result.json`` and ``report.html``."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage import teachers
+from tutelage.configs import Distill, Teach
+from tutelage.environments import EnvironmentConfig
+from tutelage.errors import UserError
+from tutelage.evaluation import evaluate
+from tutelage.files import write_json
+from tutelage.report.curves import learning_curve
+from tutelage.report.page import write_page
+from tutelage.report.video import side_by_side
+from tutelage.runs import read_config, read_rows
+from tutelage.teachers import Model
+from tutelage.types import QFunction
+
+Result = dict[str, Any]
+
+
+def microseconds_per_action(
+    network: QFunction, obs_shape: tuple[int, ...], *, repeats: int = 200
+) -> float:
+    """Time one observation through a network on one CPU thread; the median, in microseconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    obs = torch.zeros((1, *obs_shape), dtype=torch.uint8)
+    times = []
+    try:
+        with torch.inference_mode():
+            for _ in range(repeats):
+                began = time.perf_counter()
+                network(obs)
+                times.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return sorted(times)[repeats // 2] * 1e6
+
+
+def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
+    """Return a model's figures: its evaluation, its size and its speed."""
+    network = model.network
+    return {
+        **evaluation,
+        "parameters": network.num_parameters(),
+        "file_bytes": model.path.stat().st_size,
+        "us_per_action": microseconds_per_action(network, network.obs_shape),
+    }
+
+
+def close_teaching(config: Teach, folder: Path) -> Result:
+    """Evaluate a trained teacher, note it on its card, and write the report."""
+    path = folder / "last.safetensors"
+    model = teachers.load(str(path))
+    figures = evaluate(
+        model.network, config, episodes=30, seed=config.seed, threads=config.threads
+    ).summary()
+    teachers.save(path, model.network, env=model.env, card={**model.card, **figures})
+    result = {**describe(model, figures), **_course(folder)}
+    write_json(folder / "result.json", {"folder": str(folder), "env": model.env, **result})
+    write_report(folder, video=False)
+    return result
+
+
+def close_distillation(config: Distill, folder: Path) -> Result:
+    """Evaluate student and teacher over the same number of episodes and write the report."""
+    student = teachers.load(str(folder))
+    environment = teachers.environment_of(student, sticky=config.sticky)
+
+    def play(model: Model) -> Mapping[str, Any]:
+        return evaluate(
+            model.network,
+            environment,
+            episodes=config.confirm_episodes,
+            seed=config.seed,
+            stream="closing",
+            threads=config.threads,
+        ).summary()
+
+    known = student.card if student.card.get("episodes", 0) >= config.confirm_episodes else None
+    figures = play(student) if known is None else {key: known[key] for key in FIGURES}
+    result: Result = {
+        "folder": str(folder),
+        "env": student.env,
+        **describe(student, figures),
+        **_course(folder, target=config.target_return),
+    }
+    if not config.dataset:
+        teacher = teachers.load(config.teacher)
+        result["teacher"] = describe(teacher, play(teacher))
+    write_json(folder / "result.json", result)
+    write_report(folder, video=True)
+    return result
+
+
+FIGURES = (
+    "mean_return",
+    "ci95",
+    "min_return",
+    "max_return",
+    "episodes",
+    "mean_length",
+    "reward_per_step",
+)
+
+
+def _course(folder: Path, *, target: float | None = None) -> Result:
+    """Return what the rows say of how the run went."""
+    rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
+    passed = [int(row["env_steps"]) for row in rows if row.get("eval/passed") == 1.0]
+    course: Result = {
+        "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
+        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
+        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
+    }
+    if target is not None:
+        course[f"env_steps_to_{target:g}"] = passed[0] if passed else None
+    return course
+
+
+def cells(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of a table for a player's figures."""
+    low, high = figures["ci95"]
+    shown = {
+        "mean return": f"{figures['mean_return']:.2f}",
+        "95 % interval": f"{low:.2f} … {high:.2f}",
+        "min … max": f"{figures['min_return']:g} … {figures['max_return']:g}",
+        "episodes": f"{figures['episodes']}",
+    }
+    if "parameters" in figures:
+        shown["parameters"] = f"{figures['parameters']:,}"
+        shown["file"] = f"{figures['file_bytes'] / 1e6:.2f} MB"
+        shown["µs/action"] = f"{figures['us_per_action']:.0f}"
+    return shown
+
+
+def compare(result: Result) -> list[dict[str, str]]:
+    """Return the rows of the closing table: teacher beside student."""
+    players = {"teacher": result.get("teacher"), "student": result}
+    return [{"player": name, **cells(of)} for name, of in players.items() if of is not None]
+
+
+def headline(result: Result) -> str:
+    """Say in one line what a distillation came to."""
+    (key,) = (key for key in result if key.startswith("env_steps_to_"))
+    target = key.removeprefix("env_steps_to_")
+    took = f"{result['seconds']:.0f} s, {result['evaluation_seconds']:.0f} s of it evaluating"
+    if result[key] is None:
+        return (
+            f"{result['env']}: {target} not reached in {result['env_steps']:,} env steps ({took})"
+        )
+    return f"{result['env']}: {target} reached after {result[key]:,} env steps ({took})"
+
+
+def write_report(folder: Path, *, video: bool) -> Path:
+    """Draw the curve, film student and teacher, and put all of it on one page."""
+    result_path = folder / "result.json"
+    if not result_path.is_file():
+        raise UserError(f"{folder} has no result.json: the run has not finished")
+    result: Result = json.loads(result_path.read_text())
+    config = read_config(folder)
+    curve, film, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
+    teaching = config["command"] == "teach"
+    learning_curve(
+        read_rows(folder),
+        curve,
+        title=f"{result['env']}: {config['command']}, seed {config['seed']}",
+        teacher_return=result.get("teacher", {}).get("mean_return"),
+        target=None if teaching else config["target_return"],
+    )
+    if video:
+        _film(result, config, folder, film)
+    write_page(
+        page,
+        title=f"{result['env']}, {config['command']}",
+        summary_rows=[{"player": "teacher", **cells(result)}] if teaching else compare(result),
+        settings=config,
+        curve_png=curve,
+        video_mp4=film if film.exists() else None,
+        text=() if teaching else (headline(result),),
+    )
+    return page
+
+
+def _film(result: Result, config: Mapping[str, Any], folder: Path, path: Path) -> None:
+    players = {"student": teachers.load(str(folder))}
+    if "teacher" in result:
+        players = {"teacher": teachers.load(config["teacher"]), **players}
+    environment: EnvironmentConfig = teachers.environment_of(
+        players["student"], sticky=config["sticky"]
+    )
+    side_by_side({n: m.network for n, m in players.items()}, environment, path, seed=config["seed"])
