@@ -157,10 +157,14 @@ class QNetwork(nn.Module):
         return q.float()
 
     def calibrate(self, obs: Array) -> None:
-        """Set shift and scale from observations: median and 1 / standard deviation."""
-        deviation = float(obs.std())
-        self.shift.fill_(float(np.rint(np.median(obs))))
-        self.scale.fill_(1.0 / deviation if deviation > 0 else 1.0)
+        """Set shift and scale from frames: their median and 1 / their standard deviation.
+
+        Observations that are no frames (not uint8) come in units of their own and are left alone.
+        """
+        if obs.dtype == np.uint8:
+            deviation = float(obs.std())
+            self.shift.fill_(float(np.rint(np.median(obs))))
+            self.scale.fill_(1.0 / deviation if deviation > 0.0 else 1.0)
 
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""
