@@ -1,1 +1,65 @@
-"""Policy distillation in deep reinforcement learning."""
+"""Policy distillation in deep reinforcement learning: large teachers into small, fast students."""
+
+from tutelage.configs import Distill, Record, Teach
+from tutelage.dataset import Dataset, Writer
+from tutelage.environments import EnvironmentConfig, Environments, make
+from tutelage.errors import UserError
+from tutelage.evaluation import Evaluation, evaluate
+from tutelage.exploration import EXPLORATIONS, parse_exploration
+from tutelage.learners import Distillation, DoubleQ, Learner, Term
+from tutelage.losses import LOSSES, kl, mse, mse_prob, nll, parse_loss
+from tutelage.networks import SIZES, QNetwork, Size, count_parameters, parse_size
+from tutelage.recipes import Outcome, distill, record, teach
+from tutelage.replay import Replay
+from tutelage.sources import Offline, Online
+from tutelage.targets import TARGETS, parse_target
+from tutelage.teachers import Model, bundled_names, load, save
+from tutelage.types import Batch, QFunction, Row, Transitions
+
+__all__ = [
+    "EXPLORATIONS",
+    "LOSSES",
+    "SIZES",
+    "TARGETS",
+    "Batch",
+    "Dataset",
+    "Distill",
+    "Distillation",
+    "DoubleQ",
+    "EnvironmentConfig",
+    "Environments",
+    "Evaluation",
+    "Learner",
+    "Model",
+    "Offline",
+    "Online",
+    "Outcome",
+    "QFunction",
+    "QNetwork",
+    "Record",
+    "Replay",
+    "Row",
+    "Size",
+    "Teach",
+    "Term",
+    "Transitions",
+    "UserError",
+    "Writer",
+    "bundled_names",
+    "count_parameters",
+    "distill",
+    "evaluate",
+    "kl",
+    "load",
+    "make",
+    "mse",
+    "mse_prob",
+    "nll",
+    "parse_exploration",
+    "parse_loss",
+    "parse_size",
+    "parse_target",
+    "record",
+    "save",
+    "teach",
+]

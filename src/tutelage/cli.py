@@ -29,12 +29,12 @@ class TeachCommand:
 
     config: Annotated[Teach, OmitArgPrefixes] = field(default_factory=Teach)
     out: str = ""
-    """The run's folder; by default runs/ENV__teach__SEED__TIME."""
+    """The run's folder; by default runs/teach__ENV__SEED__TIME."""
     json: bool = False
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        folder = _folder(self.out, self.config.env, "teach", self.config.seed)
+        folder = _folder(self.out, "teach", self.config.env, self.config.seed)
         _teach(self.config, folder, resume=False, as_json=self.json)
 
 
@@ -44,12 +44,12 @@ class DistillCommand:
 
     config: Annotated[Distill, OmitArgPrefixes] = field(default_factory=Distill)
     out: str = ""
-    """The run's folder; by default runs/ENV__distill__SEED__TIME."""
+    """The run's folder; by default runs/distill__TEACHER__SEED__TIME."""
     json: bool = False
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        folder = _folder(self.out, self.config.env, "distill", self.config.seed)
+        folder = _folder(self.out, "distill", Path(self.config.teacher).stem, self.config.seed)
         _distill(self.config, folder, resume=False, as_json=self.json)
 
 
@@ -283,11 +283,11 @@ def _parse(words: list[str]) -> Any:
     )
 
 
-def _folder(out: str, env: str, command: str, seed: int) -> Path:
+def _folder(out: str, command: str, subject: str, seed: int) -> Path:
     if out:
         return Path(out)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{env.replace('/', '-')}__{command}__{seed}__{stamp}"
+    return Path("runs") / f"{command}__{subject.replace('/', '-')}__{seed}__{stamp}"
 
 
 def _say(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:

@@ -11,6 +11,25 @@ from tutelage.errors import UserError, choose_from
 
 Config = TypeVar("Config")
 
+AT_LEAST = {
+    "env_steps": 1,
+    "threads": 1,
+    "batch_size": 1,
+    "samples_per_step": 0.0,
+    "max_grad_norm": 0.0,
+    "n_step": 1,
+    "target_every": 1,
+    "learning_starts": 0,
+    "replay_size": 1,
+    "round_steps": 1,
+    "checkpoint_every": 1,
+    "average": 0.0,
+    "eval_episodes": 1,
+    "confirm_episodes": 1,
+    "eval_every": 1,
+}
+"""The least that makes sense, by the name of the field."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training(EnvironmentConfig):
@@ -46,6 +65,14 @@ class Training(EnvironmentConfig):
     """Env steps per row of metrics."""
     checkpoint_every: int = 50_000
     """Env steps between checkpoints."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        for name, value in vars(self).items():
+            if name in AT_LEAST and not value >= AT_LEAST[name]:
+                raise UserError(f"{name} must be at least {AT_LEAST[name]:g}, got {value}")
+        if not 0.0 <= self.gamma <= 1.0:
+            raise UserError(f"gamma must be in [0, 1], got {self.gamma}")
 
 
 @dataclass(frozen=True, kw_only=True)

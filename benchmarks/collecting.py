@@ -1,0 +1,66 @@
+"""Collecting with a student acting and a teacher labelling, against bare emulators.
+
+The reference is ALE's vector environment under random actions, with the same number of
+environments and emulator threads.
+"""
+
+from collections import deque
+
+import numpy as np
+import torch
+from ale_py.vector_env import AtariVectorEnv
+
+from benchmarks.timing import paired
+from tutelage import EnvironmentConfig, Online, QNetwork, Replay, load, make, parse_exploration
+from tutelage.networks import SIZES
+
+NUM_ENVS = 16
+STEPS = 4_096
+
+
+def measure() -> dict[str, dict[str, float]]:
+    """Return the ratio for one and for two emulator threads (PyTorch gets as many)."""
+    return {f"emulator_threads_{threads}": _measure(threads) for threads in (1, 2)}
+
+
+def _measure(threads: int) -> dict[str, float]:
+    torch.set_num_threads(threads)
+    bare = AtariVectorEnv("pong", NUM_ENVS, num_threads=threads, use_fire_reset=False)
+    bare.reset(seed=1)
+    rng = np.random.default_rng(1)
+    envs = make(EnvironmentConfig(num_envs=NUM_ENVS), seed=1, threads=threads)
+    teacher = load("pong").network
+    student = QNetwork(SIZES["student"], envs.obs_shape, envs.num_actions)
+    student.calibrate(envs.obs)
+    replay = Replay(
+        capacity=STEPS,
+        num_envs=NUM_ENVS,
+        obs_shape=envs.obs_shape,
+        obs_dtype=envs.obs.dtype,
+        num_actions=envs.num_actions,
+        rng=rng,
+    )
+    source = Online(
+        envs,
+        student=lambda obs, env_steps: student(obs),
+        teachers=[teacher],
+        select=parse_exploration("greedy").select,
+        memories={"replay": replay},
+        sample=lambda: replay.sample(1),
+        batches_per_step=0.0,
+        learning_starts=0,
+        round_steps=STEPS,
+        rng=rng,
+        device=torch.device("cpu"),
+    )
+
+    def collect() -> int:
+        deque(source.collect(np.zeros(NUM_ENVS, np.int64)), maxlen=0)
+        return STEPS
+
+    def emulate() -> int:
+        for _ in range(STEPS // NUM_ENVS):
+            bare.step(rng.integers(6, size=NUM_ENVS))
+        return STEPS
+
+    return paired(collect, emulate)

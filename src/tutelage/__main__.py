@@ -1,0 +1,5 @@
+"""``python -m tutelage``: the command."""
+
+from tutelage.cli import main
+
+main()

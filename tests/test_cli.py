@@ -1,0 +1,170 @@
+"""The command line as a person meets it: results, and bad input."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutelage import QNetwork, teachers
+from tutelage.cli import main
+from tutelage.networks import Size
+
+QUICK = ["--threads", "1", "--num-envs", "2", "--env-steps", "512", "--round-steps", "128"]
+
+
+def cartpole_model(path: Path, *, num_actions: int = 2) -> str:
+    network = QNetwork(
+        Size((), (4,)), (1, 4), num_actions, generator=torch.Generator().manual_seed(1)
+    )
+    teachers.save(path, network, env="CartPole-v1", card={})
+    return str(path)
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must be refused; return its one line."""
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert "Traceback" not in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--loss", "kll"], ["kll", "kl, mse, mse-prob, nll"]),
+        (["--loss", "mse:half"], ["half", "number"]),
+        (["--tau", "0"], ["tau", "above 0", "0"]),
+        (["--tau", "-1"], ["tau", "-1"]),
+        (["--target", "soft"], ["soft", "divide, raw, softmax"]),
+        (["--explore", "curious"], ["curious", "boltzmann"]),
+        (["--explore", "epsilon"], ["epsilon:0.05"]),
+        (["--explore", "epsilon:2"], ["epsilon:2", "0", "1"]),
+        (["--student", "huge"], ["huge", "student", "mlp:64/64"]),
+        (["--teacher", "nobody"], ["nobody", "pong"]),
+        (["--precision", "fp8"], ["fp8", "bf16, fp32"]),
+        (["--device", "abacus"], ["abacus"]),
+        (["--learning-rate", "fast"], ["fast", "number"]),
+        (["--batch-size", "0"], ["batch_size", "0"]),
+        (["--samples-per-step", "-1"], ["samples_per_step", "-1"]),
+        (["--dataset", "nowhere"], ["nowhere", "dataset.json"]),
+    ],
+)
+def test_bad_flags_of_distill_are_refused_in_one_line(
+    flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher = cartpole_model(tmp_path / "t.safetensors")
+    given = ["distill", "--out", str(tmp_path / "run"), "--student", "mlp:4", *QUICK]
+    if "--teacher" not in flags:
+        given += ["--teacher", teacher]
+    line = refusal([*given, *flags], capsys)
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_environments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(["teach", "--env", "ponk"], capsys)
+    assert "ponk" in line
+    assert "CartPole-v1" in line
+
+
+def test_a_teacher_of_another_game_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher = cartpole_model(tmp_path / "t.safetensors")
+    line = refusal(
+        ["distill", "--teacher", teacher, "--env", "pong", "--out", str(tmp_path / "run")], capsys
+    )
+    assert "CartPole-v1" in line
+    assert "pong" in line
+
+
+def test_a_pickle_is_named_and_never_loaded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes(pickle.dumps({"weights": [1.0]}))
+    line = refusal(["evaluate", str(path)], capsys)
+    assert "pickle" in line
+    assert "safetensors" in line
+
+
+def test_a_teacher_whose_outputs_are_nan_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    network = QNetwork(Size((), (4,)), (1, 4), 2)
+    with torch.no_grad():
+        network.head.weight.fill_(3e38)
+        network.head.bias.fill_(-3e38)
+        network.body[1].bias.fill_(3e38)  # type: ignore[operator, union-attr]
+    teachers.save(tmp_path / "t.safetensors", network, env="CartPole-v1", card={})
+    given = ["--teacher", str(tmp_path / "t.safetensors"), "--student", "mlp:4"]
+    line = refusal(["distill", *given, *QUICK, "--out", str(tmp_path / "run")], capsys)
+    assert "NaN or infinite" in line
+
+
+def test_a_folder_of_another_run_is_refused_and_left_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.toml").write_text('command = "teach"\nseed = 7\n')
+    teacher = cartpole_model(tmp_path / "t.safetensors")
+    given = ["distill", "--teacher", teacher, "--student", "mlp:4", *QUICK, "--out", str(folder)]
+    line = refusal(given, capsys)
+    assert "another configuration" in line
+    assert (folder / "config.toml").read_text() == 'command = "teach"\nseed = 7\n'
+
+
+def test_unknown_keys_of_a_config_file_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "c.toml").write_text("tauu = 0.1\n")
+    line = refusal(["distill", "--config", str(tmp_path / "c.toml")], capsys)
+    assert "tauu" in line
+    assert "tau," in line
+    (tmp_path / "c.toml").write_text('tau = "cold"\n')
+    assert "float" in refusal(["distill", "--config", str(tmp_path / "c.toml")], capsys)
+
+
+def test_resume_of_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "config.toml" in refusal(["resume", str(tmp_path)], capsys)
+
+
+def test_evaluate_prints_exactly_one_json_object(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = cartpole_model(tmp_path / "t.safetensors")
+    main(["evaluate", model, "--episodes", "5", "--threads", "1", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["episodes"] == 5
+    assert result["ci95"][0] <= result["mean_return"] <= result["ci95"][1]
+
+
+def test_sizes_shows_the_figures_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sizes"])
+    shown = capsys.readouterr().out
+    assert "6,716,748" in shown
+    assert "432,492" in shown
+
+
+def test_record_then_distill_offline_and_report(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher = cartpole_model(tmp_path / "t.safetensors")
+    data = str(tmp_path / "data")
+    record = ["record", "--teacher", teacher, "--num-envs", "2", "--threads", "1"]
+    main([*record, "--env-steps", "1024", "--out", data, "--json"])
+    assert json.loads(capsys.readouterr().out)["env_steps"] == 1024
+    run = str(tmp_path / "run")
+    flags = ["--dataset", data, "--student", "mlp:4", "--precision", "fp32", "--eval-every", "256"]
+    main(["distill", *flags, *QUICK, "--out", run, "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["env_steps"] == 512
+    assert {"mean_return", "ci95", "episodes", "env_steps_to_20", "parameters"} <= result.keys()
+    for name in ("best.safetensors", "curve.png", "report.html", "metrics.jsonl", "config.toml"):
+        assert (Path(run) / name).stat().st_size > 0

@@ -1,0 +1,130 @@
+"""Does it learn? A gain that cannot be luck, on CartPole, in seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy.stats import permutation_test
+
+from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, teachers
+from tutelage.evaluation import evaluate
+from tutelage.networks import Size
+from tutelage.recipes import distill, record, teach
+
+CARTPOLE = EnvironmentConfig(env="CartPole-v1")
+TEACH = Teach(
+    env="CartPole-v1",
+    size="mlp:128/128",
+    env_steps=12_000,
+    num_envs=8,
+    batch_size=64,
+    samples_per_step=16.0,
+    learning_rate="5e-4:1e-4",
+    epsilon="1:0.05:5000",
+    n_step=1,
+    target_every=200,
+    learning_starts=500,
+    precision="fp32",
+    threads=1,
+    milestones=(),
+)
+DISTILL = Distill(
+    env="CartPole-v1",
+    student="mlp:16/16",
+    env_steps=6_000,
+    num_envs=8,
+    batch_size=64,
+    precision="fp32",
+    threads=1,
+    target_return=450.0,
+    eval_every=2_000,
+)
+
+
+def controller(path: Path) -> Path:
+    """Write a teacher by hand: push towards where the pole falls. It balances all 500 steps."""
+    network = QNetwork(Size((), (2,)), (1, 4), 2)
+    lean = torch.tensor([0.05, 0.2, 1.0, 0.6])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.body[1].weight.copy_(torch.stack([-lean, lean]))  # type: ignore[operator, union-attr]
+        network.head.weight.copy_(torch.eye(2))
+    teachers.save(path, network, env="CartPole-v1", card={})
+    return path
+
+
+def untrained_returns() -> npt.NDArray[np.float64]:
+    network = QNetwork(Size((), (16, 16)), (1, 4), 2, generator=torch.Generator().manual_seed(0))
+    return evaluate(network, CARTPOLE, episodes=20).returns
+
+
+def assert_gain(
+    trained: npt.NDArray[np.float64], before: npt.NDArray[np.float64], *, at_least: float
+) -> None:
+    """Assert a difference of means that is large and, by permutation, no chance."""
+    test = permutation_test(
+        (trained, before),
+        lambda a, b: np.mean(a) - np.mean(b),
+        alternative="greater",
+        n_resamples=2_000,
+        rng=np.random.default_rng(0),
+    )
+    assert test.pvalue < 0.01
+    assert trained.mean() - before.mean() >= at_least
+
+
+def test_double_q_learning_gains_on_cartpole(tmp_path: Path) -> None:
+    network = teach(TEACH, tmp_path / "run")
+    trained = evaluate(network, CARTPOLE, episodes=20)
+    assert_gain(trained.returns, untrained_returns(), at_least=80.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "tau"),
+    [("kl", "divide", 0.1), ("mse", "raw", 1.0), ("nll", "raw", 1.0), ("mse-prob", "divide", 0.1)],
+)
+def test_every_loss_distils_a_controller_online(
+    tmp_path: Path, loss: str, target: str, tau: float
+) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    config = replace(DISTILL, teacher=teacher, loss=loss, target=target, tau=tau)
+    outcome = distill(config, tmp_path / "run")
+    trained = evaluate(outcome.student, CARTPOLE, episodes=20)
+    assert_gain(trained.returns, untrained_returns(), at_least=150.0)
+
+
+def test_a_recording_is_enough_to_distil_from(tmp_path: Path) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    recording = Record(
+        teacher=teacher, env_steps=6_000, num_envs=8, explore="epsilon:0.3", threads=1
+    )
+    record(recording, tmp_path / "data")
+    Path(teacher).unlink()
+    config = replace(DISTILL, dataset=str(tmp_path / "data"), tau=0.1)
+    outcome = distill(config, tmp_path / "run")
+    trained = evaluate(outcome.student, CARTPOLE, episodes=20)
+    assert_gain(trained.returns, untrained_returns(), at_least=150.0)
+
+
+def test_kickstarting_learns_from_reward_and_teacher_at_once(tmp_path: Path) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    config = replace(
+        DISTILL, teacher=teacher, tau=1.0, distill_weight="5:0.5:1000", reward_weight="1"
+    )
+    outcome = distill(config, tmp_path / "run")
+    trained = evaluate(outcome.student, CARTPOLE, episodes=20)
+    assert_gain(trained.returns, untrained_returns(), at_least=100.0)
+
+
+def test_a_distillation_stops_once_the_target_is_confirmed(tmp_path: Path) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    outcome = distill(replace(DISTILL, teacher=teacher, tau=0.1), tmp_path / "run")
+    assert outcome.passed_at is not None
+    assert outcome.env_steps == outcome.passed_at < 50_000
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.mean >= 450.0
+    assert len(outcome.evaluation.returns) == 30
