@@ -9,7 +9,11 @@ best.safetensors  the student that evaluated best; last.safetensors the last one
 result.json       the closing evaluation
 """
 
+import importlib.metadata
 import json
+import os
+import platform
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +25,7 @@ from tensorboardX import SummaryWriter
 
 from tutelage.configs import read_toml
 from tutelage.errors import UserError
-from tutelage.files import digest, pack_state, unpack_state, write_atomic
+from tutelage.files import digest, pack_state, unpack_state, write_atomic, write_json
 from tutelage.types import Row, State
 
 KEEP_CHECKPOINTS = 2
@@ -58,6 +62,7 @@ class Run:
             )
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} exists and is no run's folder: name another with --out")
+        write_json(folder / "versions.json", versions())
         write_atomic(path, tomli_w.dumps(config).encode())
         return cls(folder)
 
@@ -141,6 +146,23 @@ class Run:
         """Flush what TensorBoard still holds."""
         if self._board is not None:
             self._board.close()
+
+
+def versions() -> dict[str, Any]:
+    """Return what a run depends on beside its configuration."""
+    packages = ("tutelage", "torch", "numpy", "gymnasium", "ale-py")
+    here = Path(__file__).parent
+    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        commit = ""
+    return {
+        **{name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit or "unknown",
+    }
 
 
 def read_config(folder: Path) -> dict[str, Any]:
