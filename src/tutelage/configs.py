@@ -47,6 +47,8 @@ class Training(EnvironmentConfig):
     """Threads of PyTorch, and as many of the emulators."""
     batch_size: int = 128
     """Samples per update."""
+    scaling: str = "standard"
+    """Input: standard ((x - median) / deviation of the first frames) or unit (x / 255)."""
     samples_per_step: float = 8.0
     """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8)."""
     max_grad_norm: float = 10.0

@@ -6,13 +6,14 @@ A convolutional size is written ``c1/c2/c3/hidden`` (kernels 8, 4, 3; strides 4,
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import UserError
+from tutelage.errors import UserError, choose_from
 from tutelage.types import Array
 
 KERNELS = ((8, 4), (4, 2), (3, 1))
@@ -66,6 +67,21 @@ def parse_size(text: str) -> Size:
         f"unknown network size {text!r}: choose from {', '.join(SIZES)}, "
         "or spell one out as 16/16/16/128, 16/16/16/128:valid or mlp:64/64"
     )
+
+
+def standard(obs: Array) -> tuple[float, float]:
+    """Return median and 1 / standard deviation: the background is 0, contrasts are about 1."""
+    deviation = float(obs.std())
+    return float(np.rint(np.median(obs))), 1.0 / deviation if deviation > 0.0 else 1.0
+
+
+def unit(obs: Array) -> tuple[float, float]:
+    """Return 0 and 1 / 255: pixels from 0 to 1, as in Mnih et al. 2015 and the paper's code."""
+    return 0.0, 1.0 / 255.0
+
+
+SCALINGS: dict[str, Callable[[Array], tuple[float, float]]] = {"standard": standard, "unit": unit}
+"""Name -> (shift, scale) of the input, read off some frames."""
 
 
 class QNetwork(nn.Module):
@@ -156,15 +172,17 @@ class QNetwork(nn.Module):
         q: Tensor = self.head(hidden)
         return q.float()
 
-    def calibrate(self, obs: Array) -> None:
-        """Set shift and scale from frames: their median and 1 / their standard deviation.
+    def calibrate(self, obs: Array, scaling: str = "standard") -> None:
+        """Set the input's shift and scale as ``SCALINGS`` has it, from frames ``[…,H,W]``.
 
         Observations that are no frames (not uint8) come in units of their own and are left alone.
         """
+        if scaling not in SCALINGS:
+            raise choose_from("input scaling", scaling, SCALINGS)
         if obs.dtype == np.uint8:
-            deviation = float(obs.std())
-            self.shift.fill_(float(np.rint(np.median(obs))))
-            self.scale.fill_(1.0 / deviation if deviation > 0.0 else 1.0)
+            shift, scale = SCALINGS[scaling](obs)
+            self.shift.fill_(shift)
+            self.scale.fill_(scale)
 
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""

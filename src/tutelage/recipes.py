@@ -51,7 +51,7 @@ def teach(
     device = _prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
     network = _network(config, config.size, envs.obs_shape, envs.num_actions)
-    network.calibrate(envs.obs[:, -1])
+    network.calibrate(envs.obs[:, -1], config.scaling)
     network.to(device)
     replay = _replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
@@ -142,7 +142,7 @@ def distill(
     envs = make(config, seed=config.seed, threads=config.threads)
     teachers.check_fits(teacher, config.teacher, config.env, envs.obs_shape, envs.num_actions)
     network = _network(config, config.student, envs.obs_shape, envs.num_actions)
-    network.calibrate(envs.obs[:, -1])
+    network.calibrate(envs.obs[:, -1], config.scaling)
     network.to(device)
     replay = _replay(config, envs)
     exploration = parse_exploration(config.explore)
@@ -179,7 +179,7 @@ def _distill_offline(
     env = recorded["env"] if config.env == "auto" else config.env
     config = replace(config, env=env, frame=recorded["frame"])
     network = _network(config, config.student, dataset.obs_shape, recorded["num_actions"])
-    network.calibrate(dataset[0].frames)
+    network.calibrate(dataset[0].frames[dataset.obs_shape[0] - 1 :], config.scaling)
     network.to(device)
     source = Offline(
         dataset,
