@@ -1,0 +1,55 @@
+"""What stands above a filmed game: a name and a running score."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tutelage.types import Array
+
+HEIGHT = 40
+"""Pixels; even, so that the colours of a game begin on a whole sample of yuv420p."""
+MARGIN = 8
+LARGEST, SMALLEST = 20, 11
+RUNNING = ((23, 27, 33), (240, 240, 240))
+OVER = ((240, 240, 240), (23, 27, 33))
+
+
+class Caption:
+    """The strip above one game."""
+
+    def __init__(self, name: str, width: int) -> None:
+        """Choose the largest type in which ``name`` and any likely score fit ``width`` pixels."""
+        self._width = width
+        # Matplotlib brings a typeface with Greek, Cyrillic and a true minus; Pillow's has none.
+        file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+        for size in range(LARGEST, SMALLEST - 1, -1):
+            self._font = ImageFont.truetype(str(file), size)
+            room = width - 3 * MARGIN - self._font.getlength(_score(-1000.0, over=False))
+            if self._font.getlength(name) <= room:
+                break
+        while len(name) > 1 and self._font.getlength(name) > room:
+            name = name[:-2] + "…"
+        self._name = name
+
+    def draw(self, score: float, *, over: bool) -> Array:
+        """Return the strip, ``[HEIGHT,width,3]`` uint8: dark while the game runs, then light."""
+        ground, ink = OVER if over else RUNNING
+        image = Image.new("RGB", (self._width, HEIGHT), ground)
+        pen = ImageDraw.Draw(image)
+        middle = HEIGHT // 2
+        pen.text((MARGIN, middle), self._name, fill=ink, font=self._font, anchor="lm")
+        pen.text(
+            (self._width - MARGIN, middle),
+            _score(score, over=over),
+            fill=ink,
+            font=self._font,
+            anchor="rm",
+        )
+        return np.asarray(image)
+
+
+def _score(score: float, *, over: bool) -> str:
+    number = f"{score:,.0f}" if score == int(score) else f"{score:,.1f}"
+    return f"{'final' if over else 'return'} {number}".replace("-", "\N{MINUS SIGN}")

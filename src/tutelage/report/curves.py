@@ -1,0 +1,165 @@
+"""The learning curve of a run, readable on a phone and in grey."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from tutelage.files import write_atomic
+
+Rows = Sequence[Mapping[str, float]]
+
+SIZE = (6.4, 7.2)
+"""Inches; with fonts of 13 points and more, the text stays legible at the width of a phone."""
+DPI = 160
+FONT = 13.0
+# From Okabe and Ito's palette, told apart by lightness too.
+SKY, VERMILION, BLUE, BLACK, GREY = "#56B4E9", "#B84300", "#0072B2", "#111111", "#555555"
+
+
+def learning_curve(
+    rows: Rows,
+    path: Path,
+    *,
+    title: str,
+    teacher_return: float | None = None,
+    target: float | None = None,
+) -> None:
+    """Draw the rows of a run's ``metrics.jsonl`` as a PNG: return above, agreement or loss below.
+
+    Rows may lack any key. The horizontal axis is ``env_steps``, or ``updates`` for a run that
+    took no step in an environment. Raises UserError if ``path`` cannot be written.
+    """
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    along: Literal["env_steps", "updates"] = "updates"
+    if any(row.get("env_steps") for row in rows):
+        along = "env_steps"
+    handles = _returns(upper, rows, along)
+    for value, name, style in (
+        (teacher_return, "teacher", (0, (6, 3))),
+        (target, "target", (0, (1, 2))),
+    ):
+        if value is not None:
+            label = f"{name} ({_plain(value)})"
+            handles.append(
+                upper.axhline(value, color=BLACK, linewidth=2.0, linestyle=style, label=label)
+            )
+    upper.set_ylabel("return per episode", fontsize=FONT)
+    _agreement_or_loss(lower, rows, along)
+    lower.set_xlabel("env steps" if along == "env_steps" else "optimiser steps", fontsize=FONT)
+    for axes in (upper, lower):
+        _dress(axes)
+    _head(figure, upper, title, handles)
+    buffer = io.BytesIO()
+    canvas.print_png(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def _series(rows: Rows, along: str, key: str) -> tuple[list[float], list[float]]:
+    """Return where ``key`` was recorded and what, without gaps and without NaN."""
+    points = [
+        (row[along], row[key])
+        for row in rows
+        if along in row and key in row and math.isfinite(row[key])
+    ]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _returns(axes: Axes, rows: Rows, along: str) -> list[Any]:
+    """Draw the returns and return what the legend shows of them, in the order of reading."""
+    handles: list[Any] = []
+    x, y = _series(rows, along, "rollout/ep_rew_mean")
+    if x:
+        # A single round draws no line, so it is given a marker.
+        marker = "." if len(x) == 1 else ""
+        label = "training, last 20 episodes"
+        handles += axes.plot(x, y, color=SKY, linewidth=2.0, marker=marker, label=label)
+    evaluated = [r for r in rows if math.isfinite(r.get("eval/mean_reward", math.nan))]
+    x, y = _series(evaluated, along, "eval/mean_reward")
+    if x:
+        whole = [r for r in evaluated if along in r]
+        bars = [
+            [max(0.0, m - r.get("eval/ci_low", m)) for m, r in zip(y, whole, strict=True)],
+            [max(0.0, r.get("eval/ci_high", m) - m) for m, r in zip(y, whole, strict=True)],
+        ]
+        few = len(x) <= 40
+        style: dict[str, Any] = {"markersize": 7 if few else 3.5, "capsize": 4 if few else 0}
+        label = "held-out greedy, 95 % interval"
+        handles.append(
+            axes.errorbar(
+                x, y, yerr=bars, fmt="o", color=VERMILION, elinewidth=1.5, label=label, **style
+            )
+        )
+    if not handles:
+        _say(axes, "no episode has ended yet")
+    return handles
+
+
+def _agreement_or_loss(axes: Axes, rows: Rows, along: str) -> None:
+    x, y = _series(rows, along, "distill/agreement")
+    if x:
+        axes.plot(x, y, color=BLUE, linewidth=2.0, marker="s", markersize=4 if len(x) <= 60 else 0)
+        axes.set_ylim(0.0, 1.02)
+        axes.set_ylabel("agreement with teacher\n(fraction of states)", fontsize=FONT)
+        return
+    x, y = _series(rows, along, "train/loss")
+    axes.set_ylabel("training loss", fontsize=FONT)
+    if not x:
+        _say(axes, "no optimiser step yet")
+        return
+    axes.plot(x, y, color=BLUE, linewidth=2.0, marker="." if len(x) == 1 else "")
+    # A loss falls by orders of magnitude; over less than one, a log axis has no labelled ticks.
+    if min(y) > 0 and max(y) > 20 * min(y):
+        axes.set_yscale("log")
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.tick_params(labelleft=False, labelbottom=False)
+    axes.text(
+        0.5,
+        0.5,
+        text,
+        ha="center",
+        va="center",
+        color=GREY,
+        fontsize=FONT,
+        transform=axes.transAxes,
+    )
+
+
+def _dress(axes: Axes) -> None:
+    axes.tick_params(labelsize=FONT - 1)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.margins(x=0.04)
+    axes.set_xlim(left=0.0)
+
+
+def _head(figure: Figure, axes: Axes, title: str, handles: list[Any]) -> None:
+    """Put title and legend above the panels, where they hide no data."""
+    # A dollar would begin mathematics, and a name is to be shown as it is.
+    figure.suptitle(title.replace("$", r"\$"), fontsize=FONT + 2, fontweight="bold", wrap=True)
+    if handles:
+        axes.legend(
+            handles=handles,
+            loc="lower center",
+            bbox_to_anchor=(0.45, 1.0),
+            ncols=2,
+            fontsize=FONT - 2,
+            frameon=False,
+            handlelength=2.6,
+        )
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,228 @@
+"""Films of greedy play: policies side by side on the same episode."""
+
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import ale_py.roms
+import av
+import gymnasium
+import numpy as np
+import torch
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import AddRenderObservation
+
+from tutelage.environments import EnvironmentConfig, Environments, make
+from tutelage.errors import UserError
+from tutelage.files import write_atomic
+from tutelage.report.captions import Caption
+from tutelage.types import Array, QFunction
+
+STREAM = "evaluation"
+"""The episodes that ``evaluate`` plays: a film shows the first one of the same seed."""
+FPS = 37.5
+"""Env steps per second of film: 2.5 times Atari's own 15, so 2000 steps last 53 seconds."""
+BITS_PER_SECOND = 200_000
+"""A cap that real play rarely meets: 53 seconds stay under 1.4 MB, whatever the game."""
+GAME_WIDTH = 320
+"""Pixels that a game is enlarged to, as far as whole multiples allow."""
+GAP = 8
+
+
+@dataclass(frozen=True)
+class _Moment:
+    frame: Array
+    """``[height,width,3]`` uint8."""
+    score: float
+    over: bool
+
+
+def side_by_side(
+    policies: Mapping[str, QFunction],
+    config: EnvironmentConfig,
+    path: Path,
+    *,
+    seed: int = 0,
+    max_steps: int = 2000,
+    scale: int | None = None,
+    fps: float = FPS,
+    device: torch.device | None = None,
+) -> dict[str, float]:
+    """Film one greedy episode of each policy, and return what each had scored when it ended.
+
+    The episode is the first of ``evaluate(…, seed=seed)``, cut after ``max_steps``; a game that
+    is over waits, its last frame showing, for the others. The file is an mp4 (H.264, yuv420p)
+    that browsers play, with one frame for the start and one for each env step, ``fps`` of them a
+    second. ``scale`` enlarges pixels (default: to about 320 a game). Raises UserError for an
+    environment that cannot be filmed and a ``path`` that cannot be written.
+    """
+    if not policies:
+        raise ValueError("policies is empty: nobody to film")
+    with ExitStack() as stack:
+        games = {
+            name: stack.enter_context(closing(_episode(policy, config, seed, max_steps, device)))
+            for name, policy in policies.items()
+        }
+        shown = {name: next(game) for name, game in games.items()}
+        if scale is None:
+            scale = max(1, GAME_WIDTH // next(iter(shown.values())).frame.shape[1])
+
+        def frames(scale: int) -> Iterator[Array]:
+            width = scale * next(iter(shown.values())).frame.shape[1]
+            captions = {name: Caption(name, width) for name in shown}
+            running = True
+            while running:
+                yield _row([_panel(captions[name], m, scale) for name, m in shown.items()])
+                running = False
+                for name, game in games.items():
+                    if (moment := next(game, None)) is not None:
+                        shown[name] = moment
+                        running = True
+
+        _encode(frames(scale), path, Fraction(fps).limit_denominator(1000))
+    return {name: moment.score for name, moment in shown.items()}
+
+
+def play(
+    policy: QFunction,
+    config: EnvironmentConfig,
+    path: Path,
+    *,
+    name: str = "policy",
+    seed: int = 0,
+    max_steps: int = 2000,
+    scale: int | None = None,
+    fps: float = FPS,
+    device: torch.device | None = None,
+) -> float:
+    """Film one greedy episode of one policy, as ``side_by_side`` does, and return its score."""
+    scores = side_by_side(
+        {name: policy},
+        config,
+        path,
+        seed=seed,
+        max_steps=max_steps,
+        scale=scale,
+        fps=fps,
+        device=device,
+    )
+    return scores[name]
+
+
+def camera(config: EnvironmentConfig, *, seed: int) -> Environments:
+    """Build one environment that observes itself in colour: ``obs[1,height,width,3]`` uint8.
+
+    Given the same actions it stays in step with ``make(config, seed=seed, stream=STREAM)``, sticky
+    actions included. Raises UserError if the environment cannot render.
+    """
+    if config.env not in ale_py.roms.get_all_rom_ids():
+        return Environments(_rendered(config.env), seed=seed, stream=STREAM)
+    atari = AtariVectorEnv(
+        config.env,
+        1,
+        num_threads=1,
+        img_height=210,
+        img_width=160,
+        grayscale=False,
+        stack_num=1,
+        repeat_action_probability=config.sticky,
+        noop_max=config.noop_max,
+        reward_clipping=False,
+        use_fire_reset=False,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+    )
+    return Environments(atari, seed=seed, stream=STREAM, view=lambda obs: obs[:, 0])
+
+
+def _rendered(env: str) -> SyncVectorEnv:
+    def build() -> gymnasium.Env[Array, int]:
+        return AddRenderObservation(gymnasium.make(env, render_mode="rgb_array"))
+
+    try:
+        return SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"filming env {env!r} needs a package: {error}") from error
+    # Gymnasium has no one error for what cannot render: it asserts, or complains of types.
+    except (gymnasium.error.Error, AssertionError, NotImplementedError, TypeError, ValueError) as e:
+        raise UserError(f"env {env!r} cannot be filmed: it renders no rgb_array") from e
+
+
+def _episode(
+    policy: QFunction,
+    config: EnvironmentConfig,
+    seed: int,
+    max_steps: int,
+    device: torch.device | None,
+) -> Generator[_Moment]:
+    alone = replace(config, num_envs=1, clip_rewards=False)
+    with (
+        closing(make(alone, seed=seed, stream=STREAM, threads=1)) as player,
+        closing(camera(alone, seed=seed)) as film,
+    ):
+        score = 0.0
+        yield _Moment(film.obs[0], score, over=False)
+        for _ in range(max_steps):
+            with torch.inference_mode():
+                q = policy(torch.from_numpy(player.obs).to(device or "cpu"))
+            action = q.argmax(dim=1).cpu().numpy()
+            step, filmed = player.step(action), film.step(action)
+            if step.reward[0] != filmed.reward[0]:
+                raise UserError(
+                    f"env {config.env!r} cannot be filmed: the same seed and actions gave it "
+                    "different rewards"
+                )
+            score += float(step.reward[0])
+            over = bool(step.terminated[0] or step.truncated[0])
+            yield _Moment(filmed.next_obs[0], score, over)
+            if over:
+                return
+
+
+def _panel(caption: Caption, moment: _Moment, scale: int) -> Array:
+    game = moment.frame.repeat(scale, axis=0).repeat(scale, axis=1)
+    return np.vstack([caption.draw(moment.score, over=moment.over), game])
+
+
+def _row(panels: list[Array]) -> Array:
+    """Put panels side by side, padded to even sides: yuv420p halves both for its colours."""
+    gap = np.zeros((panels[0].shape[0], GAP, 3), np.uint8)
+    row = np.hstack([part for panel in panels for part in (gap, panel)][1:])
+    return np.pad(row, ((0, row.shape[0] % 2), (0, row.shape[1] % 2), (0, 0)))
+
+
+def _encode(frames: Iterator[Array], path: Path, fps: Fraction) -> None:
+    # The index goes to the front (faststart) by reading the file again, so a buffer will not do.
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "film.mp4"
+        try:
+            _mux(frames, draft, fps)
+        except av.error.FFmpegError as error:
+            raise UserError(f"cannot encode {path}: {error}") from error
+        write_atomic(path, draft.read_bytes())
+
+
+def _mux(frames: Iterator[Array], path: Path, fps: Fraction) -> None:
+    first = next(frames)
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {
+            "crf": "24",
+            "preset": "medium",
+            "tune": "animation",
+            "maxrate": str(BITS_PER_SECOND),
+            "bufsize": str(2 * BITS_PER_SECOND),
+        }
+
+        def put(rgb: Array) -> None:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+
+        put(first)
+        for rgb in frames:
+            put(rgb)
+        container.mux(stream.encode(None))

@@ -1,0 +1,202 @@
+"""The curve and the page that the report package writes are opened again and looked into."""
+
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from tutelage.environments import EnvironmentConfig
+from tutelage.errors import UserError
+from tutelage.report import curves
+from tutelage.report.curves import learning_curve
+from tutelage.report.page import write_page
+from tutelage.report.video import play
+
+ROWS: list[dict[str, float]] = [
+    {
+        "env_steps": 1024 * i,
+        "updates": 64 * i,
+        "rollout/ep_rew_mean": -21.0 + i,
+        "eval/mean_reward": -20.0 + i,
+        "eval/ci_low": -20.5 + i,
+        "eval/ci_high": -19.0 + i,
+        "distill/agreement": 1.0 - 0.9**i,
+        "train/loss": 0.8**i,
+    }
+    for i in range(1, 31)
+]
+
+
+def without(*prefixes: str) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if not k.startswith(prefixes)} for row in ROWS]
+
+
+def inked(path: Path, colour: str) -> bool:
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    near = np.abs(pixels - np.array(ImageColor.getrgb(colour))).max(axis=2) < 8
+    return int(near.sum()) > 50
+
+
+@pytest.mark.parametrize(
+    ("rows", "training", "evaluation", "below"),
+    [
+        (ROWS, True, True, True),
+        (without("eval"), True, False, True),
+        (without("rollout", "distill"), False, True, True),
+        (without("rollout", "eval", "distill"), False, False, True),
+        (without("rollout", "eval", "distill", "train"), False, False, False),
+        (without("env_steps"), True, True, True),
+        (without("eval/ci"), True, True, True),
+        (ROWS[:1], True, True, True),
+        ([{"train/loss": 1.0}, {"env_steps": 5, "updates": 1, "train/loss": math.nan}],
+         False, False, False),
+        ([], False, False, False),
+    ],
+)  # fmt: skip
+def test_curve_shows_what_the_rows_hold(
+    tmp_path: Path, rows: list[dict[str, float]], training: bool, evaluation: bool, below: bool
+) -> None:
+    path = tmp_path / "new" / "curve.png"
+    learning_curve(rows, path, title="A run at $5 and $6")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.size == (1024, 1152)
+    assert inked(path, curves.SKY) == training
+    assert inked(path, curves.VERMILION) == evaluation
+    assert inked(path, curves.BLUE) == below
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_curve_draws_teacher_and_target(tmp_path: Path) -> None:
+    images = []
+    for lines in ({}, {"teacher_return": 20.0}, {"teacher_return": 20.0, "target": 18.0}):
+        learning_curve(ROWS, tmp_path / "curve.png", title="A run", **lines)
+        images.append((tmp_path / "curve.png").read_bytes())
+    assert len(set(images)) == 3
+
+
+def test_curve_refuses_a_path_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        learning_curve(ROWS, tmp_path / "file" / "curve.png", title="A run")
+
+
+class Page(HTMLParser):
+    """Collects tags and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+SUMMARY = [
+    {"player": "teacher", "mean return": 20.71, "parameters": 3_300_000, "95 % interval": None},
+    {
+        "player": "<b>student",
+        "mean return": -3.0,
+        "parameters": 213_000,
+        "95 % interval": "18 to 19",
+    },
+]
+
+
+def written(tmp_path: Path) -> str:
+    learning_curve(ROWS, tmp_path / "curve.png", title="A run")
+    play(
+        lambda obs: obs.float().sum((2, 3)), EnvironmentConfig(), tmp_path / "film.mp4", max_steps=3
+    )
+    write_page(
+        tmp_path / "report.html",
+        title='<script>alert("1")</script>',
+        summary_rows=SUMMARY,
+        settings={"env": "pong", "learner": {"tau": 0.01, "note": "<i>&"}, "clip": False},
+        curve_png=tmp_path / "curve.png",
+        video_mp4=tmp_path / "film.mp4",
+        text=["First.", "Second & last."],
+        video_caption='"Quoted"',
+    )
+    return (tmp_path / "report.html").read_text()
+
+
+def test_page_needs_nothing_else(tmp_path: Path) -> None:
+    html = written(tmp_path)
+    page = Page(html)
+    sources = [
+        value
+        for _, attrs in page.tags
+        for key, value in attrs.items()
+        if key in ("src", "href", "poster", "srcset", "data")
+    ]
+    assert len(sources) == 3
+    assert all(str(source).startswith("data:") for source in sources)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    assert not page.all("script")
+    assert not page.all("link")
+    [image] = page.all("img")
+    assert image["alt"]
+    assert (image["width"], image["height"]) == ("1024", "1152")
+    [film] = page.all("video")
+    assert film["width"] == "320"
+    assert film["aria-label"] == '"Quoted"'
+
+
+def test_page_shows_and_escapes_what_it_was_given(tmp_path: Path) -> None:
+    page = Page(written(tmp_path))
+    assert page.text.count('<script>alert("1")</script>') == 2  # title and heading
+    assert not page.all("b")
+    assert not page.all("i")
+    expected = ["<b>student", "20.7", "\N{MINUS SIGN}3.00", "3,300,000", "\N{EN DASH}", "18 to 19",
+                "Second & last.", "learner.tau", "0.01", "<i>&", "false", "Settings"]  # fmt: skip
+    assert set(expected) <= set(page.text)
+    assert [meta["name"] for meta in page.all("meta") if "name" in meta] == ["viewport"]
+    assert len(page.all("details")) == 1
+
+
+def test_page_does_without_film_table_and_settings(tmp_path: Path) -> None:
+    learning_curve([], tmp_path / "curve.png", title="A run")
+    path = tmp_path / "report.html"
+    write_page(path, title="A", summary_rows=[], settings={}, curve_png=tmp_path / "curve.png")
+    page = Page(path.read_text())
+    assert not page.all("video")
+    assert not page.all("table")
+    assert not page.all("details")
+    assert len(page.all("img")) == 1
+
+
+def test_page_refuses_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("neither image nor film")
+    learning_curve([], tmp_path / "curve.png", title="A run")
+
+    def write(curve: str, film: str | None = None) -> None:
+        write_page(
+            tmp_path / "report.html",
+            title="A",
+            summary_rows=[],
+            settings={},
+            curve_png=tmp_path / curve,
+            video_mp4=film and tmp_path / film,  # type: ignore[arg-type]
+        )
+
+    with pytest.raises(UserError, match=r"cannot read .*nowhere\.png"):
+        write("nowhere.png")
+    with pytest.raises(UserError, match="text is no PNG image"):
+        write("text")
+    with pytest.raises(UserError, match="text is no mp4 video"):
+        write("curve.png", "text")
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,192 @@
+"""Films are decoded again and their frames looked at."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tutelage.environments import EnvironmentConfig, make
+from tutelage.errors import UserError
+from tutelage.evaluation import evaluate
+from tutelage.networks import SIZES, QNetwork
+from tutelage.report import video
+from tutelage.report.captions import MARGIN, Caption
+from tutelage.report.video import camera, play, side_by_side
+from tutelage.types import Array, QFunction
+
+
+class Countdown(gymnasium.Env[Array, int]):
+    """Ends after 3 steps of action 0 or 8 of action 1; each frame is brighter than the last."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None, *, reward: float | None = 1.0) -> None:
+        self.render_mode = render_mode
+        self.reward = reward
+
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        self.at += 1
+        reward = np.random.default_rng().random() if self.reward is None else self.reward
+        return np.zeros(2, np.float32), reward, self.at == (3, 8)[action], False, {}
+
+    def render(self) -> Any:
+        return np.full((48, 61, 3), 25 * self.at, np.uint8)
+
+
+class Blind(Countdown):
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012
+
+    def render(self) -> Any:
+        return "text"
+
+
+@pytest.fixture
+def countdown() -> Iterator[EnvironmentConfig]:
+    name = "TutelageTest/Countdown-v0"
+    gymnasium.register(name, Countdown)
+    yield EnvironmentConfig(env=name)
+    gymnasium.registry.pop(name)
+
+
+def always(action: int, num_actions: int) -> QFunction:
+    def policy(obs: Tensor) -> Tensor:
+        return torch.eye(num_actions)[action].expand(len(obs), -1)
+
+    return policy
+
+
+def decode(path: Path) -> list[Array]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_film_of_pong_is_an_mp4_that_browsers_play(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    generator = torch.Generator().manual_seed(0)
+    policies = {n: QNetwork(SIZES[n], (4, 84, 84), 6, generator=generator)
+                for n in ("net3", "student")}  # fmt: skip
+    scores = side_by_side(policies, EnvironmentConfig(), path, max_steps=40)
+    assert set(scores) == {"net3", "student"}
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert stream.average_rate == 37.5
+        assert (stream.width, stream.height) == (2 * 320 + 8, 420 + 40)
+    frames = decode(path)
+    assert len(frames) == 41
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    # Pong's ground is brown: the game is filmed in colour, and red and blue are not swapped.
+    red, green, blue = np.median(frames[0][60:].reshape(-1, 3), axis=0)
+    assert red > green > blue
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.25])
+def test_camera_stays_in_step_with_the_game(sticky: float) -> None:
+    config = EnvironmentConfig(num_envs=1, sticky=sticky, frame=80)
+    player = make(config, seed=3, stream=video.STREAM, threads=1)
+    film = camera(config, seed=3)
+    rng = np.random.default_rng(0)
+    points = 0
+    for _ in range(1100):
+        action = rng.integers(6, size=1)
+        step, filmed = player.step(action), film.step(action)
+        assert np.array_equal(step.reward, filmed.reward)
+        assert np.array_equal(step.terminated, filmed.terminated)
+        assert step.finished == filmed.finished
+        points += int(step.reward[0] != 0)
+        grey = filmed.next_obs[0, 35:195:2, ::2] @ np.array([0.299, 0.587, 0.114])
+        assert np.abs(grey - step.next_obs[0, -1]).mean() < 1.0
+    player.close()
+    film.close()
+    assert points > 21
+
+
+def test_a_game_that_is_over_waits_for_the_other(
+    tmp_path: Path, countdown: EnvironmentConfig
+) -> None:
+    path = tmp_path / "film.mp4"
+    policies = {"short": always(0, 2), "long": always(1, 2)}
+    assert side_by_side(policies, countdown, path) == {"short": 3.0, "long": 8.0}
+    frames = decode(path)
+    assert len(frames) == 1 + 8
+    assert frames[0].shape == (40 + 5 * 48, 2 * 5 * 61 + 8, 3)
+    for at, frame in enumerate(frames):
+        left, right = frame[40:, :305].mean(), frame[40:, 313:].mean()
+        assert left == pytest.approx(25 * min(at, 3), abs=4)
+        assert right == pytest.approx(25 * at, abs=4)
+        # The caption of a finished game turns light.
+        assert (frame[2, 2].mean() > 128) == (at >= 3)
+        assert (frame[2, 320].mean() > 128) == (at == 8)
+
+
+def test_film_shows_the_first_episode_of_the_evaluation(tmp_path: Path) -> None:
+    config = EnvironmentConfig()
+    score = play(always(0, 6), config, tmp_path / "film.mp4", seed=5, scale=1)
+    assert score == evaluate(always(0, 6), config, episodes=1, seed=5).returns[0]
+    assert decode(tmp_path / "film.mp4")[0].shape == (250, 160, 3)
+
+
+def test_film_is_cut_and_padded_to_even_sides(tmp_path: Path, countdown: EnvironmentConfig) -> None:
+    path = tmp_path / "film.mp4"
+    assert play(always(1, 2), countdown, path, max_steps=5, scale=1, fps=10) == 5.0
+    frames = decode(path)
+    assert len(frames) == 6
+    assert frames[0].shape == (88, 62, 3)
+
+
+def test_an_environment_that_cannot_be_filmed_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(UserError, match="pygame"):
+        play(always(0, 2), EnvironmentConfig(env="CartPole-v1"), tmp_path / "film.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*render_mode")
+@pytest.mark.parametrize(
+    ("env", "options", "message"),
+    [(Blind, {}, "renders no rgb_array"), (Countdown, {"reward": None}, "different rewards")],
+)
+def test_a_film_that_would_be_wrong_is_refused(
+    tmp_path: Path, env: type, options: dict[str, Any], message: str
+) -> None:
+    name = "TutelageTest/Wrong-v0"
+    gymnasium.register(name, env, kwargs=options)
+    try:
+        with pytest.raises(UserError, match=message):
+            play(always(0, 2), EnvironmentConfig(env=name), tmp_path / "film.mp4")
+    finally:
+        gymnasium.registry.pop(name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["teacher", "a student that was distilled from twelve", "W" * 99])
+def test_caption_keeps_name_and_score_apart(name: str) -> None:
+    strip = Caption(name, 320).draw(-21.0, over=False)
+    assert strip.shape == (40, 320, 3)
+    inked_columns = np.flatnonzero((strip != strip[0, 0]).any(axis=(0, 2)))
+    assert inked_columns.min() >= MARGIN - 2
+    assert inked_columns.max() < 320 - MARGIN + 2
+    score = Caption("", 320).draw(-21.0, over=False)
+    assert np.diff(inked_columns).max() >= MARGIN - 2
+    assert (score != score[0, 0]).any()
