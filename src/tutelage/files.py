@@ -64,12 +64,14 @@ def load_tensors(
     if not path.is_file():
         raise UserError(f"no file {path}: expected a .safetensors file")
     try:
+        with path.open("rb") as raw:
+            head = raw.read(4)
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if only is None or name in only]  # noqa: SIM118
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        with path.open("rb") as raw:
-            head = raw.read(4)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
         kind = (
             "looks like a pickle or zip archive, which is never loaded"
             if (head[:1] == b"\x80" or head[:2] == b"PK")
@@ -82,17 +84,18 @@ def pack_state(state: State) -> bytes:
     """Return a state as the bytes of a safetensors file: arrays as tensors, the rest as JSON."""
     tensors: dict[str, torch.Tensor] = {}
 
-    def plain(value: Any, at: str) -> Any:
+    def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: plain(inner, f"{at}/{key}") for key, inner in value.items()}
+            return {key: plain(inner) for key, inner in value.items()}
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(np.array(value))
         if isinstance(value, torch.Tensor):
-            tensors[at] = value.detach().cpu().contiguous().clone()
-            return {"$tensor": at}
+            name = str(len(tensors))
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {"$tensor": name}
         return value
 
-    return save(tensors, {"state": json.dumps(plain(state, ""))})
+    return save(tensors, {"state": json.dumps(plain(state))})
 
 
 def unpack_state(path: Path) -> State:

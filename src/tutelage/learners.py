@@ -160,6 +160,7 @@ class Learner:
             **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
         }
 
+    @torch.no_grad()
     def _move_average(self) -> None:
         if self.averaged is not self.network:
             decay = min(self._average, self.updates / (self.updates + 10.0))

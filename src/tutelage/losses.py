@@ -5,6 +5,7 @@ Rusu et al. 2015, section 3, as the paper's section 3.2 restates them. A new los
 and its entry in the table.
 """
 
+import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -58,11 +59,14 @@ def parse_loss(text: str) -> Loss:
         if name not in LOSSES:
             raise choose_from("loss", name, LOSSES)
         try:
-            terms.append((LOSSES[name], float(weight or 1.0)))
+            factor = float(weight or 1.0)
         except ValueError:
+            factor = math.nan
+        if not math.isfinite(factor):
             raise UserError(
                 f"unknown weight {weight!r} in loss {text!r}: expected a number, as in mse:0.5"
-            ) from None
+            )
+        terms.append((LOSSES[name], factor))
 
     def weighted(student_q: Tensor, target: Tensor) -> Tensor:
         first, *others = (weight * loss(student_q, target) for loss, weight in terms)

@@ -96,6 +96,8 @@ class QNetwork(nn.Module):
     shift: Tensor
     scale: Tensor
 
+    # torch's layers draw from the global generator as they are built; leave it as it was.
+    @torch.random.fork_rng(devices=[])
     def __init__(
         self,
         size: Size,
@@ -134,6 +136,11 @@ class QNetwork(nn.Module):
                     (side + 2 * padding - kernel) // stride + 1 for side in (height, width)
                 )
                 before = channels
+            if min(height, width) < 1:
+                raise UserError(
+                    f"size {size} needs larger frames than this environment gives "
+                    f"({list(obs_shape)}): choose a size such as mlp:64/64"
+                )
             features = before * height * width
         layers.append(nn.Flatten())
         for hidden in size.hidden:

@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Run:
     def create(cls, folder: Path, config: Mapping[str, Any]) -> "Run":
         """Start a run in ``folder``; raise UserError if a run lives there already."""
         path = folder / "config.toml"
+        config = tomllib.loads(tomli_w.dumps(config))  # as it is read back: tuples are lists
         if path.exists():
             other = read_config(folder)
             if other == config:

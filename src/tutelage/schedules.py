@@ -1,5 +1,7 @@
 """Numbers that change with env steps or updates, written ``0.05`` or ``1:0.02:80000``."""
 
+import math
+
 from tutelage.errors import UserError
 from tutelage.types import Schedule
 
@@ -26,9 +28,10 @@ def parse_schedule(text: str) -> Schedule:
         numbers = [float(word) for word in text.split(":")]
     except ValueError:
         numbers = []
-    if len(numbers) == 1:
+    finite = all(map(math.isfinite, numbers))
+    if finite and len(numbers) == 1:
         return constant(numbers[0])
-    if len(numbers) == 3 and numbers[2] >= 1:
+    if finite and len(numbers) == 3 and numbers[2] >= 1:
         return linear(numbers[0], numbers[1], int(numbers[2]))
     raise UserError(
         f"unknown schedule {text!r}: expected a number (0.05) or START:END:STEPS (1:0.02:80000)"

@@ -164,10 +164,11 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
             run.write(row, evaluation_seconds=time.perf_counter() - began)
             yield row
             done = row.env_steps >= env_steps or parts.judge.done
-            if done or interrupted() or row.env_steps >= due:
+            stop = interrupted() and not done
+            if done or stop or row.env_steps >= due:
                 run.checkpoint(row.env_steps, parts.state())
                 due = row.env_steps + checkpoint_every
-            if interrupted() and not done:
+            if stop:
                 run.close()
                 raise UserError(
                     f"stopped at {row.env_steps:,} env steps; "

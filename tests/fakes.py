@@ -1,0 +1,89 @@
+"""Stand-ins for the parts of a run; they note on a tape what is asked of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tutelage.learners import Learner
+from tutelage.types import Batch, Choice, State
+
+ROUND_STEPS = 10
+
+
+class FakeSource:
+    """Two environments; every round is ROUND_STEPS env steps and ``batches`` batches."""
+
+    num_envs = 2
+
+    def __init__(
+        self,
+        tape: list[str],
+        *,
+        batches: int = 2,
+        in_round: Callable[[int], None] = lambda env_steps: None,
+    ) -> None:
+        self.env_steps = 0
+        self._tape = tape
+        self._batches = batches
+        self._in_round = in_round
+
+    def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
+        self._tape.append(f"collect {arm.tolist()}")
+        self._in_round(self.env_steps)
+        for i in range(self._batches):
+            self._tape.append(f"batch {i}")
+            yield Batch(obs=torch.zeros(1, 1, 1), teacher_q=torch.zeros(1, 2))
+        self.env_steps += ROUND_STEPS
+        self._tape.append("collected")
+
+    def metrics(self) -> dict[str, float]:
+        self._tape.append("metrics")
+        return {"rollout/env_steps": float(self.env_steps)}
+
+    def state(self) -> State:
+        return {"env_steps": self.env_steps}
+
+    def restore(self, state: State) -> None:
+        self.env_steps = state["env_steps"]
+
+
+class FakeLearner(Learner):
+    """Counts updates and reports the ``losses`` in turn."""
+
+    def __init__(self, tape: list[str], *, losses: Sequence[float] = (0.5,)) -> None:
+        self.updates = 0
+        self._tape = tape
+        self._losses = losses
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        self._tape.append(f"update {self.updates}")
+        loss = self._losses[self.updates % len(self._losses)]
+        self.updates += 1
+        return {"train/loss": torch.tensor(loss), "train/double": torch.tensor(2.0 * loss)}
+
+    def state(self) -> State:
+        return {"updates": self.updates}
+
+    def restore(self, state: State) -> None:
+        self.updates = state["updates"]
+
+
+class FakeSelector:
+    """Chooses arm 1 for the first environment, 0 for the others."""
+
+    def __init__(self, tape: list[str]) -> None:
+        self._tape = tape
+
+    def choose(self, num_envs: int) -> Choice:
+        self._tape.append(f"choose for {num_envs}")
+        arm = (np.arange(num_envs) == 0).astype(np.int64)
+        return Choice(arm, np.full(num_envs, 0.5))
+
+    def state(self) -> State:
+        return {}
+
+    def restore(self, state: State) -> None:
+        pass

@@ -1,0 +1,267 @@
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tutelage.files import pack_state, unpack_state
+from tutelage.learners import Distillation, DoubleQ, Learner, Loss, Term
+from tutelage.losses import parse_loss
+from tutelage.networks import QNetwork, parse_size
+from tutelage.schedules import parse_schedule
+from tutelage.targets import parse_target
+from tutelage.types import Batch, State, StepQ
+
+
+def mlp(*, seed: int = 0) -> QNetwork:
+    generator = torch.Generator().manual_seed(seed)
+    return QNetwork(parse_size("mlp:16"), (1, 3), 2, generator=generator)
+
+
+def make_batch(*, seed: int = 0, size: int = 16) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return Batch(
+        obs=normal(size, 1, 3),
+        teacher_q=normal(size, 2),
+        action=torch.randint(2, (size,), generator=generator),
+        n_step_reward=normal(size),
+        bootstrap=torch.rand(size, generator=generator),
+        next_obs=normal(size, 1, 3),
+    )
+
+
+def distil(loss: str | Loss = "kl") -> Distillation:
+    return Distillation(
+        parse_loss(loss) if isinstance(loss, str) else loss, parse_target("raw", 1.0)
+    )
+
+
+def term(objective: Distillation | DoubleQ, weight: str = "1") -> Term:
+    return Term(objective, parse_schedule(weight))
+
+
+def sum_of_q(student_q: Tensor, target: Tensor) -> Tensor:
+    """Return a loss whose gradient for every output, and so for the head's bias, is 1."""
+    return student_q.sum(dim=1)
+
+
+def make_learner(
+    network: QNetwork,
+    terms: Mapping[str, Term],
+    *,
+    learning_rate: str = "0.01",
+    max_grad_norm: float = 1e9,
+    forward: StepQ | None = None,
+    autocast: torch.dtype | None = None,
+    average: float = 0.0,
+) -> Learner:
+    return Learner(
+        network,
+        terms,
+        learning_rate=parse_schedule(learning_rate),
+        max_grad_norm=max_grad_norm,
+        forward=forward or (lambda obs, updates: network(obs)),
+        autocast=autocast,
+        average=average,
+    )
+
+
+def weights_of(network: QNetwork) -> Tensor:
+    return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+
+
+def gradients_of(network: QNetwork) -> Tensor:
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def test_the_loss_falls_on_a_fixed_batch_and_agreement_rises() -> None:
+    learner, batch = make_learner(mlp(), {"distill": term(distil())}), make_batch()
+    first, *_, last = (learner.update(batch) for _ in range(150))
+    assert last["train/loss"] < 0.1 * first["train/loss"]
+    assert last["distill/agreement"] > first["distill/agreement"]
+
+
+def test_the_teacher_does_not_change_even_if_its_labels_carry_gradients() -> None:
+    teacher, learner = mlp(seed=1), make_learner(mlp(), {"distill": term(distil("mse"))})
+    before = pack_state(teacher.state_dict())
+    for seed in range(5):
+        batch = make_batch(seed=seed)
+        learner.update(replace(batch, teacher_q=teacher(batch.obs)))
+    assert pack_state(teacher.state_dict()) == before
+
+
+def test_every_part_is_told_the_exact_count_of_updates() -> None:
+    told: dict[str, list[int]] = {"forward": [], "weight": [], "rate": [], "after": []}
+    network = mlp()
+
+    class Told(Distillation):
+        def after_update(self, updates: int) -> None:
+            told["after"].append(updates)
+
+    def note(what: str, updates: int, value: float) -> float:
+        told[what].append(updates)
+        return value
+
+    def forward(obs: Tensor, updates: int) -> Tensor:
+        q: Tensor = network(obs)
+        return q * note("forward", updates, 1.0)
+
+    learner = Learner(
+        network,
+        {
+            "told": Term(
+                Told(parse_loss("mse"), parse_target("raw", 1.0)),
+                lambda updates: note("weight", updates, 1.0),
+            )
+        },
+        learning_rate=lambda updates: note("rate", updates, 0.01),
+        max_grad_norm=1.0,
+        forward=forward,
+    )
+    told["rate"].clear()  # the optimiser is built with the rate at 0
+    for _ in range(3):
+        learner.update(make_batch())
+    assert learner.updates == 3
+    assert told == {
+        "forward": [0, 1, 2],
+        "weight": [0, 1, 2],
+        "rate": [0, 1, 2],
+        "after": [1, 2, 3],
+    }
+
+
+def test_what_is_measured_is_what_the_hand_computes() -> None:
+    network, batch = mlp(), make_batch()
+    q, teacher_q = network(batch.obs).detach(), batch.teacher_q
+    terms = {"one": term(distil("mse"), "0.5"), "two": term(distil("nll"), "3")}
+    measured = make_learner(network, terms).update(batch)
+    one, two = (parse_loss(loss)(q, teacher_q).mean() for loss in ("mse", "nll"))
+    torch.testing.assert_close(measured["train/loss"], 0.5 * one + 3.0 * two)
+    torch.testing.assert_close(measured["train/loss_one"], one)
+    torch.testing.assert_close(measured["train/loss_two"], two)
+    torch.testing.assert_close(measured["train/q"], q.amax(dim=1).mean())
+    agreeing = [int(a.argmax() == b.argmax()) for a, b in zip(q, teacher_q, strict=True)]
+    assert measured["distill/agreement"].item() == pytest.approx(sum(agreeing) / len(agreeing))
+    assert not any(value.requires_grad for value in measured.values())
+
+
+def test_a_term_of_weight_zero_gives_no_gradient() -> None:
+    alone, beside = mlp(), mlp()
+    learners = [
+        make_learner(alone, {"distill": term(distil())}),
+        make_learner(beside, {"distill": term(distil()), "other": term(distil(sum_of_q), "0")}),
+    ]
+    for learner in learners:
+        for seed in range(3):
+            learner.update(make_batch(seed=seed))
+    assert torch.equal(weights_of(alone), weights_of(beside))
+
+
+def test_weights_follow_their_schedules_over_updates() -> None:
+    terms = {"in": term(distil("mse"), "0:1:2"), "out": term(distil("nll"), "1:0:2")}
+    learner = make_learner(mlp(), terms)
+    for rising in (0.0, 0.5, 1.0, 1.0):
+        measured = learner.update(make_batch())
+        expected = rising * measured["train/loss_in"] + (1 - rising) * measured["train/loss_out"]
+        torch.testing.assert_close(measured["train/loss"], expected)
+
+
+@pytest.mark.parametrize(("limit", "clipped"), [(0.25, True), (1e6, False)])
+def test_gradients_are_clipped_to_the_global_norm(limit: float, clipped: bool) -> None:
+    network, batch = mlp(), make_batch()
+    sum_of_q(network(batch.obs), batch.teacher_q).mean().backward()  # type: ignore[no-untyped-call]
+    whole = gradients_of(network)
+    terms = {"distill": term(distil(sum_of_q))}
+    measured = make_learner(network, terms, max_grad_norm=limit).update(batch)
+    torch.testing.assert_close(measured["train/grad_norm"], whole.norm())
+    expected = whole * (limit / whole.norm()) if clipped else whole
+    torch.testing.assert_close(gradients_of(network), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_adam_moves_by_the_scheduled_learning_rate() -> None:
+    network = mlp()
+    learner = make_learner(network, {"distill": term(distil(sum_of_q))}, learning_rate="0.1:0.3:2")
+    # Under a constant gradient Adam moves by the rate itself: 0.1, 0.2, 0.3, 0.3.
+    for moved in (0.1, 0.3, 0.6, 0.9):
+        learner.update(make_batch())
+        torch.testing.assert_close(network.head.bias.detach(), torch.full((2,), -moved))
+
+
+def test_the_average_follows_its_formula_and_holds_no_graph() -> None:
+    network = mlp()
+    learner = make_learner(network, {"distill": term(distil())}, average=0.2)
+    expected = weights_of(network)
+    # decay = min(average, updates / (updates + 10))
+    for decay in (1 / 11, 2 / 12, 0.2, 0.2):
+        learner.update(make_batch())
+        expected = decay * expected + (1.0 - decay) * weights_of(network)
+        torch.testing.assert_close(weights_of(learner.averaged), expected)
+    assert not torch.equal(weights_of(learner.averaged), weights_of(network))
+    assert not any(p.requires_grad for p in learner.averaged.parameters())
+
+
+def test_without_an_average_the_network_itself_is_evaluated() -> None:
+    network = mlp()
+    assert make_learner(network, {"distill": term(distil())}).averaged is network
+
+
+def test_autocast_rounds_the_forward_pass_only() -> None:
+    network, seen = mlp(), []
+
+    def forward(obs: Tensor, updates: int) -> Tensor:
+        hidden = network.hidden(obs)
+        seen.append(hidden.dtype)
+        q: Tensor = network.head(hidden)
+        return q.float()
+
+    learner = make_learner(
+        network, {"distill": term(distil())}, forward=forward, autocast=torch.bfloat16
+    )
+    measured = learner.update(make_batch())
+    assert seen == [torch.bfloat16]
+    assert weights_of(network).dtype == measured["train/loss"].dtype == torch.float32
+
+
+def test_labels_of_another_shape_are_refused_showing_both() -> None:
+    learner = make_learner(mlp(), {"distill": term(distil())})
+    with pytest.raises(ValueError, match=r"teacher_q has shape \(16, 3\), expected \(16, 2\)"):
+        learner.update(replace(make_batch(), teacher_q=torch.zeros(16, 3)))
+
+
+def make_resumable(*, seed: int) -> Learner:
+    network = mlp(seed=seed)
+
+    def forward(obs: Tensor, updates: int) -> Tensor:
+        return network.dropped(obs, 0.3, torch.Generator().manual_seed(updates))
+
+    terms = {
+        "distill": term(distil(), "1:0:10"),
+        "double_q": term(DoubleQ(network, target_every=2), "0.5"),
+    }
+    return make_learner(network, terms, learning_rate="0.01:0.001:6", forward=forward, average=0.9)
+
+
+def train(learner: Learner, seeds: range) -> list[dict[str, float]]:
+    measured = [learner.update(make_batch(seed=seed)) for seed in seeds]
+    return [{name: value.item() for name, value in each.items()} for each in measured]
+
+
+@pytest.mark.parametrize("through_a_file", [False, True])
+def test_a_restored_learner_goes_on_bit_for_bit(through_a_file: bool, tmp_path: Path) -> None:
+    learner, twin = make_resumable(seed=0), make_resumable(seed=1)
+    train(learner, range(3))
+    saved: State = copy.deepcopy(learner.state())
+    if through_a_file:
+        (tmp_path / "state").write_bytes(pack_state(saved))
+        saved = unpack_state(tmp_path / "state")
+    twin.restore(saved)
+    assert train(twin, range(3, 7)) == train(learner, range(3, 7))
+    assert pack_state(twin.state()) == pack_state(learner.state())

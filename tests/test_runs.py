@@ -1,0 +1,183 @@
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tutelage.configs import Distill, Teach
+from tutelage.errors import UserError
+from tutelage.runs import KEEP_CHECKPOINTS, Run, read_config, read_rows
+from tutelage.types import Row
+
+
+def make_run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "run", {"seed": 1})
+
+
+def write_rows(run: Run, *env_steps: int) -> None:
+    for steps in env_steps:
+        run.write(Row(steps, steps // 2, {"train/loss": 1.0 / steps}))
+
+
+def state_at(env_steps: int) -> dict[str, Any]:
+    return {"learner": {"weights": torch.full((3,), float(env_steps)), "env_steps": env_steps}}
+
+
+def checkpointed(tmp_path: Path, *env_steps: int) -> Run:
+    """Return a run with a row and a checkpoint at each of these steps, and a row after the last."""
+    run = make_run(tmp_path)
+    for steps in env_steps:
+        write_rows(run, steps)
+        run.checkpoint(steps, state_at(steps))
+    write_rows(run, env_steps[-1] + 1)
+    run.close()
+    return run
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").iterdir())
+
+
+def steps_of(folder: Path, name: str = "metrics.jsonl") -> list[float]:
+    return [row["env_steps"] for row in read_rows(folder, name)]
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("config", [Teach(), Distill()], ids=lambda config: type(config).__name__)
+def test_the_very_same_configuration_is_to_be_resumed(config: Teach, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    Run.create(folder, asdict(config))
+    with pytest.raises(UserError, match=f"this very configuration.*'tutelage resume {folder}'"):
+        Run.create(folder, asdict(config))
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        ({"seed": 2, "tau": 0.5, "env": "pong"}, "seed"),
+        ({"seed": 2, "tau": 0.1, "env": "pong"}, "seed, tau"),
+        ({"seed": 1, "tau": 0.5}, "env"),
+        ({"seed": 1, "tau": 0.5, "env": "pong", "new": True}, "new"),
+    ],
+)
+def test_another_configurations_folder_is_refused_naming_what_differs(
+    other: Mapping[str, Any], differs: str, tmp_path: Path
+) -> None:
+    config = {"seed": 1, "tau": 0.5, "env": "pong"}
+    run = Run.create(tmp_path / "run", config)
+    with pytest.raises(UserError, match=rf"another configuration \(differs in {differs}\): name"):
+        Run.create(run.folder, other)
+    assert Run(run.folder).config == config
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for folder in (tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match=f"{folder} exists and is no run's folder"):
+            Run.create(folder, {"seed": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_without_a_readable_configuration_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no run's folder: it has no config\.toml"):
+        Run(tmp_path)
+    (tmp_path / "config.toml").write_text("seed = = 1")
+    with pytest.raises(UserError, match=r"config\.toml is no readable TOML file"):
+        read_config(tmp_path)
+
+
+def test_rows_are_written_for_people_and_for_tensorboard(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write_rows(run, 10, 20)
+    run.close()
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    assert lines[1] == '{"env_steps": 20, "updates": 10, "train/loss": 0.05}'
+    assert steps_of(run.folder) == steps_of(run.folder, "timing.jsonl") == [10, 20]
+    (events,) = run.folder.glob("events.out.*")
+    assert b"train/loss" in events.read_bytes()
+
+
+def test_a_row_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run.folder / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=f"cannot write {run.folder / 'metrics.jsonl'}: Is a dir"):
+        write_rows(run, 10)
+
+
+def test_a_line_cut_short_ends_the_rows(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"env_steps": 1}\n{"env_steps": 2}\n{"env_st')
+    assert steps_of(tmp_path) == [1, 2]
+    assert read_rows(tmp_path, "timing.jsonl") == []
+
+
+def test_the_newest_checkpoint_comes_back_and_the_logs_are_cut_to_it(tmp_path: Path) -> None:
+    run = checkpointed(tmp_path, 10, 20)
+    assert steps_of(run.folder) == [10, 20, 21]
+    state = Run(run.folder).resume()
+    assert state is not None
+    assert state["learner"]["env_steps"] == 20
+    assert torch.equal(state["learner"]["weights"], torch.full((3,), 20.0))
+    assert steps_of(run.folder) == steps_of(run.folder, "timing.jsonl") == [10, 20]
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = checkpointed(tmp_path, 10, 20)
+    before, newest = checkpoints(run.folder)
+    damage(newest)
+    state = Run(run.folder).resume()
+    assert state is not None
+    assert state["learner"]["env_steps"] == 10
+    assert steps_of(run.folder) == [10]
+    assert checkpoints(run.folder) == [before]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"warning: checkpoint {newest} is damaged; using the one before it" in printed.err
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_without_a_whole_checkpoint_a_run_begins_anew(damaged: bool, tmp_path: Path) -> None:
+    run = checkpointed(tmp_path, 10, 20)
+    for path in checkpoints(run.folder):
+        damage(path) if damaged else path.unlink()
+    assert Run(run.folder).resume() is None
+    assert steps_of(run.folder) == steps_of(run.folder, "timing.jsonl") == []
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    run = checkpointed(tmp_path, 5, 90, 100, 1000)
+    kept = [int(path.name.split("-")[0]) for path in checkpoints(run.folder)]
+    assert kept == [5, 90, 100, 1000][-KEEP_CHECKPOINTS:]
+    assert KEEP_CHECKPOINTS >= 2  # a damaged one needs one before it
+
+
+def test_the_clock_leaves_evaluations_out_and_goes_on_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("tutelage.runs.time", SimpleNamespace(perf_counter=lambda: now))
+    run = make_run(tmp_path)
+    now += 4.0
+    run.write(Row(100, 0, {}))
+    now += 5.0
+    run.write(Row(200, 0, {}), evaluation_seconds=3.0)
+    run.checkpoint(200, {})
+    now += 500.0
+    resumed = Run(run.folder)
+    assert resumed.resume() == {}
+    now += 2.0
+    resumed.write(Row(250, 0, {}))
+    assert read_rows(run.folder, "timing.jsonl") == [
+        {"env_steps": 100, "time/fps": 25.0, "time/seconds": 4.0, "time/evaluation": 0.0},
+        {"env_steps": 200, "time/fps": 50.0, "time/seconds": 9.0, "time/evaluation": 3.0},
+        {"env_steps": 250, "time/fps": 25.0, "time/seconds": 11.0, "time/evaluation": 3.0},
+    ]

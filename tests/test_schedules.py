@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.errors import UserError
+from tutelage.schedules import constant, linear, parse_schedule
+
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+def test_constant_never_changes() -> None:
+    assert [constant(0.3)(step) for step in (0, 1, 10**9)] == [0.3, 0.3, 0.3]
+
+
+def test_linear_goes_straight_and_then_stays() -> None:
+    schedule = linear(1.0, 0.2, 80)
+    assert [schedule(step) for step in (-5, 0, 20, 40, 80, 1000)] == pytest.approx(
+        [1.0, 1.0, 0.8, 0.6, 0.2, 0.2]
+    )
+
+
+@given(start=NUMBERS, end=NUMBERS, over=st.integers(1, 10**6), step=st.integers(0, 10**7))
+def test_linear_stays_between_its_ends(start: float, end: float, over: int, step: int) -> None:
+    slack = 1e-9 * max(abs(start), abs(end))
+    assert min(start, end) - slack <= linear(start, end, over)(step) <= max(start, end) + slack
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.05", [0.05, 0.05, 0.05]),
+        ("1e-3", [0.001, 0.001, 0.001]),
+        ("1:0:4", [1.0, 0.5, 0.0]),
+        ("0:1:1e1", [0.0, 0.2, 0.4]),
+    ],
+)
+def test_a_schedule_is_spelled_as_a_number_or_start_end_steps(
+    text: str, expected: list[float]
+) -> None:
+    assert [parse_schedule(text)(step) for step in (0, 2, 4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1:0", "1:0:0", "1:0:-5", "1:2:3:4", "nan", "inf", "0:nan:10", "0:1:inf"]
+)
+def test_anything_else_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UserError, match=r"expected a number .* or START:END:STEPS"):
+        parse_schedule(text)
