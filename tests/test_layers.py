@@ -86,9 +86,7 @@ def _draws_globally(call: ast.Call) -> bool:
     unseeded = NUMPY_SEEDED.fullmatch(name) and not call.args and not call.keywords
     passed = any(keyword.arg == "generator" for keyword in call.keywords)
     return bool(
-        unseeded
-        or TORCH_GLOBAL.fullmatch(name)
-        or (TORCH_DRAWS.fullmatch(name) and not passed)
+        unseeded or TORCH_GLOBAL.fullmatch(name) or (TORCH_DRAWS.fullmatch(name) and not passed)
     )
 
 

@@ -96,7 +96,7 @@ class Writer:
         }
         frames = np.concatenate([self._history, columns.pop("frame")], axis=1)
         self._history = frames[:, frames.shape[1] - self._history.shape[1] :]
-        compress = zstandard.ZstdCompressor(level=3).compress
+        compress = zstandard.ZstdCompressor(level=3, write_checksum=True).compress
         for i, frames_of_one in enumerate(frames):
             packed = np.frombuffer(compress(np.ascontiguousarray(frames_of_one).data), np.uint8)
             self._segments.append({"frames": packed, **{n: c[i] for n, c in columns.items()}})
@@ -115,6 +115,9 @@ class Writer:
         save_tensors(self._folder / _chunk_name(len(self._chunks)), tensors, {"format": FORMAT})
         self._chunks.append(int(tensors["lengths"].sum()))
         self._segments = []
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
         write_json(
             self._folder / "dataset.json",
             {**self._about, "env_steps": len(self), "chunks": self._chunks},
@@ -126,11 +129,20 @@ class Writer:
         return {"chunks": list(self._chunks), "age": self._age, "history": self._history.copy()}
 
     def restore(self, state: State) -> None:
-        """Go on behind what was on disk then; what came later is dropped."""
+        """Go on behind what was on disk then; what came later is dropped.
+
+        Raises UserError if what was on disk is no longer there.
+        """
         self._chunks = [int(n) for n in state["chunks"]]
-        self._age = np.array(state["age"])
-        self._history = np.array(state["history"])
-        for path in sorted(self._folder.glob("chunk-*.safetensors"))[len(self._chunks) :]:
+        self._age = np.asarray(state["age"]).copy()
+        self._history = np.asarray(state["history"]).copy()
+        self._steps, self._segments = [], []
+        kept = [self._folder / _chunk_name(index) for index in range(len(self._chunks))]
+        for path in kept:
+            if not path.is_file():
+                raise UserError(f"cannot go on with the data set: {path} is missing")
+        self._write_manifest()
+        for path in set(self._folder.glob("chunk-*.safetensors")).difference(kept):
             path.unlink()
 
 
@@ -159,12 +171,14 @@ class Dataset:
             self.obs_shape = tuple(int(side) for side in self.about["obs_shape"])
             self._dtype = np.dtype(self.about["obs_dtype"])
             chunks = len(self.about["chunks"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{manifest} is damaged: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{manifest} is damaged: {error!r}") from error
         self._where: list[tuple[Path, slice, slice]] = []
         for index in range(chunks):
             path = folder / _chunk_name(index)
-            tensors, _ = load_tensors(path, only=("lengths", "packed"))
+            tensors, about = load_tensors(path, only=("lengths", "packed"))
+            if about.get("format") != FORMAT:
+                raise UserError(f"{path} is no chunk of a data set of format {FORMAT!r}")
             rows, blobs = (_slices(tensors[name].tolist()) for name in ("lengths", "packed"))
             self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
         if not self._where:
@@ -180,12 +194,15 @@ class Dataset:
         return len(self._where)
 
     def __getitem__(self, index: int) -> Segment:
-        """Read and decompress one segment."""
+        """Read and decompress one segment; raise UserError if its frames are damaged."""
         path, rows, blob = self._where[index]
         with safe_open(path, framework="pt") as file:
             packed = file.get_slice("frames")[blob].numpy()
             columns = {name: file.get_slice(name)[rows].numpy() for name in COLUMNS}
-        raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
+        try:
+            raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
+        except zstandard.ZstdError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
         return Segment(np.frombuffer(raw, self._dtype).reshape(-1, *self.obs_shape[1:]), columns)
 
 

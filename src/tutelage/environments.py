@@ -121,8 +121,8 @@ class Environments:
         lengths = np.asarray(state["lengths"])
         logs = np.split(np.asarray(state["actions"], np.int64), np.cumsum(lengths)[:-1])
         self._actions = [log.tolist() for log in logs]
-        self._episode = np.array(state["episode"])
-        self._returns = np.array(state["returns"])
+        self._episode = np.asarray(state["episode"]).copy()
+        self._returns = np.asarray(state["returns"]).copy()
         for ago in range(int(lengths.max()), 0, -1):
             if (begins := lengths == ago).any():
                 self._reset(begins)
@@ -156,8 +156,8 @@ def _driver(
         def reset(seeds: Array, mask: npt.NDArray[np.bool_]) -> Array:
             return np.asarray(atari.reset(seed=seeds[mask], options={"reset_mask": mask})[0])
 
-        # ALE wants one whole reset before any partial one.
-        atari.reset(seed=0)
+        # ALE wants one whole reset before any partial one; unseeded, it is twenty times faster.
+        atari.reset()
         return atari.send, lambda: atari.recv()[:4], reset
 
     sent: list[Array] = []
@@ -246,7 +246,11 @@ def _gymnasium(config: EnvironmentConfig) -> VectorEnv:
         )
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"env {config.env!r} needs a package: {error}") from error
-    space = env.single_action_space
-    if not isinstance(space, gymnasium.spaces.Discrete):
-        raise UserError(f"env {config.env!r} has actions {space}; expected discrete actions")
+    actions, obs = env.single_action_space, env.single_observation_space
+    if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start != 0:
+        raise UserError(
+            f"env {config.env!r} has actions {actions}; expected discrete actions from 0 on"
+        )
+    if not isinstance(obs, gymnasium.spaces.Box):
+        raise UserError(f"env {config.env!r} has observations {obs}; expected one array (a Box)")
     return env

@@ -65,16 +65,17 @@ def load_tensors(
         raise UserError(f"no file {path}: expected a .safetensors file")
     try:
         with path.open("rb") as raw:
-            head = raw.read(4)
+            head = raw.read(9)
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if only is None or name in only]  # noqa: SIM118
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except SafetensorError as error:
+        # The first 8 bytes of a safetensors file are a length, which may look like anything.
         kind = (
             "looks like a pickle or zip archive, which is never loaded"
-            if (head[:1] == b"\x80" or head[:2] == b"PK")
+            if head.startswith((b"\x80", b"PK")) and head[8:] != b"{"
             else "is damaged or no safetensors file"
         )
         raise UserError(f"{path} {kind}: expected a .safetensors file ({error})") from error

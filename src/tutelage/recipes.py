@@ -72,7 +72,7 @@ def teach(
         memories=memories,
         sample=lambda: replay.sample_transitions(config.batch_size),
         batches_per_step=config.samples_per_step / config.batch_size,
-        learning_starts=config.learning_starts,
+        learning_starts=_first_update(config),
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "exploration")),
         device=device,
@@ -155,7 +155,7 @@ def distill(
         memories={"replay": replay},
         sample=lambda: draw(config.batch_size),
         batches_per_step=config.samples_per_step / config.batch_size,
-        learning_starts=config.learning_starts,
+        learning_starts=_first_update(config),
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "exploration")),
         device=device,
@@ -337,6 +337,11 @@ def _replay(config: Training, envs: Environments) -> Replay:
         n_step=config.n_step,
         gamma=config.gamma,
     )
+
+
+def _first_update(config: Training) -> int:
+    """Return the env step of the first update: not before an n-step transition is whole."""
+    return max(config.learning_starts, (config.n_step + 1) * config.num_envs)
 
 
 def _dropping(network: QNetwork, exploration: Exploration, seed: int, use: str) -> StepQ:

@@ -122,20 +122,25 @@ class Replay:
 
     def _draw(self, batch_size: int, *, ahead: int) -> tuple[Index, Index]:
         """Draw (stream, time) of states whose stack is whole and whose future is known."""
-        if len(self) == 0:
-            raise ValueError("cannot sample from an empty replay")
+        # A stream's first step is known the longest, so without one of these there is none.
+        everyone = np.arange(len(self._written))
+        if not self._future_known(everyone, np.zeros_like(everyone), ahead).any():
+            raise ValueError(
+                f"cannot sample: no state in the replay ({len(self)} slots in use) has its next "
+                f"{ahead} steps known"
+            )
+        used = np.minimum(self._written, self._slots)
+        ends = np.cumsum(used)
         stream = np.zeros(batch_size, np.int64)
         time = np.zeros(batch_size, np.int64)
         missing = np.arange(batch_size)
         while missing.size:
-            s = self._rng.integers(len(self._written), size=missing.size)
-            oldest = np.maximum(self._written[s] - self._slots, 0)
-            t = oldest + (self._rng.random(missing.size) * (self._written[s] - oldest)).astype(int)
+            slot = self._rng.integers(ends[-1], size=missing.size)
+            s = np.searchsorted(ends, slot, side="right")
+            t = self._written[s] - (ends[s] - slot)
             age = self._at("age", s, t)
-            whole = np.minimum(age, self._stack - 1) <= t - oldest
-            good = whole & ~self._at("final", s, t)
-            if ahead:
-                good &= self._future_known(s, t, ahead)
+            whole = np.minimum(age, self._stack - 1) <= t - (self._written[s] - used[s])
+            good = whole & ~self._at("final", s, t) & self._future_known(s, t, ahead)
             stream[missing], time[missing] = s, t
             missing = missing[~good]
         return stream, time
@@ -177,8 +182,8 @@ class Replay:
     def restore(self, state: State) -> None:
         """Restore what ``state`` returned."""
         self._rng.bit_generator.state = state["rng"]
-        self._written = np.array(state["written"])
-        self._age = np.array(state["age"])
+        self._written = np.asarray(state["written"]).copy()
+        self._age = np.asarray(state["age"]).copy()
         used = int(min(self._written.max(), self._slots))
         decompress = zstandard.ZstdDecompressor().decompress
         for name, packed in state["columns"].items():

@@ -106,14 +106,14 @@ class Online:
                 student_q = self._student(on_device, self.env_steps)
             beta = self._teacher_acts(self.env_steps)
             q = student_q.cpu().numpy()
-            labels = self._label(on_device, arm) if beta > 0.0 else None
+            labels = self._label(on_device, arm, q) if beta > 0.0 else None
             action = self._select(q, self.env_steps, self._rng)
             if labels is not None:
                 follows = self._rng.random(len(action)) < beta
                 action = np.where(follows, labels.argmax(axis=1), action)
             self._envs.send(action)
             if labels is None:
-                labels = self._label(on_device, arm) if self._teachers else q
+                labels = self._label(on_device, arm, q)
             yield from self._due()
             step = self._envs.recv()
             transitions = Transitions(
@@ -140,15 +140,18 @@ class Online:
             self._owed -= 1.0
             yield self._sample()
 
-    def _label(self, obs: torch.Tensor, arm: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def _label(
+        self, obs: torch.Tensor, arm: npt.NDArray[np.int64], own_q: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
         """Ask each environment's teacher, and no other, for its Q-values ``[N,A]``."""
-        labels = np.empty((len(obs), self._envs.num_actions), np.float32)
+        labels = np.empty_like(own_q) if self._teachers else own_q
         with torch.inference_mode():
-            for k in np.unique(arm):
+            for k in np.unique(arm) if self._teachers else ():
                 chosen = np.flatnonzero(arm == k)
                 labels[chosen] = self._teachers[k](obs[torch.from_numpy(chosen)]).cpu().numpy()
         if not np.isfinite(labels).all():
-            raise UserError(f"a teacher gave NaN or infinite Q-values at env step {self.env_steps}")
+            who = "a teacher" if self._teachers else "the network"
+            raise UserError(f"{who} gave NaN or infinite Q-values at env step {self.env_steps}")
         return labels
 
     def _to_device(self, obs: Array) -> torch.Tensor:
@@ -273,4 +276,4 @@ class Offline:
         self.env_steps = int(state["env_steps"])
         self._owed = float(state["owed"])
         self._rng.bit_generator.state = state["rng"]
-        self._fill(np.array(state["indices"]))
+        self._fill(np.asarray(state["indices"]))

@@ -1,0 +1,187 @@
+"""What holds of any environments: seeds, ends of episodes, going back, bad configurations."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.clock import clocks
+from tutelage.environments import EnvironmentConfig, Environments, Step, make
+from tutelage.errors import UserError
+from tutelage.files import pack_state, unpack_state
+
+CARTPOLE = EnvironmentConfig(env="CartPole-v1", num_envs=4)
+Actions = npt.NDArray[np.int64]
+
+
+def balance(obs: npt.NDArray[np.float32]) -> Actions:
+    """Keep CartPole's pole up, and its cart near the middle."""
+    return (obs[:, -1] @ np.array([0.05, 0.1, 1.0, 0.5], np.float32) > 0).astype(np.int64)
+
+
+def assert_same(a: Step, b: Step) -> None:
+    for name, value in vars(a).items():
+        np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
+
+
+def seeds(*, seed: int, stream: str = "training", episodes: int = 100) -> list[int]:
+    """Return the seeds of the first episodes of eight environments."""
+    envs = clocks(lengths=[1] * 8, seed=seed, stream=stream)
+    shown = [envs.obs[:, 0, 0]]
+    for _ in range(episodes - 1):
+        envs.step(np.zeros(8, np.int64))
+        shown.append(envs.obs[:, 0, 0])
+    return [int(s) for s in np.concatenate(shown)]
+
+
+def test_every_episode_of_every_environment_and_stream_has_a_seed_of_its_own() -> None:
+    drawn = [
+        *seeds(seed=1),
+        *seeds(seed=2),
+        *seeds(seed=1, stream="evaluation"),
+        *seeds(seed=1, stream="evaluation-4000"),
+        *seeds(seed=1, stream="recording"),
+    ]
+    assert len(set(drawn)) == len(drawn) == 5 * 8 * 100
+    assert all(0 <= s < 2**31 for s in drawn)
+
+
+def test_the_seed_alone_says_which_episodes_are_played() -> None:
+    assert seeds(seed=1) == seeds(seed=1)
+    short, long = clocks(lengths=[2, 3]), clocks(lengths=[5, 5])
+    first = []
+    for envs in (short, long):
+        shown: list[set[int]] = [set(), set()]
+        for _ in range(10):
+            for i in range(2):
+                shown[i].add(int(envs.obs[i, 0, 0]))
+            envs.step(np.zeros(2, np.int64))
+        first.append(shown)
+    # However long episodes are, the k-th of an environment is the same one.
+    assert all(few < many for few, many in zip(first[1], first[0], strict=True))
+
+
+def test_what_a_step_led_to_is_not_what_the_policy_acts_on_next_after_an_end() -> None:
+    envs = clocks(lengths=[2, 3])
+    begun = envs.obs[:, 0, 0].copy()
+    envs.step(np.array([1, 1]))
+    step = envs.step(np.array([2, 3]))
+    np.testing.assert_array_equal(step.next_obs[:, 0], np.stack([begun, [2, 2]], axis=1))
+    np.testing.assert_array_equal(step.terminated, [True, False])
+    assert step.finished == ((3.0, 2),)
+    assert envs.obs[0, 0, 0] != begun[0]
+    np.testing.assert_array_equal(envs.obs[:, 0, 1], [0, 2])
+    step = envs.step(np.array([1, 1]))
+    np.testing.assert_array_equal(step.next_obs[:, 0, 1], [1, 3])
+    assert step.finished == ((5.0, 3),)
+
+
+@pytest.mark.parametrize(("terminates", "truncates"), [(True, False), (False, True), (True, True)])
+def test_an_end_is_either_a_termination_or_a_truncation(terminates: bool, truncates: bool) -> None:
+    envs = clocks(lengths=[1, 2], terminates=terminates, truncates=truncates)
+    step = envs.step(np.zeros(2, np.int64))
+    np.testing.assert_array_equal(step.terminated, [terminates, False])
+    np.testing.assert_array_equal(step.truncated, [truncates and not terminates, False])
+    assert step.finished == ((0.0, 1),)
+
+
+def test_observations_and_rewards_are_not_overwritten_by_later_steps() -> None:
+    envs = clocks(lengths=[3, 4])
+    first = envs.obs
+    held = [envs.step(np.ones(2, np.int64)) for _ in range(6)]
+    np.testing.assert_array_equal(first[:, 0, 1], 0)
+    np.testing.assert_array_equal([s.next_obs[0, 0, 1] for s in held], [1, 2, 3, 1, 2, 3])
+    np.testing.assert_array_equal([s.terminated[0] for s in held], [False, False, True] * 2)
+    np.testing.assert_array_equal([s.reward[1] for s in held], np.ones(6, np.float32))
+
+
+def test_a_balanced_cartpole_is_truncated_after_500_steps() -> None:
+    envs = make(CARTPOLE, seed=1)
+    for _ in range(499):
+        assert envs.step(balance(envs.obs)).finished == ()
+    step = envs.step(balance(envs.obs))
+    assert step.truncated.all()
+    assert not step.terminated.any()
+    assert step.finished == ((500.0, 500),) * 4
+    assert (np.abs(envs.obs) <= 0.05).all()
+    assert (step.next_obs != envs.obs).any(axis=(1, 2)).all()
+
+
+def test_a_fallen_cartpole_shows_the_true_last_observation() -> None:
+    envs = make(CARTPOLE, seed=1)
+    ends = 0
+    for _ in range(60):
+        step = envs.step(np.ones(4, np.int64))
+        angle = np.abs(step.next_obs[:, 0, 2])
+        np.testing.assert_array_equal(step.terminated, angle > 12 * np.pi / 180)
+        assert (np.abs(envs.obs[step.terminated]) <= 0.05).all()
+        assert [r for r, _ in step.finished] == [n for _, n in step.finished]
+        ends += len(step.finished)
+    assert ends > 16
+
+
+def wander(envs: Environments, rng: np.random.Generator, *, steps: int) -> list[Step]:
+    return [envs.step(rng.integers(2, size=envs.num_envs)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5, 41])
+def test_cartpole_goes_back_to_where_it_was_in_the_middle_of_episodes(
+    steps: int, tmp_path: Path
+) -> None:
+    original = make(CARTPOLE, seed=1)
+    rng = np.random.default_rng(0)
+    wander(original, rng, steps=steps)
+    while steps > 5 and not wander(original, rng, steps=1)[-1].finished:
+        pass  # until an environment has just been reset and others are under way
+    (tmp_path / "state").write_bytes(pack_state(original.state()))
+    restored = make(CARTPOLE, seed=1)
+    wander(restored, np.random.default_rng(1), steps=30)
+    restored.restore(unpack_state(tmp_path / "state"))
+    lengths = original.state()["lengths"]
+    assert steps <= 5 or (lengths.min() == 0 and len(set(lengths.tolist())) >= 3)
+    np.testing.assert_array_equal(restored.obs, original.obs)
+    later = [wander(envs, np.random.default_rng(2), steps=150) for envs in (original, restored)]
+    assert sum(len(step.finished) for step in later[0]) > 8
+    for a, b in zip(*later, strict=True):
+        assert_same(a, b)
+    np.testing.assert_array_equal(restored.obs, original.obs)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (EnvironmentConfig(num_envs=0), ["num_envs", "0", "at least 1"]),
+        (EnvironmentConfig(num_envs=-3), ["num_envs", "-3", "at least 1"]),
+        (EnvironmentConfig(sticky=1.5), ["sticky", "1.5", "[0, 1)"]),
+        (EnvironmentConfig(sticky=-0.1), ["sticky", "-0.1", "[0, 1)"]),
+        (EnvironmentConfig(sticky=float("nan")), ["sticky", "nan", "[0, 1)"]),
+        (EnvironmentConfig(frame=99), ["frame", "'99'", "80", "84"]),
+        (EnvironmentConfig(env="pong2"), ["'pong2'", "pong, breakout", "CartPole-v1"]),
+        (EnvironmentConfig(env="CartPole-v7"), ["'CartPole-v7'", "v1"]),
+        (EnvironmentConfig(env="no:Such-v0"), ["'no:Such-v0'", "Gymnasium id"]),
+        (EnvironmentConfig(env="Pendulum-v1"), ["'Pendulum-v1'", "Box", "discrete actions"]),
+        (EnvironmentConfig(env="Blackjack-v1"), ["'Blackjack-v1'", "Tuple", "one array"]),
+    ],
+)
+def test_what_cannot_be_built_is_named_with_what_could(
+    config: EnvironmentConfig, words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        make(replace(config, num_envs=min(config.num_envs, 2)), seed=1)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_actions_that_do_not_count_from_0_are_refused() -> None:
+    gymnasium.register("Shifted-v0", entry_point=_Shifted)
+    with pytest.raises(UserError, match="from 0 on"):
+        make(EnvironmentConfig(env="Shifted-v0", num_envs=1), seed=1)
+    gymnasium.registry.pop("Shifted-v0")
+
+
+class _Shifted(gymnasium.Env[npt.NDArray[np.float32], np.int64]):
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,))
+    action_space = gymnasium.spaces.Discrete(3, start=-1)

@@ -1,0 +1,128 @@
+"""Learning from a recorded data set: what is drawn from it, and how evenly."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.streams import FRAME, NUM_ACTIONS, identify, index, invent, random_ends
+from tutelage import dataset
+from tutelage.dataset import Dataset, Writer
+from tutelage.files import pack_state, unpack_state
+from tutelage.sources import Offline
+from tutelage.types import Transitions
+
+NUM_ENVS, STEPS, STACK = 3, 43, 3
+ARM = np.zeros(1, np.int64)
+
+
+@pytest.fixture
+def steps() -> list[Transitions]:
+    return invent(random_ends(steps=STEPS, num_envs=NUM_ENVS), stack=STACK)
+
+
+@pytest.fixture
+def data(steps: list[Transitions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Eighteen segments: fifteen of eight steps and three of the last three."""
+    monkeypatch.setattr(dataset, "SEGMENT", 8)
+    monkeypatch.setattr(dataset, "SEGMENTS_PER_CHUNK", 5)
+    writer = Writer(
+        tmp_path / "data",
+        num_envs=NUM_ENVS,
+        obs_shape=(STACK, *FRAME),
+        obs_dtype=np.dtype(np.int32),
+        about={"num_actions": NUM_ACTIONS},
+    )
+    for step in steps:
+        writer.add(step)
+    writer.close()
+    return Dataset(tmp_path / "data")
+
+
+def offline(data: Dataset, *, seed: int = 0, **settings: Any) -> Offline:
+    return Offline(
+        data,
+        **{
+            "batch_size": 32,
+            "batches_per_step": 0.25,
+            "round_steps": 80,
+            "rng": np.random.default_rng(seed),
+            **settings,
+        },
+    )
+
+
+@pytest.mark.parametrize("pool_segments", [4, 512])
+def test_every_sample_is_a_recorded_state_with_its_label(
+    pool_segments: int, steps: list[Transitions], data: Dataset
+) -> None:
+    known = index(steps)
+    for batch in offline(data, pool_segments=pool_segments).collect(ARM):
+        drawn = identify(batch.obs, known)
+        np.testing.assert_array_equal(batch.obs, [steps[t].obs[s] for t, s in drawn])
+        np.testing.assert_array_equal(batch.teacher_q, [steps[t].teacher_q[s] for t, s in drawn])
+        assert batch.obs.dtype == torch.int32
+        assert batch.teacher_q.dtype == torch.float32
+
+
+@pytest.mark.parametrize("pool_segments", [2, 5, 18, 512])
+def test_every_recorded_state_is_drawn_and_equally_often(
+    pool_segments: int, steps: list[Transitions], data: Dataset
+) -> None:
+    known = index(steps)
+    source = offline(data, pool_segments=pool_segments, round_steps=1600)
+    counts = np.zeros((STEPS, NUM_ENVS))
+    batches = list(source.collect(ARM))
+    for batch in batches:
+        for at in identify(batch.obs, known):
+            counts[at] += 1
+    assert len(batches) == 400
+    assert (counts > 0).all()
+    by_segment = np.add.reduceat(counts, np.arange(0, STEPS, 8))
+    share = by_segment / by_segment.sum() * data.env_steps / np.array([[8]] * 5 + [[3]])
+    # A small pool shows a segment for a while; none may be shown much more than another.
+    assert (np.abs(share - 1.0) < (0.5 if pool_segments < 18 else 0.2)).all()
+
+
+def test_a_pool_as_large_as_the_data_set_is_read_once(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    original = Dataset.__getitem__
+    monkeypatch.setattr(
+        Dataset, "__getitem__", lambda self, i: (read.append(i), original(self, i))[1]
+    )
+    list(offline(data, pool_segments=18).collect(ARM))
+    assert sorted(read) == list(range(18))
+    read.clear()
+    list(offline(data, pool_segments=3).collect(ARM))
+    # As many states as a batch learns from are read anew after each of the 20 batches.
+    assert len(read) >= 3 + 20 * 32 / 8
+
+
+def test_batches_are_those_that_as_many_env_steps_would_be_due_online(data: Dataset) -> None:
+    source = offline(data, round_steps=10, batches_per_step=0.25)
+    counts = [len(list(source.collect(ARM))) for _ in range(4)]
+    assert counts == [2, 3, 2, 3]
+    assert source.env_steps == 40
+
+
+@pytest.mark.parametrize("pool_segments", [4, 512])
+def test_a_restored_source_goes_on_identically(
+    pool_segments: int, data: Dataset, tmp_path: Path
+) -> None:
+    settings = {"pool_segments": pool_segments, "round_steps": 50}
+    original, restored = (offline(data, seed=seed, **settings) for seed in (0, 1))
+    list(original.collect(ARM))
+    list(restored.collect(ARM))
+    (tmp_path / "state").write_bytes(pack_state(original.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    for _ in range(3):
+        batches = [list(source.collect(ARM)) for source in (original, restored)]
+        assert len(batches[0]) in (12, 13)
+        for a, b in zip(*batches, strict=True):
+            assert torch.equal(a.obs, b.obs)
+            assert torch.equal(a.teacher_q, b.teacher_q)
+        assert restored.env_steps == original.env_steps

@@ -1,0 +1,275 @@
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.streams import (
+    FRAME,
+    GOES_ON,
+    NUM_ACTIONS,
+    TERMINATES,
+    TRUNCATES,
+    identify,
+    index,
+    invent,
+    random_ends,
+)
+from tutelage.files import pack_state, unpack_state
+from tutelage.replay import Replay
+from tutelage.types import Array, Batch, Transitions
+
+GAMMA = 0.9
+
+
+@pytest.fixture(autouse=True)
+def _never_hangs() -> Iterator[None]:
+    """Turn an endless search for a state to draw into a failure (10 s of CPU time)."""
+
+    def fail(number: int, frame: object) -> None:
+        raise TimeoutError("drawing from the replay does not end")
+
+    before = signal.signal(signal.SIGVTALRM, fail)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 10.0)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+def empty(*, capacity: int, num_envs: int, stack: int = 2, n_step: int = 1) -> Replay:
+    return Replay(
+        capacity=capacity,
+        num_envs=num_envs,
+        obs_shape=(stack, *FRAME),
+        obs_dtype=np.int32,
+        num_actions=NUM_ACTIONS,
+        rng=np.random.default_rng(0),
+        n_step=n_step,
+        gamma=GAMMA,
+    )
+
+
+def fill(replay: Replay, steps: list[Transitions]) -> Replay:
+    for step in steps:
+        replay.add(step)
+    return replay
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A replay and, for reference, all that was ever put into it."""
+
+    steps: list[Transitions]
+    capacity: int
+    stack: int
+    n_step: int
+
+    @property
+    def num_envs(self) -> int:
+        return len(self.steps[0].action)
+
+    def replay(self) -> Replay:
+        replay = empty(
+            capacity=self.capacity, num_envs=self.num_envs, stack=self.stack, n_step=self.n_step
+        )
+        return fill(replay, self.steps)
+
+    def ended(self, time: int, stream: int) -> bool:
+        step = self.steps[time]
+        return bool(step.terminated[stream] or step.truncated[stream])
+
+    def drawable(self, *, ahead: int) -> set[tuple[int, int]]:
+        """The states whose whole stack is still held and whose next steps are known, slowly.
+
+        A stream has room for its share of the capacity, or for one transition if that is more;
+        a truncated episode takes one more, for its last observation.
+        """
+        room = max(self.capacity // self.num_envs, self.stack + self.n_step + 1)
+        found = set()
+        for stream in range(self.num_envs):
+            stored: list[int | None] = []
+            for time, step in enumerate(self.steps):
+                stored += [time, None] if step.truncated[stream] else [time]
+            held = set(stored[-room:])
+            for time in held - {None}:
+                assert time is not None
+                past = [time]
+                while len(past) < self.stack and past[0] and not self.ended(past[0] - 1, stream):
+                    past.insert(0, past[0] - 1)
+                future = range(time, min(time + ahead, len(self.steps)))
+                known = time + ahead < len(self.steps) or any(self.ended(t, stream) for t in future)
+                if known and held.issuperset(past):
+                    found.add((time, stream))
+        return found
+
+    def n_step_return(self, time: int, stream: int) -> tuple[float, float, Array | None]:
+        """R, gamma^k and the observation to bootstrap from, step by step."""
+        total, discount = 0.0, 1.0
+        for step in self.steps[time : time + self.n_step]:
+            total += discount * float(step.reward[stream])
+            discount *= GAMMA
+            if step.terminated[stream]:
+                return total, 0.0, None
+            last = step.next_obs[stream]
+            if step.truncated[stream]:
+                break
+        return total, discount, last
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
+    num_envs = draw(st.integers(1, 3))
+    endings = st.sampled_from([GOES_ON, GOES_ON, GOES_ON, TERMINATES, TRUNCATES])
+    ends = draw(st.lists(endings, min_size=num_envs, max_size=90))
+    stack = draw(st.integers(1, 4))
+    rows = len(ends) // num_envs
+    return Situation(
+        steps=invent(np.array(ends[: rows * num_envs]).reshape(rows, num_envs), stack=stack),
+        capacity=draw(st.integers(1, 70)),
+        stack=stack,
+        n_step=draw(st.integers(1, 5)),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(situations())
+def test_samples_are_exactly_the_states_held_as_the_environment_showed_them(it: Situation) -> None:
+    batch = it.replay().sample(2000)
+    drawn = identify(batch.obs, index(it.steps))
+    assert set(drawn) == it.drawable(ahead=0)
+    np.testing.assert_array_equal(batch.obs, [it.steps[t].obs[s] for t, s in drawn])
+    np.testing.assert_array_equal(batch.teacher_q, [it.steps[t].teacher_q[s] for t, s in drawn])
+
+
+@settings(deadline=None, max_examples=120)
+@given(situations())
+def test_transitions_equal_a_step_by_step_reference(it: Situation) -> None:
+    drawable = it.drawable(ahead=it.n_step)
+    if not drawable:
+        with pytest.raises(ValueError, match="known"):
+            it.replay().sample_transitions(1)
+        return
+    batch = it.replay().sample_transitions(2000)
+    assert batch.action is not None
+    assert batch.n_step_reward is not None
+    assert batch.bootstrap is not None
+    assert batch.next_obs is not None
+    drawn = identify(batch.obs, index(it.steps))
+    assert set(drawn) == drawable
+    np.testing.assert_array_equal(batch.obs, [it.steps[t].obs[s] for t, s in drawn])
+    np.testing.assert_array_equal(batch.teacher_q, [it.steps[t].teacher_q[s] for t, s in drawn])
+    np.testing.assert_array_equal(batch.action, [it.steps[t].action[s] for t, s in drawn])
+    expected = {at: it.n_step_return(*at) for at in drawable}
+    np.testing.assert_allclose(
+        batch.n_step_reward, [expected[at][0] for at in drawn], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(batch.bootstrap, [expected[at][1] for at in drawn], rtol=1e-6)
+    for at, obs, next_obs in zip(drawn, batch.obs, batch.next_obs, strict=True):
+        last = expected[at][2]
+        # Beyond termination lies no observation; the state itself stands in for it.
+        np.testing.assert_array_equal(next_obs, obs if last is None else last)
+
+
+def test_termination_stops_the_bootstrap_and_truncation_keeps_the_true_last_observation() -> None:
+    ends = np.array([[GOES_ON, GOES_ON], [TERMINATES, TRUNCATES], *[[GOES_ON] * 2] * 4])
+    steps = invent(ends, stack=2)
+    batch = fill(empty(capacity=40, num_envs=2, n_step=3), steps).sample_transitions(200)
+    assert batch.bootstrap is not None
+    assert batch.next_obs is not None
+    known = index(steps)
+    drawn = identify(batch.obs, known)
+    seen = {
+        at: (float(b), o) for at, b, o in zip(drawn, batch.bootstrap, batch.next_obs, strict=True)
+    }
+    assert seen[0, 0][0] == 0.0
+    assert seen[1, 0][0] == 0.0
+    assert seen[0, 1][0] == pytest.approx(GAMMA**2)
+    assert seen[1, 1][0] == pytest.approx(GAMMA)
+    for at in ((0, 1), (1, 1)):
+        np.testing.assert_array_equal(seen[at][1], steps[1].next_obs[1])
+
+
+@pytest.mark.parametrize("capacity", [1000, 60], ids=["not yet full", "full"])
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_every_state_is_equally_likely(capacity: int, ahead: int) -> None:
+    """Chi-square, with one stream that takes two slots a step beside one that takes one."""
+    ends = random_ends(steps=40, num_envs=3, likely=0.05)
+    ends[:, 1] = TRUNCATES
+    ends[:, 2] = GOES_ON
+    it = Situation(invent(ends, stack=2), capacity, 2, 3)
+    replay = it.replay()
+    draw = replay.sample_transitions if ahead else replay.sample
+    known = index(it.steps)
+    counts: Counter[tuple[int, int]] = Counter()
+    for _ in range(10):
+        counts.update(identify(draw(2000).obs, known))
+    states = it.drawable(ahead=ahead)
+    expected = 20_000 / len(states)
+    chi_square = sum((counts[at] - expected) ** 2 / expected for at in states)
+    freedom = len(states) - 1
+    assert chi_square < freedom + 4.0 * np.sqrt(2.0 * freedom)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+
+
+@pytest.mark.parametrize("capacity", [300, 45], ids=["not yet full", "full"])
+def test_a_restored_replay_goes_on_with_identical_samples(capacity: int, tmp_path: Path) -> None:
+    steps = invent(random_ends(steps=60, num_envs=3), stack=3)
+    original = fill(empty(capacity=capacity, num_envs=3, stack=3, n_step=2), steps[:40])
+    original.sample_transitions(7)
+    (tmp_path / "state").write_bytes(pack_state(original.state()))
+    # What the other replay held before must not shine through.
+    restored = fill(empty(capacity=capacity, num_envs=3, stack=3, n_step=2), steps[::-1])
+    restored.restore(unpack_state(tmp_path / "state"))
+    assert len(restored) == len(original)
+    for step in steps[40:]:
+        assert same(restored.sample_transitions(16), original.sample_transitions(16))
+        fill(original, [step])
+        fill(restored, [step])
+
+
+def test_a_step_of_pong_takes_at_most_8_kib() -> None:
+    replay = Replay(
+        capacity=64,
+        num_envs=2,
+        obs_shape=(4, 84, 84),
+        obs_dtype=np.uint8,
+        num_actions=6,
+        rng=np.random.default_rng(0),
+    )
+    assert 84 * 84 < replay.bytes_per_step <= 8192
+
+
+def test_sampling_from_an_empty_replay_is_an_error() -> None:
+    replay = empty(capacity=10, num_envs=2)
+    assert len(replay) == 0
+    with pytest.raises(ValueError, match="replay"):
+        replay.sample(1)
+    with pytest.raises(ValueError, match="replay"):
+        replay.sample_transitions(1)
+
+
+def test_a_replay_too_young_for_its_n_steps_says_so_instead_of_searching_forever() -> None:
+    steps = invent(np.full((4, 2), GOES_ON), stack=2)
+    replay = fill(empty(capacity=40, num_envs=2, n_step=3), steps[:3])
+    with pytest.raises(ValueError, match="3 steps"):
+        replay.sample_transitions(1)
+    replay.add(steps[3])
+    assert len(replay.sample_transitions(5).obs) == 5
+
+
+def test_added_steps_are_copied() -> None:
+    """An environment may reuse its arrays."""
+    (step,) = invent(np.full((1, 1), GOES_ON), stack=2)
+    replay = fill(empty(capacity=10, num_envs=1), [step])
+    shown = step.obs.copy()
+    step.obs[:] = -1
+    np.testing.assert_array_equal(replay.sample(1).obs, shown)
