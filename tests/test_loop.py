@@ -1,8 +1,8 @@
 from itertools import islice
 
 import pytest
-from fakes import FakeLearner, FakeSelector, FakeSource
 
+from tests.fakes import FakeLearner, FakeSelector, FakeSource
 from tutelage.loop import run
 from tutelage.types import Row
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fakes import FakeLearner, FakeSelector, FakeSource
 
+from tests.fakes import FakeLearner, FakeSelector, FakeSource
 from tutelage.errors import UserError
 from tutelage.runs import Run, read_rows
 from tutelage.session import Judge, Never, Parts, conduct
