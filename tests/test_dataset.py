@@ -192,7 +192,7 @@ def _flip_a_frame(path: Path) -> None:
     """Change one compressed byte and nothing else."""
     tensors = load_file(path)
     tensors["frames"][len(tensors["frames"]) // 2] ^= 1
-    save_file(tensors, path, {"format": dataset.FORMAT})
+    save_file(tensors, path, {"about": json.dumps({"format": dataset.FORMAT})})
 
 
 CHUNK = "chunk-000000.safetensors"

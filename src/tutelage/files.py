@@ -49,14 +49,18 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> None:
-    """Write a safetensors file with its metadata, atomically."""
+    """Write a safetensors file with its metadata, atomically.
+
+    The same content gives the same bytes: the metadata is one JSON object under one key, since
+    safetensors writes several keys in no fixed order.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(plain, dict(about)))
+    write_atomic(path, save(plain, {"about": json.dumps(dict(about), sort_keys=True)}))
 
 
 def load_tensors(
     path: Path, *, only: Container[str] | None = None
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read a safetensors file and its metadata; with ``only``, just the tensors it contains.
 
     Raises UserError for anything else than a whole safetensors file; a pickle is never opened.
@@ -68,10 +72,11 @@ def load_tensors(
             head = raw.read(9)
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if only is None or name in only]  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            return {name: file.get_tensor(name) for name in names}, about
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         # The first 8 bytes of a safetensors file are a length, which may look like anything.
         kind = (
             "looks like a pickle or zip archive, which is never loaded"
@@ -96,7 +101,7 @@ def pack_state(state: State) -> bytes:
             return {"$tensor": name}
         return value
 
-    return save(tensors, {"state": json.dumps(plain(state))})
+    return save(tensors, {"about": json.dumps({"state": plain(state)})})
 
 
 def unpack_state(path: Path) -> State:
@@ -110,7 +115,7 @@ def unpack_state(path: Path) -> State:
             return {key: full(inner) for key, inner in value.items()}
         return value
 
-    state: State = full(json.loads(about["state"]))
+    state: State = full(about["state"])
     return state
 
 

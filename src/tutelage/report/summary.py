@@ -174,8 +174,12 @@ def write_report(folder: Path, *, video: bool) -> Path:
         teacher_return=result.get("teacher", {}).get("mean_return"),
         target=None if teaching else config["target_return"],
     )
+    text = [] if teaching else [headline(result)]
     if video:
-        _film(result, config, folder, film)
+        try:
+            _film(result, config, folder, film)
+        except UserError as error:
+            text.append(f"No film: {error}")
     write_page(
         page,
         title=f"{result['env']}, {config['command']}",
@@ -183,7 +187,7 @@ def write_report(folder: Path, *, video: bool) -> Path:
         settings=config,
         curve_png=curve,
         video_mp4=film if film.exists() else None,
-        text=() if teaching else (headline(result),),
+        text=text,
     )
     return page
 
