@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SEEDS = (1, 2, 3, 4, 5)
 
 
-def measure() -> dict[str, object]:
+def measure() -> dict[str, Any]:
     """Return a row per seed, each run in a process of its own, and the medians."""
     with tempfile.TemporaryDirectory() as folder:
         rows = [_run(seed, Path(folder)) for seed in SEEDS]
@@ -27,7 +28,7 @@ def measure() -> dict[str, object]:
     }
 
 
-def _run(seed: int, folder: Path) -> dict[str, object]:
+def _run(seed: int, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "tutelage", "distill", "--json", "--seed", str(seed)]
     done = subprocess.run(
         [*command, "--out", str(folder / str(seed))], capture_output=True, text=True, check=True

@@ -1,5 +1,6 @@
 """An environment that shows its seed and the time, so that a test can tell which episode it is."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -39,7 +40,7 @@ def vector(
     """Return one clock for each length of episode."""
     return SyncVectorEnv(
         [
-            lambda length=length: Clock(length=length, terminates=terminates, truncates=truncates)
+            partial(Clock, length=length, terminates=terminates, truncates=truncates)
             for length in lengths
         ],
         autoreset_mode=AutoresetMode.NEXT_STEP,

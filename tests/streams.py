@@ -70,4 +70,4 @@ def identify(
     obs: torch.Tensor, known: dict[tuple[int, int], tuple[int, int]]
 ) -> list[tuple[int, int]]:
     """Return the (time, stream) of each observation of a batch, by its newest frame."""
-    return [known[int(frame[0]), int(frame[1])] for frame in obs[:, -1]]
+    return [known[stream, number] for stream, number in obs[:, -1].tolist()]

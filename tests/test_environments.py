@@ -176,7 +176,7 @@ def test_what_cannot_be_built_is_named_with_what_could(
 
 
 def test_actions_that_do_not_count_from_0_are_refused() -> None:
-    gymnasium.register("Shifted-v0", entry_point=_Shifted)
+    gymnasium.register("Shifted-v0", entry_point=lambda **_: _Shifted())
     with pytest.raises(UserError, match="from 0 on"):
         make(EnvironmentConfig(env="Shifted-v0", num_envs=1), seed=1)
     gymnasium.registry.pop("Shifted-v0")

@@ -38,9 +38,10 @@ def assert_same(a: list[Step], b: list[Step]) -> None:
 
 def differ(a: list[Step], b: list[Step]) -> npt.NDArray[np.bool_]:
     """Return for each environment whether it ever showed something else."""
-    return np.any(
+    shown: npt.NDArray[np.bool_] = np.any(
         [(x.next_obs != y.next_obs).any(axis=(1, 2, 3)) for x, y in zip(a, b, strict=True)], axis=0
     )
+    return shown
 
 
 class Gymnasium:
@@ -83,7 +84,9 @@ def test_the_80_crop_is_every_second_pixel_of_the_papers_rows() -> None:
     assert envs.obs_shape == (4, 80, 80)
     game = ale_py.ALEInterface()
     game.setFloat("repeat_action_probability", 0.0)
-    game.loadROM(ale_py.roms.get_rom_path("pong"))
+    rom = ale_py.roms.get_rom_path("pong")
+    assert rom is not None
+    game.loadROM(rom)
     actions = game.getMinimalActionSet()
     np.testing.assert_array_equal(envs.obs[0, 3], game.getScreenGrayscale()[35:195:2, ::2])
     rng = np.random.default_rng(0)

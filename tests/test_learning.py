@@ -51,7 +51,7 @@ def controller(path: Path) -> Path:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        network.body[1].weight.copy_(torch.stack([-lean, lean]))  # type: ignore[operator, union-attr]
+        network.body[1].weight.copy_(torch.stack([-lean, lean]))  # type: ignore[operator]
         network.head.weight.copy_(torch.eye(2))
     teachers.save(path, network, env="CartPole-v1", card={})
     return path

@@ -97,8 +97,7 @@ class Situation:
             for time, step in enumerate(self.steps):
                 stored += [time, None] if step.truncated[stream] else [time]
             held = set(stored[-room:])
-            for time in held - {None}:
-                assert time is not None
+            for time in (t for t in held if t is not None):
                 past = [time]
                 while len(past) < self.stack and past[0] and not self.ended(past[0] - 1, stream):
                     past.insert(0, past[0] - 1)

@@ -27,7 +27,7 @@ class Countdown(gymnasium.Env[Array, int]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (2,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
+    action_space: Any = gymnasium.spaces.Discrete(2)
 
     def __init__(self, render_mode: str | None = None, *, reward: float | None = 1.0) -> None:
         self.render_mode = render_mode
@@ -59,7 +59,7 @@ class Blind(Countdown):
 @pytest.fixture
 def countdown() -> Iterator[EnvironmentConfig]:
     name = "TutelageTest/Countdown-v0"
-    gymnasium.register(name, Countdown)
+    gymnasium.register(name, lambda **options: Countdown(**options))
     yield EnvironmentConfig(env=name)
     gymnasium.registry.pop(name)
 
@@ -171,7 +171,7 @@ def test_a_film_that_would_be_wrong_is_refused(
     tmp_path: Path, env: type, options: dict[str, Any], message: str
 ) -> None:
     name = "TutelageTest/Wrong-v0"
-    gymnasium.register(name, env, kwargs=options)
+    gymnasium.register(name, lambda **given: env(**given), kwargs=options)
     try:
         with pytest.raises(UserError, match=message):
             play(always(0, 2), EnvironmentConfig(env=name), tmp_path / "film.mp4")

@@ -264,18 +264,15 @@ def _parse(words: list[str]) -> Any:
         values = read_toml(path)
         values.pop("command", None)
         config = from_mapping(CONFIGS[words[0]], values, where=str(path))
-        defaults[words[0]] = COMMANDS[words[0]](config=config)
-    commands = [
-        Annotated[
-            kind,
-            tyro.conf.subcommand(name, default=defaults.get(name, tyro.MISSING_NONPROP))
-            if name in defaults
-            else tyro.conf.subcommand(name),
-        ]
-        for name, kind in COMMANDS.items()
+        defaults[words[0]] = {"default": COMMANDS[words[0]](config=config)}
+    subcommands: Any = Union[  # noqa: UP007 (built at run time)
+        tuple(
+            Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))]
+            for name, kind in COMMANDS.items()
+        )
     ]
     return tyro.cli(
-        Union[tuple(commands)],  # noqa: UP007 (built at run time)
+        subcommands,
         args=words,
         prog="tutelage",
         description="Distil large policies into small, fast ones. --config FILE.toml gives "

@@ -124,7 +124,7 @@ class Distill(Training):
     learning_rate: str = "1e-3:1e-5"
     """Adam's: START:END over the whole run, or one number."""
     average: float = 0.0
-    """Decay of the running average of the weights that is evaluated and kept; 0 for none."""
+    """Decay of the running average of the weights that acts, is evaluated and kept; 0: none."""
     learning_starts: int = 256
     """Env steps before the first update."""
     samples_per_step: float = 16.0

@@ -147,9 +147,10 @@ def distill(
     replay = _replay(config, envs)
     exploration = parse_exploration(config.explore)
     draw = replay.sample_transitions if config.reward_weight != "0" else replay.sample
+    learner = _student(config, network)
     source = Online(
         envs,
-        student=_dropping(network, exploration, config.seed, "acting"),
+        student=_dropping(learner.averaged, exploration, config.seed, "acting"),
         teachers=[teacher.network.to(device)],
         select=exploration.select,
         memories={"replay": replay},
@@ -164,7 +165,7 @@ def distill(
     rate = teacher.card.get("reward_per_step")
     readiness = -np.inf if rate is None else rate - (1.0 - config.eval_readiness) * abs(rate)
     try:
-        return _study(config, folder, network, source, readiness, resume=resume, watch=watch)
+        return _study(config, folder, learner, source, readiness, resume=resume, watch=watch)
     finally:
         envs.close()
 
@@ -188,30 +189,35 @@ def _distill_offline(
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "replay")),
     )
-    return _study(config, folder, network, source, -np.inf, resume=resume, watch=watch)
+    learner = _student(config, network)
+    return _study(config, folder, learner, source, -np.inf, resume=resume, watch=watch)
 
 
-def _study(
-    config: Distill,
-    folder: Path,
-    network: QNetwork,
-    source: Online | Offline,
-    readiness: float,
-    *,
-    resume: bool,
-    watch: Watch,
-) -> Outcome:
-    """Let the network learn from the source, examined as it goes."""
-    device = next(network.parameters()).device
+def _student(config: Distill, network: QNetwork) -> Learner:
+    """Return a learner of distillation, beside reward if that has a weight."""
     distillation = Distillation(parse_loss(config.loss), parse_target(config.target, config.tau))
     terms = {"distill": Term(distillation, parse_schedule(config.distill_weight))}
     if config.reward_weight != "0":
         double_q = DoubleQ(network, target_every=config.target_every)
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
     exploration = parse_exploration(config.explore)
-    learner = _learner(
+    return _learner(
         config, network, terms, _dropping(network, exploration, config.seed, "learning")
     )
+
+
+def _study(
+    config: Distill,
+    folder: Path,
+    learner: Learner,
+    source: Online | Offline,
+    readiness: float,
+    *,
+    resume: bool,
+    watch: Watch,
+) -> Outcome:
+    """Let the learner learn from the source, examined as it goes."""
+    device = next(learner.network.parameters()).device
     best: list[Evaluation] = []
 
     def play(episodes: int, stream: str) -> Evaluation:

@@ -129,8 +129,8 @@ class Replay:
                 f"cannot sample: no state in the replay ({len(self)} slots in use) has its next "
                 f"{ahead} steps known"
             )
-        used = np.minimum(self._written, self._slots)
-        ends = np.cumsum(used)
+        used: Index = np.minimum(self._written, self._slots)
+        ends: Index = np.cumsum(used)
         stream = np.zeros(batch_size, np.int64)
         time = np.zeros(batch_size, np.int64)
         missing = np.arange(batch_size)

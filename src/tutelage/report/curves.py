@@ -59,7 +59,7 @@ def learning_curve(
         _dress(axes)
     _head(figure, upper, title, handles)
     buffer = io.BytesIO()
-    canvas.print_png(buffer)
+    canvas.print_png(buffer)  # type: ignore[no-untyped-call]
     write_atomic(path, buffer.getvalue())
 
 

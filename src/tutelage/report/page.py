@@ -130,8 +130,8 @@ def _figure(path: Path) -> str:
 def _film(path: Path, caption: str) -> str:
     data = _read(path)
     try:
-        with av.open(io.BytesIO(data), format="mp4") as container:
-            first: Image.Image = next(container.decode(video=0)).to_image()
+        with av.open(io.BytesIO(data), mode="r", format="mp4") as container:
+            first: Image.Image = next(container.decode(video=0)).to_image()  # type: ignore[no-untyped-call]
     except (av.error.FFmpegError, StopIteration) as error:
         raise UserError(f"{path} is no mp4 video") from error
     still = io.BytesIO()
