@@ -161,7 +161,18 @@ def test_record_then_distill_offline_and_report(
     main([*record, "--env-steps", "1024", "--out", data, "--json"])
     assert json.loads(capsys.readouterr().out)["env_steps"] == 1024
     run = str(tmp_path / "run")
-    flags = ["--dataset", data, "--student", "mlp:4", "--precision", "fp32", "--eval-every", "256"]
+    flags = [
+        "--dataset",
+        data,
+        "--student",
+        "mlp:4",
+        "--precision",
+        "fp32",
+        "--eval-every",
+        "256",
+        "--eval-from",
+        "0",
+    ]
     main(["distill", *flags, *QUICK, "--out", run, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert result["env_steps"] == 512

@@ -27,6 +27,7 @@ class Exam:
             target=20.0,
             episodes=10,
             confirm_episodes=30,
+            begin=100,
             every=100,
             readiness=self.readiness,
         )

@@ -40,6 +40,7 @@ DISTILL = Distill(
     precision="fp32",
     threads=1,
     target_return=450.0,
+    eval_from=0,
     eval_every=2_000,
 )
 

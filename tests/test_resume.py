@@ -51,7 +51,7 @@ def commands(tmp_path: Path) -> dict[str, list[str]]:
         "teach-cartpole": ["teach", *CARTPOLE, "--size", "mlp:16", "--milestones", "30"],
         "distill-cartpole": [
             *["distill", *CARTPOLE, "--student", "mlp:8", "--teacher", teacher],
-            *["--explore", "mc-dropout:0.2", "--eval-every", "512", "--average", "0.9"],
+            *["--explore", "mc-dropout:0.2", "--eval-every", "512", "--eval-from", "0"],
         ],
         "teach-pong": ["teach", *PONG, "--size", "4/4/4/16", "--sticky", "0.25"],
     }

@@ -26,6 +26,7 @@ AT_LEAST = {
     "average": 0.0,
     "eval_episodes": 1,
     "confirm_episodes": 1,
+    "eval_from": 0,
     "eval_every": 1,
 }
 """The least that makes sense, by the name of the field."""
@@ -111,20 +112,22 @@ class Distill(Training):
     """kl, mse, nll, mse-prob, or a weighted sum such as mse:0.5+nll:0.5."""
     target: str = "divide"
     """What the loss sees of the teacher: raw (q), divide (q/tau) or softmax (of q/tau)."""
-    tau: float = 0.01
+    tau: float = 0.1
     """Temperature of the target: below 1 sharpens, above 1 softens."""
     explore: str = "greedy"
     """greedy, epsilon:E, boltzmann:TAU, dropout-q:P or mc-dropout:P, each a number or schedule."""
-    teacher_acts: str = "0"
+    teacher_acts: str = "1:0:8000"
     """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS."""
     distill_weight: str = "1"
     """Weight of distillation, over updates: a number or START:END:UPDATES."""
     reward_weight: str = "0"
     """Weight of double Q-learning beside it (kickstarting): a number or START:END:UPDATES."""
-    learning_rate: str = "1e-3:1e-5"
-    """Adam's: START:END over the whole run, or one number."""
-    average: float = 0.0
+    learning_rate: str = "1e-3:1e-4:5000"
+    """Adam's: START:END:UPDATES, START:END over the whole run, or one number."""
+    average: float = 0.998
     """Decay of the running average of the weights that acts, is evaluated and kept; 0: none."""
+    batch_size: int = 64
+    """Samples per update."""
     learning_starts: int = 256
     """Env steps before the first update."""
     samples_per_step: float = 16.0
@@ -135,9 +138,11 @@ class Distill(Training):
     """Held-out episodes per evaluation."""
     confirm_episodes: int = 30
     """Further episodes that must confirm it."""
-    eval_every: int = 4_000
+    eval_from: int = 8_000
+    """Env steps before the first evaluation."""
+    eval_every: int = 2_000
     """Env steps between evaluations, at the least."""
-    eval_readiness: float = 0.9
+    eval_readiness: float = 0.75
     """Evaluate only from this fraction of the teacher's reward per step on, where it is known."""
 
 

@@ -241,6 +241,7 @@ def _study(
         target=config.target_return,
         episodes=config.eval_episodes,
         confirm_episodes=config.confirm_episodes,
+        begin=config.eval_from,
         every=config.eval_every,
         readiness=readiness,
     )

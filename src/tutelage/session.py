@@ -87,6 +87,7 @@ class Examiner:
         target: float,
         episodes: int,
         confirm_episodes: int,
+        begin: int,
         every: int,
         readiness: float,
     ) -> None:
@@ -100,7 +101,7 @@ class Examiner:
         self._confirm_episodes = confirm_episodes
         self._every = every
         self._readiness = readiness
-        self._due = every
+        self._due = begin
         self._best = float("-inf")
         self._rate = float("-inf")
 
