@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from tutelage.environments import EnvironmentConfig, make
-from tutelage.types import QFunction, seeded
+from tutelage.types import Array, QFunction, seeded
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,61 @@ def evaluate(
 
     Every environment plays the same number of episodes (differing by at most one), so that short
     episodes are not over-represented. ``stream`` keeps the seeds apart from training's. Rewards
-    are never clipped.
+    are never clipped. Two halves of the environments take turns: while one half is emulated, the
+    policy thinks about the other, on one thread that leaves the rest to the emulators.
     """
-    num_envs = min(episodes, 32)
-    envs = make(
-        replace(config, num_envs=num_envs, clip_rewards=False),
-        seed=seed,
-        stream=stream,
-        threads=threads,
-    )
-    quota = np.full(num_envs, episodes // num_envs)
-    quota[: episodes % num_envs] += 1
-    returns: list[float] = []
-    lengths: list[int] = []
+    halves = [
+        _Half(config, share, seed=seed, stream=f"{stream}-{i}", threads=threads)
+        for i, share in enumerate((episodes - episodes // 2, episodes // 2))
+        if share > 0
+    ]
+
+    def act(obs: Array) -> npt.NDArray[np.int64]:
+        with torch.inference_mode():
+            q = policy(torch.from_numpy(obs).to(device or "cpu"))
+        action: npt.NDArray[np.int64] = q.argmax(dim=1).cpu().numpy()
+        return action
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        while quota.any():
-            with torch.inference_mode():
-                q = policy(torch.from_numpy(envs.obs).to(device or "cpu"))
-            step = envs.step(q.argmax(dim=1).cpu().numpy())
-            ended = np.flatnonzero(step.terminated | step.truncated)
-            for i, (episode_return, length) in zip(ended, step.finished, strict=True):
-                if quota[i]:
-                    quota[i] -= 1
-                    returns.append(episode_return)
-                    lengths.append(length)
+        for half in halves:
+            half.envs.send(act(half.envs.obs))
+        while playing := [half for half in halves if half.quota.any()]:
+            for half in playing:
+                half.receive()
+                if half.quota.any():
+                    half.envs.send(act(half.envs.obs))
     finally:
-        envs.close()
-    return Evaluation(np.array(returns), np.array(lengths))
+        torch.set_num_threads(before)
+        for half in halves:
+            half.envs.close()
+    return Evaluation(
+        np.array([r for half in halves for r in half.returns]),
+        np.array([n for half in halves for n in half.lengths]),
+    )
+
+
+class _Half:
+    """Environments that share a number of episodes fairly, and what these gave so far."""
+
+    def __init__(
+        self, config: EnvironmentConfig, episodes: int, *, seed: int, stream: str, threads: int
+    ) -> None:
+        num_envs = min(episodes, 16)
+        played = replace(config, num_envs=num_envs, clip_rewards=False)
+        self.envs = make(played, seed=seed, stream=stream, threads=threads)
+        self.quota = np.full(num_envs, episodes // num_envs)
+        self.quota[: episodes % num_envs] += 1
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+
+    def receive(self) -> None:
+        """Finish a step and note the episodes that ended in it, as far as they are wanted."""
+        step = self.envs.recv()
+        ended = np.flatnonzero(step.terminated | step.truncated)
+        for i, (episode_return, length) in zip(ended, step.finished, strict=True):
+            if self.quota[i]:
+                self.quota[i] -= 1
+                self.returns.append(episode_return)
+                self.lengths.append(length)
