@@ -18,7 +18,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tutelage.errors import UserError, choose_from
-from tutelage.types import Array, State, seeded
+from tutelage.types import Array, State, Transitions, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 
@@ -102,6 +102,15 @@ class Environments:
         """Send and receive at once."""
         self.send(action)
         return self.recv()
+
+    def play(
+        self, action: npt.NDArray[np.int64], teacher_q: npt.NDArray[np.float32]
+    ) -> Transitions:
+        """Step and return what a replay stores of it, ``teacher_q[N,A]`` beside each state."""
+        obs, step = self.obs, self.step(action)
+        return Transitions(
+            obs, action, step.reward, step.terminated, step.truncated, step.next_obs, teacher_q
+        )
 
     def close(self) -> None:
         """Release the emulators."""
