@@ -1,5 +1,7 @@
 """The models that come with the package are what their cards say."""
 
+import itertools
+
 import pytest
 
 from tutelage import bundled_names, evaluate, load
@@ -31,4 +33,4 @@ def test_every_bundled_model_loads_and_knows_how_well_it_plays(name: str) -> Non
 def test_the_bundled_teachers_differ_in_quality() -> None:
     means = sorted(load(name).card["mean_return"] for name in bundled_names())
     assert len(means) >= 4
-    assert all(b - a > 2.0 for a, b in zip(means, means[1:], strict=False))
+    assert all(b - a > 2.0 for a, b in itertools.pairwise(means))
