@@ -53,7 +53,16 @@ def commands(tmp_path: Path) -> dict[str, list[str]]:
             *["distill", *CARTPOLE, "--student", "mlp:8", "--teacher", teacher],
             *["--explore", "mc-dropout:0.2", "--eval-every", "512", "--eval-from", "0"],
         ],
-        "teach-pong": ["teach", *PONG, "--size", "4/4/4/16", "--sticky", "0.25"],
+        "teach-pong": [
+            "teach",
+            *PONG,
+            "--samples-per-step",
+            "1",
+            "--size",
+            "4/4/4/16",
+            "--sticky",
+            "0.25",
+        ],
     }
 
 
