@@ -7,9 +7,10 @@ import sys
 
 import torch
 
-from benchmarks import collecting, learning, main_job, space
+from benchmarks import choosing, collecting, learning, main_job, space
 
 BENCHMARKS = {
+    "choosing": choosing.measure,
     "collecting": collecting.measure,
     "learning": learning.measure,
     "space": space.measure,

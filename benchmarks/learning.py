@@ -22,7 +22,7 @@ OURS = 8_192
 THEIRS = 1_000
 
 
-class _Clock(BaseCallback):
+class _Clock(BaseCallback):  # type: ignore[misc, unused-ignore]
     """Times SB3's env steps from the first update on."""
 
     def __init__(self, after: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tutelage.learners import Learner
-from tutelage.types import Batch, Choice, State
+from tutelage.types import Array, Batch, Choice, Feedback, State
 
 ROUND_STEPS = 10
 
@@ -77,10 +77,17 @@ class FakeSelector:
     def __init__(self, tape: list[str]) -> None:
         self._tape = tape
 
-    def choose(self, num_envs: int) -> Choice:
+    def choose(self, context: Array) -> Choice:
+        num_envs = len(context)
         self._tape.append(f"choose for {num_envs}")
         arm = (np.arange(num_envs) == 0).astype(np.int64)
         return Choice(arm, np.full(num_envs, 0.5))
+
+    def update(self, feedback: Feedback) -> None:
+        self._tape.append("feedback")
+
+    def retire(self, arm: int) -> None:
+        self._tape.append(f"retire {arm}")
 
     def state(self) -> State:
         return {}

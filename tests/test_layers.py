@@ -13,6 +13,7 @@ ROOT = Path(tutelage.__file__).parent
 LEAVES = {
     "bandits",
     "configs",
+    "contextual",
     "dataset",
     "environments",
     "errors",
@@ -20,12 +21,14 @@ LEAVES = {
     "files",
     "losses",
     "networks",
+    "offpolicy",
     "replay",
     "schedules",
+    "selection",
     "targets",
     "types",
 }
-FOUNDATION = {"errors", "files", "schedules", "types"}
+FOUNDATION = {"errors", "files", "schedules", "selection", "types"}
 BESIDES = {"configs": {"environments"}}
 """What a leaf may import beside the foundation."""
 LOOP = {"bandits", "learners", "sources", "types"}

@@ -14,3 +14,10 @@ def choose_from(what: str, given: str, choices: Iterable[str]) -> UserError:
     "unknown loss 'kll': choose from kl, mse"
     """
     return UserError(f"unknown {what} {given!r}: choose from {', '.join(sorted(choices))}")
+
+
+def positive(what: str, given: float) -> float:
+    """Return ``given``; raise UserError unless it is above 0 (a NaN is not)."""
+    if not given > 0:
+        raise UserError(f"{what} {given}, expected a number above 0")
+    return given

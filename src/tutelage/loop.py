@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from tutelage.bandits import Selector
 from tutelage.learners import Learner
 from tutelage.sources import Source
@@ -15,7 +17,7 @@ def run(source: Source, learner: Learner, selector: Selector) -> Iterator[Row]:
     two rows everything is at rest, so that a consumer may save, evaluate or stop there.
     """
     while True:
-        choice = selector.choose(source.num_envs)
+        choice = selector.choose(np.zeros((source.num_envs, 0)))
         measured = [learner.update(batch) for batch in source.collect(choice.arm)]
         last = measured[-1] if measured else {}
         yield Row(

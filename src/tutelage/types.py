@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tutelage.errors import UserError
+
 Array = npt.NDArray[Any]
 State = dict[str, Any]
 """What a part needs to go on: nested dicts of arrays, tensors, numbers, strings and lists."""
@@ -87,6 +89,63 @@ class Choice:
     """``[N]``, index of the teacher."""
     probability: npt.NDArray[np.float64]
     """``[N]``, in (0, 1]: how likely this arm was."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What M settled choices came to: the rows (x, a, r, p) that every selector learns from.
+
+    Raises UserError, naming the row and the value, where one is impossible.
+    """
+
+    context: Array
+    """``[M,d]``, what was known when the choice was made."""
+    arm: npt.NDArray[np.int64]
+    """``[M]``, the teacher that was chosen."""
+    reward: npt.NDArray[np.float64]
+    """``[M]``, in [0, 1]."""
+    probability: npt.NDArray[np.float64]
+    """``[M]``, in (0, 1]: how likely that choice was when it was made."""
+
+    def __post_init__(self) -> None:
+        rows = self.arm.shape
+        if len(rows) != 1 or self.context.ndim != 2 or len(self.context) != len(self.arm):
+            raise UserError(
+                f"context has shape {self.context.shape} and arm {rows}, expected (M, d) and (M,)"
+            )
+        if not self.reward.shape == self.probability.shape == rows:
+            raise UserError(
+                f"reward has shape {self.reward.shape} and probability {self.probability.shape}, "
+                f"expected {rows} as arm has"
+            )
+        # Written so that a NaN, which compares as False with everything, is refused as well.
+        possible = (
+            ("context", np.isfinite(self.context).all(axis=1), "finite numbers"),
+            ("arm", self.arm >= 0, "an index from 0 up"),
+            ("reward", (self.reward >= 0.0) & (self.reward <= 1.0), "a number in [0, 1]"),
+            ("probability", (self.probability > 0.0) & (self.probability <= 1.0), "one in (0, 1]"),
+        )
+        for name, good, expected in possible:
+            if not good.all():
+                row = int(good.argmin())
+                value = getattr(self, name)[row].tolist()
+                raise UserError(f"row {row}: {name} is {value}, expected {expected}")
+
+
+class Selector(Protocol):
+    """Chooses a teacher for each environment and learns from what came of it."""
+
+    def choose(self, context: Array) -> Choice:
+        """Return an arm for each row of ``context[N,d]`` and how likely it was."""
+
+    def update(self, feedback: Feedback) -> None:
+        """Learn from choices whose rewards are now known."""
+
+    def retire(self, arm: int) -> None:
+        """Never choose ``arm`` again; what is known of it is kept."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
 
 
 @dataclass(frozen=True)

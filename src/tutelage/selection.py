@@ -1,0 +1,299 @@
+"""What selectors of every kind share: a distribution over the teachers, drawn from and reported.
+
+Two selectors differ in what they learn and in the distribution that they derive from it. Trying
+every teacher first, setting one aside, drawing, checking and resuming are the same for all.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from tutelage.errors import UserError
+from tutelage.types import Array, Choice, Feedback, State, generator_state
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Generator = np.random.Generator
+
+
+class DistributionSelector(ABC):
+    """Draws each arm from a distribution, so that the probability it reports is the true one.
+
+    While some teachers have no settled choice yet, the draw is uniform over those.
+    """
+
+    contextual = True
+    """Whether rows of context are told apart; if not, all environments get one arm."""
+
+    def __init__(self, *, num_arms: int, rng: Generator) -> None:
+        if num_arms < 1:
+            raise UserError(f"{num_arms} teachers, expected at least one")
+        self.num_arms = num_arms
+        self._rng = rng
+        self._left = np.arange(num_arms)
+        self._settled = np.zeros(num_arms, np.int64)
+
+    @abstractmethod
+    def _distribution(self, context: Floats, arms: Ints) -> Floats:
+        """Return ``p[N,len(arms)]`` over ``arms``, those neither untried nor set aside."""
+
+    @abstractmethod
+    def _learn(self, feedback: Feedback) -> None: ...
+
+    @abstractmethod
+    def _memory(self) -> State:
+        """Return what was learnt, as plain data."""
+
+    @abstractmethod
+    def _recall(self, memory: State) -> None: ...
+
+    def _tried(self) -> npt.NDArray[np.bool_]:
+        return self._settled > 0
+
+    def _rows(self, context: Floats) -> Floats:
+        """Return ``p[N,K]``, or ``[1,K]`` where the context does not matter."""
+        context = context if self.contextual else context[:1]
+        arms, tried = self._left, self._tried()[self._left]
+        probability = np.zeros((len(context), self.num_arms))
+        if tried.all():
+            probability[:, arms] = self._distribution(context, arms)
+        else:
+            probability[:, arms] = ~tried / np.count_nonzero(~tried)
+        return probability
+
+    def probabilities(self, context: Floats) -> Floats:
+        """Return ``p[N,K]``: how likely ``choose`` is to choose each arm in each context."""
+        rows = self._rows(context)
+        return np.repeat(rows, len(context) // len(rows), axis=0)
+
+    def choose(self, context: Floats) -> Choice:
+        """Draw an arm for each row of ``context[N,d]``, by inverting the distribution function."""
+        rows = self._rows(context)
+        below = rows.cumsum(axis=1)
+        # Divided by its own last entry, which makes that exactly 1: more than any random().
+        below /= below[:, -1:]
+        arm = (below > self._rng.random((len(rows), 1))).argmax(axis=1)
+        copies = len(context) // len(rows)
+        return Choice(np.repeat(arm, copies), np.repeat(rows[np.arange(len(rows)), arm], copies))
+
+    def update(self, feedback: Feedback) -> None:
+        """Learn from settled choices; raise UserError for an arm that there is not."""
+        if len(unknown := feedback.arm[feedback.arm >= self.num_arms]):
+            raise UserError(f"no teacher {unknown[0]}, expected 0 to {self.num_arms - 1}")
+        self._learn(feedback)
+        self._settled += np.bincount(feedback.arm, minlength=self.num_arms)
+
+    def retire(self, arm: int) -> None:
+        """Never choose ``arm`` again; raise UserError if it is unknown or the last one left."""
+        if not 0 <= arm < self.num_arms:
+            raise UserError(f"no teacher {arm} to set aside, expected 0 to {self.num_arms - 1}")
+        if list(self._left) == [arm]:
+            raise UserError(f"teacher {arm} cannot be set aside: it is the last one left")
+        self._left = self._left[self._left != arm]
+
+    def state(self) -> State:
+        return {
+            "rng": generator_state(self._rng),
+            "left": self._left.copy(),
+            "settled": self._settled.copy(),
+            "memory": self._memory(),
+        }
+
+    def restore(self, state: State) -> None:
+        if (saved := len(state["settled"])) != self.num_arms:
+            raise UserError(f"the state is of {saved} teachers, expected {self.num_arms}")
+        self._rng.bit_generator.state = state["rng"]
+        self._left = np.asarray(state["left"], np.int64).copy()
+        self._settled = np.asarray(state["settled"], np.int64).copy()
+        self._recall(state["memory"])
+
+
+def epsilon_greedy(scores: Floats, epsilon: float) -> Floats:
+    """Return p = epsilon / A + (1 - epsilon) 1[a = argmax scores], ``[..., A] -> [..., A]``.
+
+    Of equal scores the first is the largest; epsilon = 0 is greedy.
+    """
+    if not 0.0 <= epsilon <= 1.0:
+        raise UserError(f"epsilon {epsilon}, expected a number in [0, 1]")
+    num_arms = scores.shape[-1]
+    best = scores.argmax(axis=-1)[..., None] == np.arange(num_arms)
+    mixture: Floats = epsilon / num_arms + (1.0 - epsilon) * best
+    return mixture
+
+
+def largest(cdf: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
+    """Return P(theta_k is the largest) of independent theta_k, ``[N,K]``, each row summing to 1.
+
+    P_k = integral of F_k'(x) prod_{j != k} F_j(x) dx, summed over 16 cells. ``cdf`` takes
+    ``x[N,1,G]`` and returns ``F[N,K,G]``; theta_k is all but certainly between ``low[N,K]`` and
+    ``high[N,K]``. Within 0.02 of the integral, mostly within 0.003.
+    """
+    start, stop = low.max(axis=1, keepdims=True), high.max(axis=1, keepdims=True)
+    x = start + (stop - start) * _EVEN
+    row = np.arange(len(x))[:, None]
+    below = row + cdf(x[:, None, :]).prod(axis=1)
+    # Where an arm tried once meets arms known well, even cells are too wide for the latter: the
+    # second look is at quantiles of the largest theta. All rows make one rising function.
+    below[:, 0], below[:, -1] = row[:, 0], row[:, 0] + 1
+    x = np.interp(row + _QUANTILES, below.ravel(), x.ravel())
+    each = cdf(x[:, None, :])
+    each[..., 0], each[..., -1] = 0.0, 1.0
+    middle = (each[..., 1:] + each[..., :-1]) / 2.0
+    others = middle.prod(axis=1, keepdims=True) / np.maximum(middle, 1e-300)
+    chance = (np.diff(each, axis=-1) * others).sum(axis=-1)
+    chance /= chance.sum(axis=1, keepdims=True)
+    return np.asarray(chance)
+
+
+_EVEN = np.linspace(0.0, 1.0, 17)
+_QUANTILES = np.clip(np.sin(_EVEN * np.pi / 2.0) ** 2, 1e-9, 1.0 - 1e-9)
+
+
+def largest_gaussian(mean: Floats, sd: Floats) -> Floats:
+    """Return P(theta_k is the largest) for theta_k ~ N(mean_k, sd_k^2), ``[N,K]``.
+
+    Exact for two: Phi((mean_0 - mean_1) / sqrt(sd_0^2 + sd_1^2)).
+    """
+    if mean.shape[1] == 2:
+        ahead = np.diff(mean) / np.hypot(sd[:, :1], sd[:, 1:])
+        return np.asarray(ndtr(ahead * (-1.0, 1.0)))
+    m, s = mean[..., None], sd[..., None]
+    return largest(lambda x: np.asarray(ndtr((x - m) / s)), mean - 4.0 * sd, mean + 4.0 * sd)
+
+
+def scale_reward(value: float, low: float, high: float) -> float:
+    """Return (value - low) / (high - low); raise UserError for a value outside [low, high].
+
+    >>> scale_reward(-7.0, low=-21.0, high=21.0)
+    0.3333333333333333
+    """
+    if not low < high:
+        raise UserError(f"rewards from {low} to {high}, expected low < high")
+    if not low <= value <= high:
+        raise UserError(f"reward {value} is outside [{low}, {high}]")
+    return (value - low) / (high - low)
+
+
+class Statistics:
+    """Count n_k, sum and sum of squares of each arm's rewards, ``[K]``.
+
+    Each round multiplies all earlier ones by ``discount``; or, with a ``window``, only that many
+    latest rounds count.
+    """
+
+    def __init__(self, num_arms: int, *, discount: float = 1.0, window: int | None = None) -> None:
+        if not 0.0 < discount <= 1.0 or (window is not None and window < 1):
+            raise UserError(f"discount {discount}, window {window}: expected (0, 1] and 1 or more")
+        self.rounds = 0
+        self.count, self.total, self.squares = np.zeros((3, num_arms))
+        self._discount = discount
+        self._recent: deque[tuple[int, float]] = deque(maxlen=window)
+
+    @property
+    def mean(self) -> Floats:
+        return self.total / self.count
+
+    @property
+    def variance(self) -> Floats:
+        return np.maximum(self.squares / self.count - self.mean**2, 0.0)
+
+    @property
+    def log_count(self) -> float:
+        """The logarithm of the sum of counts; discounted without an arm, that can be below 1."""
+        return float(np.log(max(1.0, self.count.sum())))
+
+    def add(self, arm: int, reward: float) -> None:
+        """Count one round."""
+        self.rounds += 1
+        for sums in (self.count, self.total, self.squares):
+            sums *= self._discount
+        if self._recent.maxlen is not None:
+            if len(self._recent) == self._recent.maxlen:
+                self._count(*self._recent[0], sign=-1.0)
+            self._recent.append((arm, reward))
+        self._count(arm, reward, sign=1.0)
+
+    def _count(self, arm: int, reward: float, sign: float) -> None:
+        self.count[arm] += sign
+        self.total[arm] += sign * reward
+        self.squares[arm] += sign * reward**2
+
+    def only(self, arms: Ints) -> "Statistics":
+        """Return the statistics of some arms, as if there were no others."""
+        if len(arms) == len(self.count):
+            return self
+        part = Statistics(0)
+        part.rounds = self.rounds
+        part.count, part.total = self.count[arms], self.total[arms]
+        part.squares = self.squares[arms]
+        return part
+
+    def state(self) -> State:
+        return {
+            "rounds": self.rounds,
+            "sums": np.stack([self.count, self.total, self.squares]),
+            "recent": [list(pair) for pair in self._recent],
+        }
+
+    def restore(self, state: State) -> None:
+        self.rounds = int(state["rounds"])
+        self.count, self.total, self.squares = np.asarray(state["sums"], np.float64).copy()
+        self._recent.clear()
+        self._recent.extend((int(arm), float(reward)) for arm, reward in state["recent"])
+
+
+Policy = Callable[[Statistics], Floats]
+"""Statistics of A arms, all tried -> ``p[A]``."""
+
+Index = Callable[[Statistics], Floats]
+"""Statistics of A arms, all tried -> ``index[A]``; the largest is chosen, of equals the first."""
+
+
+def by_index(index: Index) -> Policy:
+    """Choose argmax_k index_k."""
+    return lambda statistics: epsilon_greedy(index(statistics), 0.0)
+
+
+class Bandit(DistributionSelector):
+    """One teacher for all environments, drawn from a policy of the statistics alone."""
+
+    contextual = False
+
+    def __init__(
+        self,
+        *,
+        num_arms: int,
+        rng: Generator,
+        policy: Policy,
+        statistics: Statistics | None = None,
+        binary: bool = False,
+    ) -> None:
+        """``binary``: count a reward r as 1 with probability r, else as 0."""
+        super().__init__(num_arms=num_arms, rng=rng)
+        self.statistics = statistics or Statistics(num_arms)
+        self._policy = policy
+        self._binary = binary
+
+    def _tried(self) -> Array:
+        return self.statistics.count > 0.0
+
+    def _distribution(self, context: Floats, arms: Ints) -> Floats:
+        return self._policy(self.statistics.only(arms))
+
+    def _learn(self, feedback: Feedback) -> None:
+        for arm, reward in zip(feedback.arm, feedback.reward, strict=True):
+            seen = float(self._rng.random() < reward) if self._binary else float(reward)
+            self._settle(int(arm), seen)
+
+    def _settle(self, arm: int, reward: float) -> None:
+        self.statistics.add(arm, reward)
+
+    def _memory(self) -> State:
+        return self.statistics.state()
+
+    def _recall(self, memory: State) -> None:
+        self.statistics.restore(memory)
