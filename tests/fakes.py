@@ -1,4 +1,4 @@
-"""Stand-ins for the parts of a run; they note on a tape what is asked of them."""
+"""Stand-ins for the parts of a run, and small networks and batches to learn with."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,13 +8,40 @@ import torch
 from torch import Tensor
 
 from tutelage.learners import Learner
+from tutelage.networks import QNetwork, parse_size
 from tutelage.types import Array, Batch, Choice, Feedback, State
 
 ROUND_STEPS = 10
 
 
+def tiny_network(size: str = "mlp:16", *, seed: int = 0) -> QNetwork:
+    """Return a network of two actions for observations [1, 3]."""
+    generator = torch.Generator().manual_seed(seed)
+    return QNetwork(parse_size(size), (1, 3), 2, generator=generator)
+
+
+def make_batch(*, seed: int = 0, size: int = 16) -> Batch:
+    """Return random transitions that fit ``tiny_network``."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return Batch(
+        obs=normal(size, 1, 3),
+        teacher_q=normal(size, 2),
+        action=torch.randint(2, (size,), generator=generator),
+        n_step_reward=normal(size),
+        bootstrap=torch.rand(size, generator=generator),
+        next_obs=normal(size, 1, 3),
+    )
+
+
 class FakeSource:
-    """Two environments; every round is ROUND_STEPS env steps and ``batches`` batches."""
+    """Two environments; a round is ROUND_STEPS env steps and ``batches`` batches.
+
+    Like the others here it notes on a tape what is asked of it.
+    """
 
     num_envs = 2
 

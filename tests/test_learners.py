@@ -7,34 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.fakes import make_batch, tiny_network
 from tutelage.files import pack_state, unpack_state
 from tutelage.learners import Distillation, DoubleQ, Learner, Loss, Term
 from tutelage.losses import parse_loss
-from tutelage.networks import QNetwork, parse_size
+from tutelage.networks import QNetwork
 from tutelage.schedules import parse_schedule
 from tutelage.targets import parse_target
-from tutelage.types import Batch, State, StepQ
-
-
-def mlp(*, seed: int = 0) -> QNetwork:
-    generator = torch.Generator().manual_seed(seed)
-    return QNetwork(parse_size("mlp:16"), (1, 3), 2, generator=generator)
-
-
-def make_batch(*, seed: int = 0, size: int = 16) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
-
-    return Batch(
-        obs=normal(size, 1, 3),
-        teacher_q=normal(size, 2),
-        action=torch.randint(2, (size,), generator=generator),
-        n_step_reward=normal(size),
-        bootstrap=torch.rand(size, generator=generator),
-        next_obs=normal(size, 1, 3),
-    )
+from tutelage.types import State, StepQ
 
 
 def distil(loss: str | Loss = "kl") -> Distillation:
@@ -83,14 +63,17 @@ def gradients_of(network: QNetwork) -> Tensor:
 
 
 def test_the_loss_falls_on_a_fixed_batch_and_agreement_rises() -> None:
-    learner, batch = make_learner(mlp(), {"distill": term(distil())}), make_batch()
+    learner, batch = make_learner(tiny_network(), {"distill": term(distil())}), make_batch()
     first, *_, last = (learner.update(batch) for _ in range(150))
     assert last["train/loss"] < 0.1 * first["train/loss"]
     assert last["distill/agreement"] > first["distill/agreement"]
 
 
 def test_the_teacher_does_not_change_even_if_its_labels_carry_gradients() -> None:
-    teacher, learner = mlp(seed=1), make_learner(mlp(), {"distill": term(distil("mse"))})
+    teacher, learner = (
+        tiny_network(seed=1),
+        make_learner(tiny_network(), {"distill": term(distil("mse"))}),
+    )
     before = pack_state(teacher.state_dict())
     for seed in range(5):
         batch = make_batch(seed=seed)
@@ -100,7 +83,7 @@ def test_the_teacher_does_not_change_even_if_its_labels_carry_gradients() -> Non
 
 def test_every_part_is_told_the_exact_count_of_updates() -> None:
     told: dict[str, list[int]] = {"forward": [], "weight": [], "rate": [], "after": []}
-    network = mlp()
+    network = tiny_network()
 
     class Told(Distillation):
         def after_update(self, updates: int) -> None:
@@ -139,7 +122,7 @@ def test_every_part_is_told_the_exact_count_of_updates() -> None:
 
 
 def test_what_is_measured_is_what_the_hand_computes() -> None:
-    network, batch = mlp(), make_batch()
+    network, batch = tiny_network(), make_batch()
     q, teacher_q = network(batch.obs).detach(), batch.teacher_q
     terms = {"one": term(distil("mse"), "0.5"), "two": term(distil("nll"), "3")}
     measured = make_learner(network, terms).update(batch)
@@ -154,7 +137,7 @@ def test_what_is_measured_is_what_the_hand_computes() -> None:
 
 
 def test_a_term_of_weight_zero_gives_no_gradient() -> None:
-    alone, beside = mlp(), mlp()
+    alone, beside = tiny_network(), tiny_network()
     learners = [
         make_learner(alone, {"distill": term(distil())}),
         make_learner(beside, {"distill": term(distil()), "other": term(distil(sum_of_q), "0")}),
@@ -167,7 +150,7 @@ def test_a_term_of_weight_zero_gives_no_gradient() -> None:
 
 def test_weights_follow_their_schedules_over_updates() -> None:
     terms = {"in": term(distil("mse"), "0:1:2"), "out": term(distil("nll"), "1:0:2")}
-    learner = make_learner(mlp(), terms)
+    learner = make_learner(tiny_network(), terms)
     for rising in (0.0, 0.5, 1.0, 1.0):
         measured = learner.update(make_batch())
         expected = rising * measured["train/loss_in"] + (1 - rising) * measured["train/loss_out"]
@@ -176,7 +159,7 @@ def test_weights_follow_their_schedules_over_updates() -> None:
 
 @pytest.mark.parametrize(("limit", "clipped"), [(0.25, True), (1e6, False)])
 def test_gradients_are_clipped_to_the_global_norm(limit: float, clipped: bool) -> None:
-    network, batch = mlp(), make_batch()
+    network, batch = tiny_network(), make_batch()
     sum_of_q(network(batch.obs), batch.teacher_q).mean().backward()  # type: ignore[no-untyped-call]
     whole = gradients_of(network)
     terms = {"distill": term(distil(sum_of_q))}
@@ -187,7 +170,7 @@ def test_gradients_are_clipped_to_the_global_norm(limit: float, clipped: bool) -
 
 
 def test_adam_moves_by_the_scheduled_learning_rate() -> None:
-    network = mlp()
+    network = tiny_network()
     learner = make_learner(network, {"distill": term(distil(sum_of_q))}, learning_rate="0.1:0.3:2")
     # Under a constant gradient Adam moves by the rate itself: 0.1, 0.2, 0.3, 0.3.
     for moved in (0.1, 0.3, 0.6, 0.9):
@@ -196,7 +179,7 @@ def test_adam_moves_by_the_scheduled_learning_rate() -> None:
 
 
 def test_the_average_follows_its_formula_and_holds_no_graph() -> None:
-    network = mlp()
+    network = tiny_network()
     learner = make_learner(network, {"distill": term(distil())}, average=0.2)
     expected = weights_of(network)
     # decay = min(average, updates / (updates + 10))
@@ -209,12 +192,12 @@ def test_the_average_follows_its_formula_and_holds_no_graph() -> None:
 
 
 def test_without_an_average_the_network_itself_is_evaluated() -> None:
-    network = mlp()
+    network = tiny_network()
     assert make_learner(network, {"distill": term(distil())}).averaged is network
 
 
 def test_autocast_rounds_the_forward_pass_only() -> None:
-    network, seen = mlp(), []
+    network, seen = tiny_network(), []
 
     def forward(obs: Tensor, updates: int) -> Tensor:
         hidden = network.hidden(obs)
@@ -231,13 +214,13 @@ def test_autocast_rounds_the_forward_pass_only() -> None:
 
 
 def test_labels_of_another_shape_are_refused_showing_both() -> None:
-    learner = make_learner(mlp(), {"distill": term(distil())})
+    learner = make_learner(tiny_network(), {"distill": term(distil())})
     with pytest.raises(ValueError, match=r"teacher_q has shape \(16, 3\), expected \(16, 2\)"):
         learner.update(replace(make_batch(), teacher_q=torch.zeros(16, 3)))
 
 
 def make_resumable(*, seed: int) -> Learner:
-    network = mlp(seed=seed)
+    network = tiny_network(seed=seed)
 
     def forward(obs: Tensor, updates: int) -> Tensor:
         return network.dropped(obs, 0.3, torch.Generator().manual_seed(updates))
