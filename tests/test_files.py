@@ -212,6 +212,13 @@ def test_names_that_look_like_paths_are_kept_apart(tmp_path: Path) -> None:
     assert_same(unpack_state(tmp_path / "state"), state)
 
 
+def test_a_tensor_that_has_two_names_comes_back_under_both(tmp_path: Path) -> None:
+    weights = torch.arange(4.0)
+    state = {"network": {"weights": weights}, "averaged": {"weights": weights, "row": weights[2:]}}
+    (tmp_path / "state").write_bytes(pack_state(state))
+    assert_same(unpack_state(tmp_path / "state"), state)
+
+
 def test_a_generator_goes_on_from_its_state(tmp_path: Path) -> None:
     rng, twin = np.random.default_rng(1), np.random.default_rng(2)
     rng.integers(10, size=5, dtype=np.int32)
