@@ -17,6 +17,7 @@ class Exam:
 
     means: Sequence[float] = ()
     readiness: float = -np.inf
+    begin: int = 100
     played: list[tuple[int, str]] = field(default_factory=list)
     kept: list[tuple[int, float]] = field(default_factory=list)
 
@@ -27,7 +28,7 @@ class Exam:
             target=20.0,
             episodes=10,
             confirm_episodes=30,
-            begin=100,
+            begin=self.begin,
             every=100,
             readiness=self.readiness,
         )
@@ -47,6 +48,12 @@ def test_evaluates_only_when_due_counting_from_the_last_evaluation() -> None:
     looked = {steps: bool(exam.look(steps)) for steps in (1, 99, 150, 200, 249, 250, 349)}
     assert [steps for steps, evaluated in looked.items() if evaluated] == [150, 250]
     assert exam.played == [(10, "evaluation-150"), (10, "evaluation-250")]
+
+
+def test_the_first_evaluation_has_a_date_of_its_own() -> None:
+    exam = Exam([1.0, 2.0], begin=300)
+    looked = {steps: bool(exam.look(steps)) for steps in (100, 299, 310, 409, 410)}
+    assert [steps for steps, evaluated in looked.items() if evaluated] == [310, 410]
 
 
 def test_waits_until_two_rounds_are_rewarding_enough() -> None:

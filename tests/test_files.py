@@ -167,6 +167,14 @@ def test_a_damaged_file_is_an_error_in_one_line(read: Reader, tmp_path: Path) ->
         assert "\n" not in str(error.value)
 
 
+def test_a_header_whose_length_looks_like_a_pickle_is_not_taken_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for length in (0x80, 0x4B50):
+        path.write_bytes(length.to_bytes(8, "little") + b'{"cut short')
+        with pytest.raises(UserError, match="is damaged or no safetensors file"):
+            load_tensors(path)
+
+
 @pytest.mark.parametrize("name", ["load_tensors", "unpack_state"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / "none.safetensors"
@@ -195,6 +203,13 @@ def test_only_the_tensors_asked_for_are_read(tmp_path: Path) -> None:
     got, about = load_tensors(tmp_path / "file", only=["b"])
     assert_same(got, {"b": tensors["b"]})
     assert about == {"about": "both"}
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    about = {f"key {i}": str(i) for i in range(20)}
+    for name, order in (("a", about), ("b", dict(reversed(about.items())))):
+        save_tensors(tmp_path / name, {"x": torch.ones(1)}, order)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 @given(state=STATES)

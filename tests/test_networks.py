@@ -117,6 +117,24 @@ def test_calibration_takes_the_median_and_the_standard_deviation(
     assert network.num_parameters() == build("mlp:2", (1, 3)).num_parameters()
 
 
+def test_unit_scaling_brings_pixels_between_zero_and_one() -> None:
+    network = build("mlp:2", (1, 3))
+    network.calibrate(np.array([4, 7, 9], np.uint8), "unit")
+    assert (network.shift.item(), network.scale.item()) == pytest.approx((0.0, 1 / 255))
+
+
+def test_observations_that_are_no_frames_are_left_in_their_own_units() -> None:
+    network = build("mlp:2", (1, 3))
+    network.calibrate(np.array([4.0, 7.0, 9.0], np.float32))
+    assert (network.shift.item(), network.scale.item()) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_unknown_scaling_is_refused_whatever_the_observations(dtype: type) -> None:
+    with pytest.raises(UserError, match="unknown input scaling 'gray': choose from standard, unit"):
+        build("mlp:2", (1, 3)).calibrate(np.zeros(3, dtype), "gray")
+
+
 def test_shift_and_scale_fold_into_the_first_layer() -> None:
     network, plain = build("4/4/4/8:valid").double(), build("4/4/4/8:valid").double()
     obs = frames(3)
