@@ -177,7 +177,7 @@ def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str)
     for key, value in values.items():
         if key not in names:
             raise UserError(f"{where}: {choose_from('key', key, names)}")
-        if isinstance(value, list):
+        if isinstance(value, list) and all(type(item) in (int, float) for item in value):
             value = tuple(float(item) for item in value)
         if hints[key] is float and type(value) is int:
             value = float(value)

@@ -1,0 +1,58 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tutelage.configs import Distill, Record, Teach, Training, from_mapping, read_toml
+from tutelage.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "config", [Teach(), Teach(milestones=(1.5,)), Distill(tau=0.5, env="pong"), Record(seed=7)]
+)
+def test_a_configuration_comes_back_from_its_file(
+    config: Training | Record, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(asdict(config)))
+    assert from_mapping(type(config), read_toml(path), where="here") == config
+
+
+def test_a_whole_number_stands_for_a_float_and_a_list_for_a_tuple() -> None:
+    config = from_mapping(Teach, {"gamma": 1, "milestones": [-15, 0.5]}, where="here")
+    assert (config.gamma, config.milestones) == (1.0, (-15.0, 0.5))
+    assert type(config.gamma) is type(config.milestones[0]) is float
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("gama", 0.9, "unknown key 'gama': choose from .*gamma"),
+        ("seed", 1.5, "seed is 1.5, expected int"),
+        ("seed", True, "seed is True, expected int"),
+        ("gamma", "0.9", "gamma is '0.9', expected float"),
+        ("clip_rewards", 1, "clip_rewards is 1, expected bool"),
+        ("learning_rate", 0.001, "learning_rate is 0.001, expected str"),
+        ("learning_rate", [0.001], r"learning_rate is .*0\.001.*, expected str"),
+        ("milestones", 15.0, "milestones is 15.0, expected tuple"),
+        ("milestones", ["good"], r"milestones is \['good'\], expected tuple"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_refused_saying_where(
+    key: str, value: object, message: str
+) -> None:
+    with pytest.raises(UserError, match=f"^run.toml: {message}"):
+        from_mapping(Teach, {key: value}, where="run.toml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    with pytest.raises(UserError, match=f"no file {path}: expected a TOML file"):
+        read_toml(path)
+    for damaged in (b"seed = = 1", b"\xff\xfe", b"seed = 1\nseed = 2"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"{path} is no readable TOML file"):
+            read_toml(path)
+    with pytest.raises(UserError, match=r"is no readable TOML file: .*Is a directory"):
+        read_toml(tmp_path)
