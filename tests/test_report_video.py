@@ -138,7 +138,7 @@ def test_a_game_that_is_over_waits_for_the_other(
         assert (frame[2, 320].mean() > 128) == (at == 8)
 
 
-def test_film_shows_the_first_episode_of_the_evaluation(tmp_path: Path) -> None:
+def test_film_scores_what_an_evaluation_of_the_same_play_does(tmp_path: Path) -> None:
     config = EnvironmentConfig()
     score = play(always(0, 6), config, tmp_path / "film.mp4", seed=5, scale=1)
     assert score == evaluate(always(0, 6), config, episodes=1, seed=5).returns[0]

@@ -23,7 +23,7 @@ from tutelage.report.captions import Caption
 from tutelage.types import Array, QFunction
 
 STREAM = "evaluation"
-"""The episodes that ``evaluate`` plays: a film shows the first one of the same seed."""
+"""A film's own held-out starts: neither training nor ``evaluate`` draws from this stream."""
 FPS = 37.5
 """Env steps per second of film: 2.5 times Atari's own 15, so 2000 steps last 53 seconds."""
 BITS_PER_SECOND = 200_000
@@ -54,7 +54,7 @@ def side_by_side(
 ) -> dict[str, float]:
     """Film one greedy episode of each policy, and return what each had scored when it ended.
 
-    The episode is the first of ``evaluate(…, seed=seed)``, cut after ``max_steps``; a game that
+    The episode starts from a held-out seed and is cut after ``max_steps``; a game that
     is over waits, its last frame showing, for the others. The file is an mp4 (H.264, yuv420p)
     that browsers play, with one frame for the start and one for each env step, ``fps`` of them a
     second. ``scale`` enlarges pixels (default: to about 320 a game). Raises UserError for an
