@@ -87,7 +87,7 @@ def teach(
         watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
         for milestone in config.milestones:
-            path = folder / f"return{milestone:+.0f}.safetensors"
+            path = folder / f"return{milestone:+g}.safetensors"
             if mean >= milestone and row.metrics["rollout/episodes"] >= 20 and not path.exists():
                 about = {**card, "env_steps": row.env_steps, "training_return": mean}
                 teachers.save(path, network, env=config.env, card=about)
