@@ -46,6 +46,35 @@ def test_a_key_that_does_not_fit_is_refused_saying_where(
         from_mapping(Teach, {key: value}, where="run.toml")
 
 
+@pytest.mark.parametrize(
+    ("config", "key", "value", "expected"),
+    [
+        (Teach, "learning_rate", "-1", "a value from 0 up"),
+        (Distill, "learning_rate", "1e-3:-1:100", "a value from 0 up"),
+        (Distill, "learning_rate", "1e-3:-1e-4", "a value from 0 up"),
+        (Distill, "learning_rate", "fast", "a number"),
+        (Distill, "learning_rate", "0", "a value above 0"),
+        (Teach, "learning_rate", "0:0", "a value above 0"),
+        (Teach, "epsilon", "1.5", "a value from 0 to 1"),
+        (Teach, "epsilon", "1:-0.1:100", "a value from 0 to 1"),
+        (Teach, "epsilon", "1:0", "a number"),
+        (Distill, "teacher_acts", "2:0:100", "a value from 0 to 1"),
+        (Distill, "distill_weight", "-1", "a value from 0 up"),
+        (Distill, "reward_weight", "1:-1:100", "a value from 0 up"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused_naming_the_field(
+    config: type[Training], key: str, value: str, expected: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{key}: .*schedule '{value}': expected {expected}"):
+        from_mapping(config, {key: value}, where="run.toml")
+
+
+@pytest.mark.parametrize("rate", ["1e-3:0", "0:1e-3:100", "1e-3:0:100", "1"])
+def test_a_learning_rate_may_begin_or_end_at_zero(rate: str) -> None:
+    assert Teach(learning_rate=rate).learning_rate == rate
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     with pytest.raises(UserError, match=f"no file {path}: expected a TOML file"):

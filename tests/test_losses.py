@@ -138,7 +138,7 @@ def test_an_unknown_loss_is_refused_with_the_choices(text: str) -> None:
         parse_loss(text)
 
 
-@pytest.mark.parametrize("weight", ["half", "1:2", "nan", "inf"])
-def test_a_weight_that_is_no_finite_number_is_refused(weight: str) -> None:
+@pytest.mark.parametrize("weight", ["half", "1:2", "nan", "inf", "-1", "-inf"])
+def test_a_weight_that_is_no_finite_number_from_0_up_is_refused(weight: str) -> None:
     with pytest.raises(UserError, match=rf"unknown weight '{weight}'.*as in mse:0\.5"):
         parse_loss(f"kl+mse:{weight}")

@@ -40,6 +40,28 @@ def test_a_schedule_is_spelled_as_a_number_or_start_end_steps(
     assert [parse_schedule(text)(step) for step in (0, 2, 4)] == pytest.approx(expected)
 
 
+def test_start_end_alone_goes_over_the_steps_that_are_given() -> None:
+    schedule = parse_schedule("1:0", over=4)
+    assert [schedule(step) for step in (0, 2, 4)] == [1.0, 0.5, 0.0]
+    assert parse_schedule("1:0:2", over=4)(2) == 0.0
+    with pytest.raises(UserError, match=r"expected a number .*, START:END or START:END:STEPS"):
+        parse_schedule("1:0:", over=4)
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "0:1.5:10", "-1:1:10", "1:-1"])
+def test_a_schedule_beyond_its_bounds_is_refused_at_either_end(text: str) -> None:
+    with pytest.raises(UserError, match=f"schedule '{text}': expected a value from 0 to 1$"):
+        parse_schedule(text, over=10, low=0.0, high=1.0)
+    if "-" in text:
+        with pytest.raises(UserError, match=r"expected a value from 0 up$"):
+            parse_schedule(text, over=10, low=0.0)
+
+
+@pytest.mark.parametrize("text", ["0", "1", "0:1:10", "1:0"])
+def test_bounds_are_within_themselves(text: str) -> None:
+    parse_schedule(text, over=10, low=0.0, high=1.0)
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "1:0", "1:0:0", "1:0:-5", "1:2:3:4", "nan", "inf", "0:nan:10", "0:1:inf"]
 )

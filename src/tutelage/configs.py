@@ -1,5 +1,7 @@
 """What a person may ask for: each field is a flag, its docstring the flag's help."""
 
+import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError, choose_from
+from tutelage.schedules import parse_schedule
 
 Config = TypeVar("Config")
 
@@ -30,6 +33,15 @@ AT_LEAST = {
     "eval_every": 1,
 }
 """The least that makes sense, by the name of the field."""
+
+AT_MOST = {
+    "learning_rate": math.inf,
+    "epsilon": 1.0,
+    "teacher_acts": 1.0,
+    "distill_weight": math.inf,
+    "reward_weight": math.inf,
+}
+"""The fields that are schedules, and the most that each may come to; the least is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +88,9 @@ class Training(EnvironmentConfig):
                 raise UserError(f"{name} must be at least {AT_LEAST[name]:g}, got {value}")
         if not 0.0 <= self.gamma <= 1.0:
             raise UserError(f"gamma must be in [0, 1], got {self.gamma}")
+        for name, high in AT_MOST.items():
+            if name in vars(self):
+                _check_schedule(name, vars(self)[name], high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +179,17 @@ class Record(EnvironmentConfig):
     """auto, cpu, cuda, …"""
     threads: int = 2
     """Threads of PyTorch, and as many of the emulators."""
+
+
+def _check_schedule(name: str, text: str, high: float) -> None:
+    """Raise UserError for a schedule that makes no sense, before a run creates anything."""
+    is_rate = name == "learning_rate"
+    try:
+        schedule = parse_schedule(text, over=1 if is_rate else None, low=0.0, high=high)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    if is_rate and schedule(0) == schedule(sys.maxsize) == 0.0:
+        raise UserError(f"{name}: schedule {text!r}: expected a value above 0 at one end at least")
 
 
 def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str) -> Config:

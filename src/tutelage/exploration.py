@@ -4,7 +4,6 @@ Each strategy is one function of a scheduled parameter (epsilon, tau or p) and i
 table, which is what the command line offers.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -119,8 +118,8 @@ def parse_exploration(text: str) -> Exploration:
         raise UserError(f"exploration {text!r}: {name} takes no parameter")
     if name in RANGES and not parameter:
         raise UserError(f"exploration {text!r}: {name} needs a value, as in {name}:0.05")
-    schedule = parse_schedule(parameter or "0")
     low, high = RANGES.get(name, (0.0, 0.0))
-    if not all(low <= schedule(step) <= high for step in (0, sys.maxsize)):
-        raise UserError(f"exploration {text!r}: expected a value from {low:g} to {high:g}")
-    return EXPLORATIONS[name](schedule)
+    try:
+        return EXPLORATIONS[name](parse_schedule(parameter or "0", low=low, high=high))
+    except UserError as error:
+        raise UserError(f"exploration {text!r}: {error}") from None

@@ -51,7 +51,7 @@ LOSSES: dict[str, Loss] = {"kl": kl, "mse": mse, "nll": nll, "mse-prob": mse_pro
 def parse_loss(text: str) -> Loss:
     """Return the loss, or weighted sum of losses, that ``text`` spells: ``kl``, ``mse:0.5+nll``.
 
-    A name stands for a weight of 1. Raises UserError for an unknown name or weight.
+    A name stands for a weight of 1. Raises UserError for an unknown name or a weight below 0.
     """
     terms: list[tuple[Loss, float]] = []
     for word in text.split("+"):
@@ -62,9 +62,10 @@ def parse_loss(text: str) -> Loss:
             factor = float(weight or 1.0)
         except ValueError:
             factor = math.nan
-        if not math.isfinite(factor):
+        if not 0.0 <= factor < math.inf:
             raise UserError(
-                f"unknown weight {weight!r} in loss {text!r}: expected a number, as in mse:0.5"
+                f"unknown weight {weight!r} in loss {text!r}: "
+                "expected a number from 0 up, as in mse:0.5"
             )
         terms.append((LOSSES[name], factor))
 

@@ -22,7 +22,7 @@ from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, parse_size
 from tutelage.replay import Replay
 from tutelage.runs import Run
-from tutelage.schedules import constant, linear, parse_schedule
+from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Examiner, Never, Parts, conduct
 from tutelage.sources import Memory, Offline, Online
 from tutelage.targets import parse_target
@@ -376,9 +376,6 @@ def _learner(
 
 
 def _over_run(text: str, config: Training) -> Schedule:
-    """Return a schedule over all updates of a run: ``START:END``, or a constant."""
-    if text.count(":") != 1:
-        return parse_schedule(text)
+    """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
     updates = max(1, int(config.env_steps * config.samples_per_step / config.batch_size))
-    start, end = (parse_schedule(word)(0) for word in text.split(":"))
-    return linear(start, end, updates)
+    return parse_schedule(text, over=updates)

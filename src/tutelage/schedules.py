@@ -16,23 +16,35 @@ def linear(start: float, end: float, over: int) -> Schedule:
     return lambda step: start + (end - start) * min(max(step / over, 0.0), 1.0)
 
 
-def parse_schedule(text: str) -> Schedule:
+def parse_schedule(
+    text: str, *, over: int | None = None, low: float = -math.inf, high: float = math.inf
+) -> Schedule:
     """Return the schedule that ``text`` spells: ``VALUE`` or ``START:END:OVER``.
 
     >>> parse_schedule("1:0.02:80000")(40000)
     0.51
 
-    Raises UserError for anything else.
+    Where ``over`` is given, ``START:END`` goes over that many steps. Raises UserError for anything
+    else, and for values below ``low`` or above ``high``.
     """
     try:
         numbers = [float(word) for word in text.split(":")]
     except ValueError:
         numbers = []
+    if over is not None and len(numbers) == 2:
+        numbers.append(over)
     finite = all(map(math.isfinite, numbers))
     if finite and len(numbers) == 1:
-        return constant(numbers[0])
-    if finite and len(numbers) == 3 and numbers[2] >= 1:
-        return linear(numbers[0], numbers[1], int(numbers[2]))
-    raise UserError(
-        f"unknown schedule {text!r}: expected a number (0.05) or START:END:STEPS (1:0.02:80000)"
-    )
+        schedule = constant(numbers[0])
+    elif finite and len(numbers) == 3 and numbers[2] >= 1:
+        schedule = linear(numbers[0], numbers[1], int(numbers[2]))
+    else:
+        short = "" if over is None else ", START:END"
+        raise UserError(
+            f"unknown schedule {text!r}: "
+            f"expected a number (0.05){short} or START:END:STEPS (1:0.02:80000)"
+        )
+    if not all(low <= value <= high for value in numbers[:2]):
+        end = "up" if high == math.inf else f"to {high:g}"
+        raise UserError(f"schedule {text!r}: expected a value from {low:g} {end}")
+    return schedule
