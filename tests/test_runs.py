@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -141,16 +143,89 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
     assert checkpoints(run.folder) == [before]
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"warning: checkpoint {newest} is damaged; using the one before it" in printed.err
+    assert printed.err.splitlines() == [
+        f"warning: checkpoint {newest} is damaged",
+        f"warning: going on from {before}",
+    ]
 
 
 @pytest.mark.parametrize("damaged", [True, False])
-def test_without_a_whole_checkpoint_a_run_begins_anew(damaged: bool, tmp_path: Path) -> None:
+def test_without_a_whole_checkpoint_a_run_begins_anew(
+    damaged: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = checkpointed(tmp_path, 10, 20)
     for path in checkpoints(run.folder):
         damage(path) if damaged else path.unlink()
     assert Run(run.folder).resume() is None
     assert steps_of(run.folder) == steps_of(run.folder, "timing.jsonl") == []
+    assert checkpoints(run.folder) == []
+    *_, last = capsys.readouterr().err.splitlines() or [""]
+    assert last == ("warning: the run begins anew" if damaged else "")
+
+
+@pytest.mark.parametrize("log", ["metrics.jsonl", "timing.jsonl"])
+def test_a_checkpoint_ahead_of_a_log_is_reported_and_the_one_before_it_used(
+    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = checkpointed(tmp_path, 10, 20)
+    before, newest = checkpoints(run.folder)
+    first, second, _ = (run.folder / log).read_bytes().splitlines(keepends=True)
+    (run.folder / log).write_bytes(first + second[:-1])
+    state = Run(run.folder).resume()
+    assert state is not None
+    assert state["learner"]["env_steps"] == 10
+    assert steps_of(run.folder) == steps_of(run.folder, "timing.jsonl") == [10]
+    assert b"\0" not in (run.folder / log).read_bytes()
+    assert checkpoints(run.folder) == [before]
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: checkpoint {newest} is ahead of {log}",
+        f"warning: going on from {before}",
+    ]
+
+
+@pytest.mark.parametrize("older_is_damaged", [True, False])
+def test_a_lost_log_costs_no_checkpoint(older_is_damaged: bool, tmp_path: Path) -> None:
+    run = checkpointed(tmp_path, 10, 20)
+    both = checkpoints(run.folder)
+    if older_is_damaged:
+        damage(both[0])
+    content = (run.folder / "timing.jsonl").read_bytes()
+    (run.folder / "timing.jsonl").unlink()
+    with pytest.raises(UserError, match=r"timing\.jsonl has lost rows .* put it back, or delete"):
+        Run(run.folder).resume()
+    assert checkpoints(run.folder) == both
+    (run.folder / "timing.jsonl").write_bytes(content)
+    assert Run(run.folder).resume() is not None
+    assert steps_of(run.folder) == [10, 20]
+
+
+def test_the_logs_are_on_disk_before_the_checkpoint_that_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    run = make_run(tmp_path)
+    write_rows(run, 10)
+    synced.clear()
+    run.checkpoint(10, {})
+    (checkpoint,) = checkpoints(run.folder)
+    logs = [run.folder / name for name in ("metrics.jsonl", "timing.jsonl")]
+    expected = [*logs, run.folder, checkpoint, checkpoint.parent]
+    assert synced == [path.stat().st_ino for path in expected]
+
+
+def test_logs_that_cannot_be_synced_are_an_error_and_leave_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = make_run(tmp_path)
+    write_rows(run, 10)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=f"cannot write {run.folder / 'metrics.jsonl'}: No space"):
+        run.checkpoint(10, {})
+    assert not (run.folder / "checkpoints").exists()
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:

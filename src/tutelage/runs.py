@@ -26,9 +26,10 @@ from tensorboardX import SummaryWriter
 
 from tutelage.configs import read_toml
 from tutelage.errors import UserError
-from tutelage.files import digest, pack_state, unpack_state, write_atomic, write_json
+from tutelage.files import digest, pack_state, sync, unpack_state, write_atomic, write_json
 from tutelage.types import Row, State
 
+LOGS = ("metrics.jsonl", "timing.jsonl")
 KEEP_CHECKPOINTS = 2
 
 
@@ -102,11 +103,13 @@ class Run:
 
     def checkpoint(self, env_steps: int, state: State) -> None:
         """Save everything that is needed to go on from here; keep the one before it."""
-        sizes = {
-            name: (self.folder / name).stat().st_size
-            for name in ("metrics.jsonl", "timing.jsonl")
-            if (self.folder / name).exists()
-        }
+        logs = [path for name in LOGS if (path := self.folder / name).exists()]
+        try:
+            for path in (*logs, self.folder):  # a power cut must not leave it ahead of its logs
+                sync(path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+        sizes = {path.name: path.stat().st_size for path in logs}
         clock = {"seconds": self.seconds, "evaluating": self._evaluating, "last": list(self._last)}
         data = pack_state({"sizes": sizes, "clock": clock, "parts": state})
         folder = self.folder / "checkpoints"
@@ -115,31 +118,61 @@ class Run:
             old.unlink()
 
     def resume(self) -> State | None:
-        """Return the newest whole checkpoint and cut the logs to it; None if there is none.
+        """Return the newest usable checkpoint and cut the logs to it; None if there is none."""
+        saved = self._newest()
+        self._truncate({} if saved is None else saved["sizes"])
+        if saved is None:
+            return None
+        self._seconds_before = float(saved["clock"]["seconds"])
+        self._evaluating = float(saved["clock"]["evaluating"])
+        steps, at = saved["clock"]["last"]
+        self._last = (int(steps), float(at))
+        parts: State = saved["parts"]
+        return parts
 
-        A damaged checkpoint is reported on stderr and the one before it is used.
+    def _newest(self) -> State | None:
+        """Read the newest checkpoint that is whole and that the logs reach.
+
+        Newer ones are reported on stderr and deleted. Raises UserError, and deletes nothing, if
+        it is for a log that lost rows that the run would begin anew.
         """
-        for path in sorted((self.folder / "checkpoints").glob("*.safetensors"), reverse=True):
+        folder = self.folder / "checkpoints"
+        saved: State | None = None
+        short = ""
+        refused: list[Path] = []
+        for path in sorted(folder.glob("*.safetensors"), reverse=True):
             if digest(path.read_bytes()) != path.stem.split("-")[-1]:
-                print(
-                    f"warning: checkpoint {path} is damaged; using the one before it",
-                    file=sys.stderr,
-                )
-                path.unlink()
-                continue
-            saved = unpack_state(path)
-            self._seconds_before = float(saved["clock"]["seconds"])
-            self._evaluating = float(saved["clock"]["evaluating"])
-            steps, at = saved["clock"]["last"]
-            self._last = (int(steps), float(at))
-            self._truncate(saved["sizes"])
-            parts: State = saved["parts"]
-            return parts
-        self._truncate({})
-        return None
+                print(f"warning: checkpoint {path} is damaged", file=sys.stderr)
+            else:
+                saved = unpack_state(path)
+                short = self._shorter_than(saved["sizes"])
+                if not short:
+                    break
+                print(f"warning: checkpoint {path} is ahead of {short}", file=sys.stderr)
+                saved = None
+            refused.append(path)
+        if short:
+            raise UserError(
+                f"{self.folder / short} has lost rows that every whole checkpoint counts: "
+                f"put it back, or delete {folder} to begin anew"
+            )
+        if refused:
+            then = "the run begins anew" if saved is None else f"going on from {path}"
+            print(f"warning: {then}", file=sys.stderr)
+        for path in refused:
+            path.unlink()
+        return saved
+
+    def _shorter_than(self, sizes: Mapping[str, int]) -> str:
+        """Return the name of a log that does not reach its size, or nothing."""
+        for name, size in sizes.items():
+            path = self.folder / name
+            if size > (path.stat().st_size if path.exists() else 0):
+                return name
+        return ""
 
     def _truncate(self, sizes: Mapping[str, int]) -> None:
-        for name in ("metrics.jsonl", "timing.jsonl"):
+        for name in LOGS:
             if (path := self.folder / name).exists():
                 with path.open("r+b") as file:
                     file.truncate(sizes.get(name, 0))
