@@ -127,6 +127,16 @@ def test_a_restored_examiner_goes_on_as_the_first_would(looks: int, tmp_path: Pa
     assert twin.examiner.state() == whole.examiner.state()
 
 
+def test_the_best_evaluation_outlives_a_resume_in_which_nothing_beats_it(tmp_path: Path) -> None:
+    exam, twin = Exam([5.0]), Exam([4.0])
+    exam.look(100)
+    restored(exam, twin, tmp_path).look(200)
+    assert (twin.played, twin.kept) == ([(10, "evaluation-200")], [])
+    best = twin.examiner.best
+    assert best is not None
+    assert (best.returns.tolist(), best.lengths.tolist()) == ([5.0] * 10, [50] * 10)
+
+
 def test_what_it_passed_is_restored(tmp_path: Path) -> None:
     exam = Exam([20.0, 20.0])
     exam.look(100)

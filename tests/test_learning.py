@@ -129,3 +129,13 @@ def test_a_distillation_stops_once_the_target_is_confirmed(tmp_path: Path) -> No
     assert outcome.evaluation is not None
     assert outcome.evaluation.mean >= 450.0
     assert len(outcome.evaluation.returns) == 30
+
+
+def test_a_resumed_distillation_returns_the_best_evaluation_there_ever_was(tmp_path: Path) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    config = replace(DISTILL, teacher=teacher, env_steps=2_048, eval_every=1_024)
+    first = distill(config, tmp_path / "run").evaluation
+    again = distill(config, tmp_path / "run", resume=True).evaluation
+    assert first is not None
+    assert again is not None
+    assert again.returns.tolist() == first.returns.tolist()

@@ -218,7 +218,6 @@ def _study(
 ) -> Outcome:
     """Let the learner learn from the source, examined as it goes."""
     device = next(learner.network.parameters()).device
-    best: list[Evaluation] = []
 
     def play(episodes: int, stream: str) -> Evaluation:
         return evaluate(
@@ -232,7 +231,6 @@ def _study(
         )
 
     def keep(env_steps: int, evaluation: Evaluation) -> None:
-        best[:] = [evaluation]
         _save(folder / "best.safetensors", config, learner.averaged, env_steps, evaluation)
 
     judge = Examiner(
@@ -252,7 +250,7 @@ def _study(
     ):
         watch(row)
     _save(folder / "last.safetensors", config, learner.averaged, source.env_steps, None)
-    return Outcome(learner.averaged, source.env_steps, judge.passed_at, best[0] if best else None)
+    return Outcome(learner.averaged, source.env_steps, judge.passed_at, judge.best)
 
 
 def _save(

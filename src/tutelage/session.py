@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from tutelage.bandits import Selector
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation
@@ -94,6 +96,7 @@ class Examiner:
         """``play(episodes, stream)`` evaluates; ``keep(env_steps, evaluation)`` saves the best."""
         self.done = False
         self.passed_at: int | None = None
+        self.best: Evaluation | None = None
         self._play = play
         self._keep = keep
         self._target = target
@@ -102,7 +105,6 @@ class Examiner:
         self._every = every
         self._readiness = readiness
         self._due = begin
-        self._best = float("-inf")
         self._rate = float("-inf")
 
     def look(self, row: Row) -> Mapping[str, float]:
@@ -118,8 +120,8 @@ class Examiner:
             evaluation = self._play(self._confirm_episodes, f"confirmation-{row.env_steps}")
             if evaluation.mean >= self._target:
                 self.done, self.passed_at = True, row.env_steps
-        if evaluation.mean > self._best:
-            self._best = evaluation.mean
+        if self.best is None or evaluation.mean > self.best.mean:
+            self.best = evaluation
             self._keep(row.env_steps, evaluation)
         low, high = evaluation.interval()
         return {
@@ -132,11 +134,12 @@ class Examiner:
         }
 
     def state(self) -> State:
+        best = self.best
         return {
             "done": self.done,
             "passed_at": self.passed_at,
             "due": self._due,
-            "best": self._best,
+            "best": best and {"returns": best.returns.tolist(), "lengths": best.lengths.tolist()},
             "rate": self._rate,
         }
 
@@ -144,7 +147,8 @@ class Examiner:
         self.done = state["done"]
         self.passed_at = state["passed_at"]
         self._due = state["due"]
-        self._best = state["best"]
+        best = state["best"]
+        self.best = best and Evaluation(np.array(best["returns"]), np.array(best["lengths"]))
         self._rate = state["rate"]
 
 
