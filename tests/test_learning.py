@@ -131,6 +131,70 @@ def test_a_distillation_stops_once_the_target_is_confirmed(tmp_path: Path) -> No
     assert len(outcome.evaluation.returns) == 30
 
 
+@pytest.fixture
+def dropouts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """Return a list to which every pass with dropout adds its use and its probability."""
+    seen: list[tuple[str, float]] = []
+    original = QNetwork.dropped
+
+    def dropped(
+        self: QNetwork, obs: torch.Tensor, probability: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        use = "acting" if torch.is_inference_mode_enabled() else "learning"
+        seen.append((use, probability))
+        return original(self, obs, probability, generator)
+
+    monkeypatch.setattr(QNetwork, "dropped", dropped)
+    return seen
+
+
+@pytest.mark.parametrize(("samples_per_step", "learning_starts"), [(16.0, 256), (3.0, 300)])
+def test_a_scheduled_dropout_is_the_same_acting_and_learning(
+    samples_per_step: float,
+    learning_starts: int,
+    tmp_path: Path,
+    dropouts: list[tuple[str, float]],
+) -> None:
+    config = replace(
+        DISTILL,
+        teacher=str(controller(tmp_path / "teacher.safetensors")),
+        explore="mc-dropout:0.5:0:1000",
+        samples_per_step=samples_per_step,
+        learning_starts=learning_starts,
+        env_steps=1_024,
+        eval_from=10_000,
+    )
+    distill(config, tmp_path / "run")
+    acting, gaps = 0.0, []
+    for use, probability in dropouts:
+        if use == "acting":
+            acting = probability
+        else:
+            gaps.append(abs(probability - acting))
+    assert dropouts[0] == ("acting", 0.5)
+    assert acting < 0.01
+    assert len(gaps) == pytest.approx((1_024 - learning_starts) * samples_per_step / 64, abs=2)
+    assert max(gaps) <= 0.5 * 8 / 1000 + 1e-9  # 8 environments step together
+
+
+def test_a_scheduled_dropout_goes_over_env_steps_offline_too(
+    tmp_path: Path, dropouts: list[tuple[str, float]]
+) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    record(Record(teacher=teacher, env_steps=512, num_envs=8, threads=1), tmp_path / "data")
+    config = replace(
+        DISTILL,
+        dataset=str(tmp_path / "data"),
+        explore="mc-dropout:0.5:0:2000",
+        env_steps=1_000,
+        round_steps=100,
+        eval_from=10_000,
+    )
+    distill(config, tmp_path / "run")
+    assert {use for use, _ in dropouts} == {"learning"}
+    assert [dropouts[i][1] for i in (0, -1)] == pytest.approx([0.5, 0.25], abs=0.002)
+
+
 def test_a_resumed_distillation_returns_the_best_evaluation_there_ever_was(tmp_path: Path) -> None:
     teacher = str(controller(tmp_path / "teacher.safetensors"))
     config = replace(DISTILL, teacher=teacher, env_steps=2_048, eval_every=1_024)

@@ -130,7 +130,7 @@ class Distill(Training):
     tau: float = 0.1
     """Temperature of the target: below 1 sharpens, above 1 softens."""
     explore: str = "greedy"
-    """greedy, epsilon:E, boltzmann:TAU, dropout-q:P or mc-dropout:P, each a number or schedule."""
+    """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
     teacher_acts: str = "1:0:8000"
     """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS."""
     distill_weight: str = "1"

@@ -27,7 +27,7 @@ class Exploration:
     select: Select
     """Q-values to actions."""
     hidden_dropout: Schedule = constant(0.0)  # noqa: RUF009 (a pure function, shared safely)
-    """Probability that a hidden unit of the network is dropped, acting and learning alike."""
+    """Probability over env steps that a hidden unit is dropped, acting and learning alike."""
 
 
 def _best(q: npt.NDArray[np.floating]) -> Action:

@@ -16,7 +16,7 @@ from tutelage.dataset import Dataset, Writer
 from tutelage.environments import Environments, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import Evaluation, evaluate
-from tutelage.exploration import Exploration, epsilon_greedy, parse_exploration
+from tutelage.exploration import epsilon_greedy, parse_exploration
 from tutelage.learners import Distillation, DoubleQ, Learner, Term
 from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, parse_size
@@ -150,7 +150,7 @@ def distill(
     learner = _student(config, network)
     source = Online(
         envs,
-        student=_dropping(learner.averaged, exploration, config.seed, "acting"),
+        student=_dropping(learner.averaged, exploration.hidden_dropout, config.seed, "acting"),
         teachers=[teacher.network.to(device)],
         select=exploration.select,
         memories={"replay": replay},
@@ -200,10 +200,8 @@ def _student(config: Distill, network: QNetwork) -> Learner:
     if config.reward_weight != "0":
         double_q = DoubleQ(network, target_every=config.target_every)
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
-    exploration = parse_exploration(config.explore)
-    return _learner(
-        config, network, terms, _dropping(network, exploration, config.seed, "learning")
-    )
+    dropout = _over_updates(parse_exploration(config.explore).hidden_dropout, config)
+    return _learner(config, network, terms, _dropping(network, dropout, config.seed, "learning"))
 
 
 def _study(
@@ -349,12 +347,12 @@ def _first_update(config: Training) -> int:
     return max(config.learning_starts, (config.n_step + 1) * config.num_envs)
 
 
-def _dropping(network: QNetwork, exploration: Exploration, seed: int, use: str) -> StepQ:
-    """Return the network's q(obs, step) under the exploration's dropout, if it has any."""
+def _dropping(network: QNetwork, probability: Schedule, seed: int, use: str) -> StepQ:
+    """Return the network's q(obs, step), its hidden units dropped with that probability."""
 
     def q(obs: Tensor, step: int) -> Tensor:
         generator = torch_generator(seeded(seed, use, step))
-        return network.dropped(obs, exploration.hidden_dropout(step), generator)
+        return network.dropped(obs, probability(step), generator)
 
     return q
 
@@ -371,6 +369,16 @@ def _learner(
         autocast=PRECISIONS[config.precision],
         average=config.average if isinstance(config, Distill) else 0.0,
     )
+
+
+def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
+    """Return a schedule over env steps as one over the updates that are due at them."""
+    begin = 0 if config.dataset else _first_update(config)
+
+    def at(updates: int) -> float:
+        return schedule(begin + int((updates + 1) * config.batch_size / config.samples_per_step))
+
+    return at
 
 
 def _over_run(text: str, config: Training) -> Schedule:
