@@ -18,6 +18,7 @@ LEAVES = {
     "environments",
     "errors",
     "exploration",
+    "features",
     "files",
     "losses",
     "networks",
