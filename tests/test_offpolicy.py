@@ -227,6 +227,7 @@ GOOD = '{"round": 1, "context": [0.5], "arm": 1, "probability": 0.5, "reward": 1
         (GOOD.replace("[0.5]", "0.5"), "context has shape"),
         (GOOD.replace('"arm": 1', '"arm": -1'), "arm is -1"),
         (GOOD.replace('"arm": 1', '"arm": 0.5'), "expected integers"),
+        (GOOD.replace('"arm": 1', f'"arm": {10**30}'), "OverflowError"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:

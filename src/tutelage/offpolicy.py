@@ -211,6 +211,6 @@ def _parse(line: str) -> Log:
             np.array([reward], np.float64),
             np.array([probability], np.float64),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"not a line of a log ({type(error).__name__}: {error})") from error
     return Log(np.array([number], np.int64), feedback)
