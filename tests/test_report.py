@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
-from tutelage.report import curves
+from tutelage.report import style
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import write_page
 from tutelage.report.video import play
@@ -64,9 +64,9 @@ def test_curve_shows_what_the_rows_hold(
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.size == (1024, 1152)
-    assert inked(path, curves.SKY) == training
-    assert inked(path, curves.VERMILION) == evaluation
-    assert inked(path, curves.BLUE) == below
+    assert inked(path, style.SKY) == training
+    assert inked(path, style.VERMILION) == evaluation
+    assert inked(path, style.BLUE) == below
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -1,26 +1,29 @@
 """The learning curve of a run, readable on a phone and in grey."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
-from tutelage.files import write_atomic
+from tutelage.report.style import (
+    BLACK,
+    BLUE,
+    FONT,
+    GREY,
+    SKY,
+    VERMILION,
+    blank,
+    dress,
+    legend,
+    write_png,
+)
 
 Rows = Sequence[Mapping[str, float]]
 
-SIZE = (6.4, 7.2)
-"""Inches; with fonts of 13 points and more, the text stays legible at the width of a phone."""
-DPI = 160
-FONT = 13.0
-# From Okabe and Ito's palette, told apart by lightness too.
-SKY, VERMILION, BLUE, BLACK, GREY = "#56B4E9", "#B84300", "#0072B2", "#111111", "#555555"
+HEIGHT = 7.2
+"""Inches."""
 
 
 def learning_curve(
@@ -36,8 +39,7 @@ def learning_curve(
     Rows may lack any key. The horizontal axis is ``env_steps``, or ``updates`` for a run that
     took no step in an environment. Raises UserError if ``path`` cannot be written.
     """
-    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = blank(title, height=HEIGHT)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     along: Literal["env_steps", "updates"] = "updates"
     if any(row.get("env_steps") for row in rows):
@@ -56,11 +58,12 @@ def learning_curve(
     _agreement_or_loss(lower, rows, along)
     lower.set_xlabel("env steps" if along == "env_steps" else "optimiser steps", fontsize=FONT)
     for axes in (upper, lower):
-        _dress(axes)
-    _head(figure, upper, title, handles)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)  # type: ignore[no-untyped-call]
-    write_atomic(path, buffer.getvalue())
+        dress(axes)
+        axes.margins(x=0.04)
+        axes.set_xlim(left=0.0)
+    if handles:
+        legend(upper, handles)
+    write_png(figure, path)
 
 
 def _series(rows: Rows, along: str, key: str) -> tuple[list[float], list[float]]:
@@ -133,32 +136,6 @@ def _say(axes: Axes, text: str) -> None:
         fontsize=FONT,
         transform=axes.transAxes,
     )
-
-
-def _dress(axes: Axes) -> None:
-    axes.tick_params(labelsize=FONT - 1)
-    axes.grid(visible=True, color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.margins(x=0.04)
-    axes.set_xlim(left=0.0)
-
-
-def _head(figure: Figure, axes: Axes, title: str, handles: list[Any]) -> None:
-    """Put title and legend above the panels, where they hide no data."""
-    # A dollar would begin mathematics, and a name is to be shown as it is.
-    figure.suptitle(title.replace("$", r"\$"), fontsize=FONT + 2, fontweight="bold", wrap=True)
-    if handles:
-        axes.legend(
-            handles=handles,
-            loc="lower center",
-            bbox_to_anchor=(0.45, 1.0),
-            ncols=2,
-            fontsize=FONT - 2,
-            frameon=False,
-            handlelength=2.6,
-        )
 
 
 def _plain(value: float) -> str:

@@ -1,0 +1,74 @@
+"""What the figures share: their size, type and colours, and how they are written."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from tutelage.files import write_atomic
+
+WIDTH = 6.4
+"""Inches; with fonts of 11 points and more, the text stays legible at the width of a phone."""
+DPI = 160
+FONT = 13.0
+# From Okabe and Ito's palette, told apart by lightness too.
+SKY, VERMILION, BLUE, BLACK, GREY = "#56B4E9", "#B84300", "#0072B2", "#111111", "#555555"
+FAINT, TRACK = "#dddddd", "#ececec"
+
+
+def blank(title: str, *, height: float) -> Figure:
+    """Return a figure of ``height`` inches with nothing but a title."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    figure.suptitle(verbatim(title), fontsize=FONT + 2, fontweight="bold", wrap=True)
+    return figure
+
+
+def dress(axes: Axes) -> None:
+    """Give a panel its type, its grid, and thousands as k on the horizontal axis."""
+    axes.tick_params(labelsize=FONT - 1)
+    axes.grid(visible=True, color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+
+
+def legend(axes: Axes, handles: Sequence[Any]) -> None:
+    """Put a legend above a panel, where it hides no data."""
+    axes.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.45, 1.0),
+        ncols=2,
+        fontsize=FONT - 2,
+        frameon=False,
+        handlelength=2.6,
+    )
+
+
+def label_rows(
+    axes: Axes, at: Sequence[float], names: Sequence[str], figures: Sequence[str]
+) -> None:
+    """Name the rows of a panel, at the heights ``at``, on the left; put figures on the right."""
+    beside = axes.secondary_yaxis("right")
+    beside.spines["right"].set_visible(False)
+    for side, texts in ((axes, names), (beside, figures)):
+        side.set_yticks(at, [verbatim(text) for text in texts], fontsize=FONT - 2)
+        side.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a figure atomically; raise UserError if ``path`` cannot be written."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    write_atomic(path, buffer.getvalue())
+
+
+def verbatim(text: str) -> str:
+    """Return ``text`` so that it is shown as it is: a dollar would begin mathematics."""
+    return text.replace("$", r"\$")
