@@ -12,7 +12,7 @@ from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.report import style
 from tutelage.report.curves import learning_curve
-from tutelage.report.page import write_page
+from tutelage.report.page import Section, write_page
 from tutelage.report.video import play
 
 ROWS: list[dict[str, float]] = [
@@ -122,9 +122,14 @@ def written(tmp_path: Path) -> str:
     write_page(
         tmp_path / "report.html",
         title='<script>alert("1")</script>',
-        summary_rows=SUMMARY,
+        sections=[
+            Section("Curve", tmp_path / "curve.png", 'Up, then "down".', "Shown <small>."),
+            Section("Comparison", rows=SUMMARY),
+            Section(
+                "Both", tmp_path / "curve.png", rows=[{"n": i, "square": i * i} for i in range(3)]
+            ),
+        ],
         settings={"env": "pong", "learner": {"tau": 0.01, "note": "<i>&"}, "clip": False},
-        curve_png=tmp_path / "curve.png",
         video_mp4=tmp_path / "film.mp4",
         text=["First.", "Second & last."],
         video_caption='"Quoted"',
@@ -141,16 +146,16 @@ def test_page_needs_nothing_else(tmp_path: Path) -> None:
         for key, value in attrs.items()
         if key in ("src", "href", "poster", "srcset", "data")
     ]
-    assert len(sources) == 3
+    assert len(sources) == 4
     assert all(str(source).startswith("data:") for source in sources)
     assert "http:" not in html
     assert "https:" not in html
     assert "url(" not in html
     assert not page.all("script")
     assert not page.all("link")
-    [image] = page.all("img")
-    assert image["alt"]
-    assert (image["width"], image["height"]) == ("1024", "1152")
+    assert [image["alt"] for image in page.all("img")] == ['Up, then "down".', ""]
+    for image in page.all("img"):
+        assert (image["width"], image["height"]) == ("1024", "1152")
     [film] = page.all("video")
     assert film["width"] == "320"
     assert film["aria-label"] == '"Quoted"'
@@ -168,14 +173,26 @@ def test_page_shows_and_escapes_what_it_was_given(tmp_path: Path) -> None:
     assert len(page.all("details")) == 1
 
 
+def test_page_keeps_the_order_of_its_sections(tmp_path: Path) -> None:
+    page = Page(written(tmp_path))
+    headings = [page.text.index(name) for name in ("Curve", "Comparison", "Both", "Play")]
+    assert headings == sorted(headings)
+    assert headings[0] < page.text.index("Shown <small>.") < headings[1]
+    assert headings[2] < page.text.index("square") < headings[3]
+    # Few rows of many figures are turned on a narrow screen; many rows are not.
+    assert [table.get("class") for table in page.all("table")] == ["few", "many", None]
+
+
 def test_page_does_without_film_table_and_settings(tmp_path: Path) -> None:
     learning_curve([], tmp_path / "curve.png", title="A run")
     path = tmp_path / "report.html"
-    write_page(path, title="A", summary_rows=[], settings={}, curve_png=tmp_path / "curve.png")
+    curve = Section("Curve", tmp_path / "curve.png")
+    write_page(path, title="A", sections=[curve], settings={})
     page = Page(path.read_text())
     assert not page.all("video")
     assert not page.all("table")
     assert not page.all("details")
+    assert not page.all("figcaption")
     assert len(page.all("img")) == 1
 
 
@@ -187,9 +204,8 @@ def test_page_refuses_files_that_are_not_what_they_should_be(tmp_path: Path) -> 
         write_page(
             tmp_path / "report.html",
             title="A",
-            summary_rows=[],
+            sections=[Section("Curve", tmp_path / curve)],
             settings={},
-            curve_png=tmp_path / curve,
             video_mp4=film and tmp_path / film,  # type: ignore[arg-type]
         )
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ STYLE = """
   --line: #dfe3e8; --card: #f6f7f9; }
 @media (prefers-color-scheme: dark) {
   :root { --ground: #14171b; --ink: #e6e8eb; --soft: #9aa4af; --line: #2d333b; --card: #1b1f25; }
-  /* The curve is drawn on white: turned over in lightness it keeps its hues. */
-  .curve { filter: invert(0.92) hue-rotate(180deg); }
+  /* Figures are drawn on white: turned over in lightness they keep their hues. */
+  .figure { filter: invert(0.92) hue-rotate(180deg); }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
@@ -35,6 +36,7 @@ figure { margin: 0; }
 figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.5rem; }
 img, video { display: block; width: 100%; height: auto; border-radius: 6px; }
 img { max-width: 40rem; margin: 0 auto; }
+figure + .scroll { margin-top: 1.25rem; }
 video { background: #000; margin: 0 auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -55,40 +57,59 @@ details td { font-family: ui-monospace, Menlo, Consolas, monospace; white-space:
 @media (max-width: 40rem) {
   main { padding-top: 1.25rem; }
   /* Rows become columns: few players and many figures each fit a narrow screen upright. */
-  .compare { display: grid; grid-auto-flow: column;
-    grid-template-rows: repeat(var(--figures), auto); }
-  .compare thead, .compare tbody, .compare tr { display: contents; }
-  .compare th, .compare td { padding: 0.45rem 0 0.45rem 0.75rem; align-self: stretch; }
-  .compare thead th { text-align: left; padding-left: 0; position: sticky; left: 0;
+  .few { display: grid; grid-auto-flow: column;
+    grid-template-rows: repeat(var(--tracks), auto); }
+  .few thead, .few tbody, .few tr, .many thead, .many tbody, .many tr { display: contents; }
+  .few th, .few td { padding: 0.45rem 0 0.45rem 0.75rem; align-self: stretch; }
+  .few thead th { text-align: left; padding-left: 0; position: sticky; left: 0;
     background: var(--ground); }
-  .compare tbody th { text-align: right; font-weight: 600; }
+  .few tbody th { text-align: right; font-weight: 600; }
+  /* Names stand above their figures: each may be as long as the screen is wide. */
+  .many { display: grid; grid-template-columns: repeat(var(--tracks), auto); }
+  .many th:first-child { grid-column: 1 / -1; border-bottom: 0; padding: 0.6rem 0 0;
+    overflow-wrap: anywhere; }
+  .many td:nth-child(2), .many th:nth-child(2) { padding-left: 0; }
 }
 """
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """The browser itself refuses any request that the page might make."""
 
 
+@dataclass(frozen=True)
+class Section:
+    """A heading, and under it a figure, a table, or both."""
+
+    title: str
+    png: Path | None = None
+    alt: str = ""
+    """What the figure shows, for those who do not see it."""
+    caption: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """The table's; they share their keys, the first of which is the row's name."""
+
+
 def write_page(
     path: Path,
     *,
     title: str,
-    summary_rows: Sequence[Mapping[str, Any]],
+    sections: Sequence[Section],
     settings: Mapping[str, Any],
-    curve_png: Path,
     video_mp4: Path | None = None,
     text: Sequence[str] = (),
     video_caption: str = "Greedy play, every game on the same seed.",
 ) -> None:
-    """Write one HTML file with a learning curve, a comparison, a film and the settings inside.
+    """Write one HTML file with figures, tables, a film and the settings inside.
 
-    ``summary_rows`` share their keys, the first of which is the row's name; ``text`` is paragraphs
-    for the top; nested ``settings`` are shown with dotted names. Everything is escaped. Raises
-    UserError if the PNG or mp4 cannot be read, or ``path`` cannot be written.
+    ``text`` is paragraphs for the top; nested ``settings`` are shown with dotted names. Everything
+    is escaped. Raises UserError if a PNG or the mp4 cannot be read, or ``path`` cannot be written.
     """
     body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in text)]
-    body += ["<h2>Learning curve</h2>", _figure(curve_png)]
-    if summary_rows:
-        body += ["<h2>Comparison</h2>", _comparison(summary_rows)]
+    for section in sections:
+        body.append(f"<h2>{escape(section.title)}</h2>")
+        if section.png is not None:
+            body.append(_figure(section.png, section.alt, section.caption))
+        if section.rows:
+            body.append(_table(section.title, section.rows))
     if video_mp4 is not None:
         body += ["<h2>Play</h2>", _film(video_mp4, video_caption)]
     if settings:
@@ -113,17 +134,17 @@ def write_page(
     write_atomic(path, page.encode())
 
 
-def _figure(path: Path) -> str:
+def _figure(path: Path, alt: str, caption: str) -> str:
     data = _read(path)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             width, height = image.size
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is no PNG image") from error
-    alt = "Learning curve: return per episode above, agreement with the teacher or loss below."
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><img class="curve" src="{_embed(data, "image/png")}" alt="{alt}" '
-        f'width="{width}" height="{height}"></figure>'
+        f'<figure><img class="figure" src="{_embed(data, "image/png")}" alt="{escape(alt)}" '
+        f'width="{width}" height="{height}">{below}</figure>'
     )
 
 
@@ -146,7 +167,7 @@ def _film(path: Path, caption: str) -> str:
     )
 
 
-def _comparison(rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     keys = list(rows[0])
     # The roles are implied until the narrow layout changes how cells are displayed.
     head = "".join(f'<th role="columnheader" scope="col">{escape(key)}</th>' for key in keys)
@@ -155,9 +176,10 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> str:
         name, *rest = (escape(_cell(row.get(key))) for key in keys)
         cells = "".join(f'<td role="cell">{value}</td>' for value in rest)
         lines.append(f'<tr role="row"><th role="rowheader" scope="row">{name}</th>{cells}</tr>')
+    kind, tracks = ("few", len(keys)) if 2 * len(rows) <= len(keys) else ("many", len(keys) - 1)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Comparison">'
-        f'<table class="compare" role="table" style="--figures: {len(keys)}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f'<table class="{kind}" role="table" style="--tracks: {tracks}">'
         f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
         f'<tbody role="rowgroup">{"".join(lines)}</tbody></table></div>'
     )

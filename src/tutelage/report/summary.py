@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from tutelage import teachers
+from tutelage import offpolicy, teachers
 from tutelage.configs import Distill, Teach
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.files import write_json
+from tutelage.report import selections
 from tutelage.report.curves import learning_curve
-from tutelage.report.page import write_page
+from tutelage.report.page import Section, write_page
 from tutelage.report.video import side_by_side
 from tutelage.runs import read_config, read_rows
 from tutelage.teachers import Model
@@ -159,7 +160,7 @@ def headline(result: Result) -> str:
 
 
 def write_report(folder: Path, *, video: bool) -> Path:
-    """Draw the curve, film student and teacher, and put all of it on one page."""
+    """Draw the curve and the choices of teachers, film the players, put all of it on one page."""
     result_path = folder / "result.json"
     if not result_path.is_file():
         raise UserError(f"{folder} has no result.json: the run has not finished")
@@ -174,7 +175,22 @@ def write_report(folder: Path, *, video: bool) -> Path:
         teacher_return=result.get("teacher", {}).get("mean_return"),
         target=None if teaching else config["target_return"],
     )
+    sections = [
+        Section(
+            "Learning curve",
+            curve,
+            "Learning curve: return per episode above, agreement with the teacher or loss below.",
+        ),
+        Section(
+            "Comparison",
+            rows=[{"player": "teacher", **cells(result)}] if teaching else compare(result),
+        ),
+    ]
     text = [] if teaching else [headline(result)]
+    try:
+        sections += _chosen(result, config, folder)
+    except UserError as error:
+        text.append(f"No figure of the teachers: {error}")
     if video:
         try:
             _film(result, config, folder, film)
@@ -183,13 +199,28 @@ def write_report(folder: Path, *, video: bool) -> Path:
     write_page(
         page,
         title=f"{result['env']}, {config['command']}",
-        summary_rows=[{"player": "teacher", **cells(result)}] if teaching else compare(result),
+        sections=sections,
         settings=config,
-        curve_png=curve,
         video_mp4=film if film.exists() else None,
         text=text,
     )
     return page
+
+
+def _chosen(result: Result, config: Mapping[str, Any], folder: Path) -> list[Section]:
+    """Draw which teachers were chosen, where there was a choice; UserError for a damaged log."""
+    path, figure = folder / "selections.jsonl", folder / "selections.png"
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    log, names = offpolicy.read_log(path), config["teachers"]
+    selections.selections_plot(
+        log,
+        names,
+        figure,
+        title=f"{result['env']}: teachers by {config['selector']}, seed {config['seed']}",
+    )
+    rows = selections.picks(log, names)
+    return [Section("Teachers", figure, selections.ALT, selections.CAPTION, rows)]
 
 
 def _film(result: Result, config: Mapping[str, Any], folder: Path, path: Path) -> None:
