@@ -43,7 +43,7 @@ def _plain(total: int) -> Callable[[Row], None]:
 
     def show(row: Row) -> None:
         text = news.of(row)
-        evaluated = "eval/mean_reward" in row.metrics
+        evaluated = "eval/passed" in row.metrics
         if evaluated or row.env_steps >= total or time.monotonic() - last[0] >= 5.0:
             last[0] = time.monotonic()
             print(f"{row.env_steps:>9,} / {total:,} env steps  {text}", file=sys.stderr, flush=True)
@@ -59,6 +59,9 @@ class _News:
         self._before: tuple[int, float] | None = None
 
     def of(self, row: Row) -> str:
+        if "eval/passed" in row.metrics:
+            for name in ("eval/mean_reward", "eval/at_most"):
+                self._metrics.pop(name, None)
         self._metrics.update(row.metrics)
         now = time.monotonic()
         words = [
@@ -66,6 +69,7 @@ class _News:
             for label, name, form in (
                 ("return", "rollout/ep_rew_mean", ".1f"),
                 ("evaluated", "eval/mean_reward", ".1f"),
+                ("at most", "eval/at_most", ".1f"),
                 ("agreement", "distill/agreement", ".0%"),
             )
             if name in self._metrics
@@ -77,11 +81,11 @@ class _News:
         return "  ".join(words)
 
 
-def table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print rows of the same keys as a table on stdout."""
+def table(title: str, rows: Sequence[Mapping[str, str]], *, wrap: bool = False) -> None:
+    """Print rows of the same keys as a table on stdout; long cells on several lines if ``wrap``."""
     shown = Table(title=title, title_justify="left")
     for i, name in enumerate(rows[0]):
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=not wrap)
     for row in rows:
         shown.add_row(*row.values())
     width = None if sys.stdout.isatty() else 120

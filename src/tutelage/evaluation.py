@@ -1,5 +1,6 @@
 """How well a policy plays: greedy episodes on held-out seeds, with an interval."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,16 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class Abandoned:
+    """An evaluation that was stopped because its target could no longer be reached."""
+
+    at_most: float
+    """What the mean return could still have become."""
+    reward_per_step: float
+    """Of what was played."""
+
+
 def evaluate(
     policy: QFunction,
     config: EnvironmentConfig,
@@ -59,8 +70,81 @@ def evaluate(
 
     Every environment plays the same number of episodes (differing by at most one), so that short
     episodes are not over-represented. ``stream`` keeps the seeds apart from training's. Rewards
-    are never clipped. Two halves of the environments take turns: while one half is emulated, the
-    policy thinks about the other, on one thread that leaves the rest to the emulators.
+    are never clipped.
+    """
+    halves = _play(
+        policy,
+        config,
+        episodes=episodes,
+        seed=seed,
+        stream=stream,
+        device=device,
+        threads=threads,
+        enough=lambda halves: False,
+    )
+    return _whole(halves)
+
+
+def examine(
+    policy: QFunction,
+    config: EnvironmentConfig,
+    *,
+    target: float,
+    most: float,
+    episodes: int = 30,
+    seed: int = 0,
+    stream: str = "evaluation",
+    device: torch.device | None = None,
+    threads: int = 0,
+) -> Evaluation | Abandoned:
+    """Evaluate, but stop as soon as the mean return can no longer reach ``target``.
+
+    ``most`` is what all positive rewards of an episode come to at most, so that an episode can
+    still return ``most`` plus the negative rewards it has had. A student far from its target is
+    so found out within a fraction of its games, which tend to be the longest.
+    """
+
+    def at_most(halves: Sequence[_Half]) -> float:
+        return sum(half.at_most(most) for half in halves) / episodes
+
+    halves = _play(
+        policy,
+        config,
+        episodes=episodes,
+        seed=seed,
+        stream=stream,
+        device=device,
+        threads=threads,
+        enough=lambda halves: at_most(halves) < target,
+    )
+    if not any(half.quota.any() for half in halves):
+        return _whole(halves)
+    rewards = sum(half.rewards for half in halves) / max(1, sum(half.steps for half in halves))
+    return Abandoned(at_most(halves), rewards)
+
+
+def _whole(halves: "Sequence[_Half]") -> Evaluation:
+    return Evaluation(
+        np.array([r for half in halves for r in half.returns]),
+        np.array([n for half in halves for n in half.lengths]),
+    )
+
+
+def _play(
+    policy: QFunction,
+    config: EnvironmentConfig,
+    *,
+    episodes: int,
+    seed: int,
+    stream: str,
+    device: torch.device | None,
+    threads: int,
+    enough: "Callable[[Sequence[_Half]], bool]",
+) -> "Sequence[_Half]":
+    """Play until all episodes are over or it is enough.
+
+    Two halves of the environments take turns: while one half is emulated, the policy thinks about
+    the other, on one thread that leaves the rest to the emulators.
     """
     halves = [
         _Half(config, share, seed=seed, stream=f"{stream}-{i}", threads=threads)
@@ -79,7 +163,7 @@ def evaluate(
     try:
         for half in halves:
             half.envs.send(act(half.envs.obs))
-        while playing := [half for half in halves if half.quota.any()]:
+        while (playing := [half for half in halves if half.quota.any()]) and not enough(halves):
             for half in playing:
                 half.receive()
                 if half.quota.any():
@@ -88,10 +172,7 @@ def evaluate(
         torch.set_num_threads(before)
         for half in halves:
             half.envs.close()
-    return Evaluation(
-        np.array([r for half in halves for r in half.returns]),
-        np.array([n for half in halves for n in half.lengths]),
-    )
+    return halves
 
 
 class _Half:
@@ -107,13 +188,27 @@ class _Half:
         self.quota[: episodes % num_envs] += 1
         self.returns: list[float] = []
         self.lengths: list[int] = []
+        self.rewards = 0.0
+        self.steps = 0
+        self._lost = np.zeros(num_envs)
 
     def receive(self) -> None:
         """Finish a step and note the episodes that ended in it, as far as they are wanted."""
         step = self.envs.recv()
+        wanted = self.quota > 0
+        self.rewards += float(step.reward[wanted].sum())
+        self.steps += int(wanted.sum())
+        self._lost += np.minimum(step.reward, 0.0)
         ended = np.flatnonzero(step.terminated | step.truncated)
         for i, (episode_return, length) in zip(ended, step.finished, strict=True):
+            self._lost[i] = 0.0
             if self.quota[i]:
                 self.quota[i] -= 1
                 self.returns.append(episode_return)
                 self.lengths.append(length)
+
+    def at_most(self, most: float) -> float:
+        """Return the most that all its episodes can still come to together."""
+        return float(
+            sum(self.returns) + (most * self.quota).sum() + self._lost[self.quota > 0].sum()
+        )

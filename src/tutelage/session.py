@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tutelage.bandits import Selector
+from tutelage.assignment import Assignment
 from tutelage.errors import UserError
-from tutelage.evaluation import Evaluation
+from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.learners import Learner
 from tutelage.loop import run as run_loop
 from tutelage.runs import Run
@@ -25,7 +25,7 @@ class Parts:
 
     source: Source
     learner: Learner
-    selector: Selector
+    assignment: Assignment
     judge: "Judge"
 
     def state(self) -> State:
@@ -39,7 +39,7 @@ class Parts:
         return {
             "source": self.source,
             "learner": self.learner,
-            "selector": self.selector,
+            "assignment": self.assignment,
             "judge": self.judge,
         }
 
@@ -78,13 +78,15 @@ class Examiner:
     An evaluation of at least ten held-out episodes at or above ``target`` counts once
     ``confirm_episodes`` further ones confirm it; ``passed_at`` is the env step it was taken at.
     Perfect games are long, so an evaluation waits until the reward per env step of the last two
-    rounds has come to ``readiness`` (the teacher's own rate times a fraction), where it is known.
+    rounds has come to ``readiness`` (the teacher's own rate times a fraction), where it is known;
+    and it may be abandoned where the target is out of reach. The best network is the one of the
+    best whole evaluation or, without any, of the abandoned one with the best reward per step.
     """
 
     def __init__(
         self,
-        play: Callable[[int, str], Evaluation],
-        keep: Callable[[int, Evaluation], None],
+        play: Callable[[int, str], Evaluation | Abandoned],
+        keep: Callable[[int, Evaluation | None], None],
         *,
         target: float,
         episodes: int,
@@ -106,6 +108,7 @@ class Examiner:
         self._readiness = readiness
         self._due = begin
         self._rate = float("-inf")
+        self._best_abandoned = float("-inf")
 
     def look(self, row: Row) -> Mapping[str, float]:
         """Evaluate if it is due and the rollout is good enough."""
@@ -115,11 +118,17 @@ class Examiner:
             return {}
         self._due = row.env_steps + self._every
         evaluation = self._play(self._episodes, f"evaluation-{row.env_steps}")
-        passed = evaluation.mean >= self._target
-        if passed:
-            evaluation = self._play(self._confirm_episodes, f"confirmation-{row.env_steps}")
-            if evaluation.mean >= self._target:
-                self.done, self.passed_at = True, row.env_steps
+        if isinstance(evaluation, Evaluation) and evaluation.mean >= self._target:
+            confirmation = self._play(self._confirm_episodes, f"confirmation-{row.env_steps}")
+            if isinstance(confirmation, Evaluation):
+                evaluation = confirmation
+                if evaluation.mean >= self._target:
+                    self.done, self.passed_at = True, row.env_steps
+        if isinstance(evaluation, Abandoned):
+            if self.best is None and evaluation.reward_per_step > self._best_abandoned:
+                self._best_abandoned = evaluation.reward_per_step
+                self._keep(row.env_steps, None)
+            return {"eval/at_most": evaluation.at_most, "eval/passed": 0.0}
         if self.best is None or evaluation.mean > self.best.mean:
             self.best = evaluation
             self._keep(row.env_steps, evaluation)
@@ -141,6 +150,7 @@ class Examiner:
             "due": self._due,
             "best": best and {"returns": best.returns.tolist(), "lengths": best.lengths.tolist()},
             "rate": self._rate,
+            "best_abandoned": self._best_abandoned,
         }
 
     def restore(self, state: State) -> None:
@@ -150,6 +160,7 @@ class Examiner:
         best = state["best"]
         self.best = best and Evaluation(np.array(best["returns"]), np.array(best["lengths"]))
         self._rate = state["rate"]
+        self._best_abandoned = state["best_abandoned"]
 
 
 def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) -> Iterator[Row]:
@@ -160,7 +171,7 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
     go on.
     """
     due = parts.source.env_steps + checkpoint_every
-    rows = run_loop(parts.source, parts.learner, parts.selector)
+    rows = run_loop(parts.source, parts.learner, parts.assignment)
     with interruptible() as interrupted:
         while parts.source.env_steps < env_steps and not parts.judge.done:
             row = next(rows)
