@@ -163,8 +163,10 @@ class QNetwork(nn.Module):
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else torch.float32
         # Grey levels and their differences are integers below 256: exact even in bf16.
-        x: Tensor = self.body((obs.to(dtype) - self.shift.to(dtype)) * self.scale.to(dtype))
-        return x
+        # In place on a copy of its own: fresh memory would cost more than the arithmetic.
+        x = obs.to(dtype, copy=True).sub_(self.shift.to(dtype)).mul_(self.scale.to(dtype))
+        hidden: Tensor = self.body(x)
+        return hidden
 
     def forward(self, obs: Tensor) -> Tensor:
         q: Tensor = self.head(self.hidden(obs))
