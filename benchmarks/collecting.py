@@ -12,7 +12,9 @@ from ale_py.vector_env import AtariVectorEnv
 
 from benchmarks.timing import paired
 from tutelage import EnvironmentConfig, Online, QNetwork, Replay, load, make, parse_exploration
+from tutelage.assignment import Alone
 from tutelage.networks import SIZES
+from tutelage.teachers import Staff, Teacher
 
 NUM_ENVS = 16
 STEPS = 4_096
@@ -43,7 +45,7 @@ def _measure(threads: int) -> dict[str, float]:
     source = Online(
         envs,
         student=lambda obs, env_steps: student(obs),
-        teachers=[teacher],
+        label=Staff([Teacher("pong", teacher)]),
         select=parse_exploration("greedy").select,
         memories={"replay": replay},
         sample=lambda: replay.sample(1),
@@ -55,7 +57,7 @@ def _measure(threads: int) -> dict[str, float]:
     )
 
     def collect() -> int:
-        deque(source.collect(np.zeros(NUM_ENVS, np.int64)), maxlen=0)
+        deque(source.collect(Alone()), maxlen=0)
         return STEPS
 
     def emulate() -> int:

@@ -1,15 +1,18 @@
 """Stand-ins for the parts of a run, and small networks and batches to learn with."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tutelage.assignment import Assignment
+from tutelage.environments import Step
+from tutelage.errors import UserError
 from tutelage.learners import Learner
 from tutelage.networks import QNetwork, parse_size
-from tutelage.types import Array, Batch, Choice, Feedback, State
+from tutelage.types import Array, Batch, Feedback, State
 
 ROUND_STEPS = 10
 
@@ -57,8 +60,9 @@ class FakeSource:
         self._batches = batches
         self._in_round = in_round
 
-    def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
-        self._tape.append(f"collect {arm.tolist()}")
+    def collect(self, assignment: Assignment) -> Iterator[Batch]:
+        self._tape.append("collect")
+        assignment.arms(np.zeros((self.num_envs, 1)))
         self._in_round(self.env_steps)
         for i in range(self._batches):
             self._tape.append(f"batch {i}")
@@ -98,23 +102,39 @@ class FakeLearner(Learner):
         self.updates = state["updates"]
 
 
-class FakeSelector:
-    """Chooses arm 1 for the first environment, 0 for the others."""
+class Fixed:
+    """Assigns the teachers ``arm[N]`` for ever; notes on the tape what is asked of it."""
 
-    def __init__(self, tape: list[str]) -> None:
-        self._tape = tape
+    def __init__(self, arm: Sequence[int], tape: list[str] | None = None) -> None:
+        self.arm = np.array(arm, np.int64)
+        self._tape = [] if tape is None else tape
 
-    def choose(self, context: Array) -> Choice:
-        num_envs = len(context)
-        self._tape.append(f"choose for {num_envs}")
-        arm = (np.arange(num_envs) == 0).astype(np.int64)
-        return Choice(arm, np.full(num_envs, 0.5))
+    def begin(self) -> None:
+        self._tape.append("begin")
 
-    def update(self, feedback: Feedback) -> None:
-        self._tape.append("feedback")
+    def arms(self, obs: Array) -> npt.NDArray[np.int64]:
+        self._tape.append("arms")
+        return self.arm
 
-    def retire(self, arm: int) -> None:
-        self._tape.append(f"retire {arm}")
+    def leads(self, beta: float, draw: Array) -> npt.NDArray[np.bool_]:
+        return np.asarray(draw < beta)
+
+    def paid(self, step: Step) -> None:
+        self._tape.append("paid")
+
+    def settle(self) -> Mapping[int, Feedback]:
+        self._tape.append("settle")
+        one = np.ones(1)
+        return {7: Feedback(np.zeros((1, 0)), np.zeros(1, np.int64), one, one)}
+
+    def retire(self, arm: int, reason: str) -> None:
+        raise UserError(f"teacher {arm}: {reason}")
+
+    def trust(self, obs: Array, arm: npt.NDArray[np.int64]) -> None:
+        return None
+
+    def metrics(self) -> dict[str, float]:
+        return {}
 
     def state(self) -> State:
         return {}

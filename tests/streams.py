@@ -43,6 +43,8 @@ def invent(ends: npt.NDArray[np.int64], *, stack: int) -> list[Transitions]:
                 truncated=end == TRUNCATES,
                 next_obs=next_obs,
                 teacher_q=rng.normal(size=(len(streams), NUM_ACTIONS)).astype(np.float32),
+                inside=np.ones(len(streams), np.bool_),
+                arm=np.zeros(len(streams), np.int64),
             )
         )
         obs = begin(next_obs, np.flatnonzero(end != GOES_ON))

@@ -242,12 +242,8 @@ def test_a_step_of_pong_takes_at_most_200_bytes_on_disk(tmp_path: Path) -> None:
     )
     rng = np.random.default_rng(0)
     for _ in range(256):
-        obs, action = envs.obs, rng.integers(6, size=4)
-        step = envs.step(action)
-        q = rng.normal(size=(4, 6)).astype(np.float32)
-        to.add(
-            Transitions(obs, action, step.reward, step.terminated, step.truncated, step.next_obs, q)
-        )
+        action = rng.integers(6, size=4)
+        to.add(envs.play(action, rng.normal(size=(4, 6)).astype(np.float32)))
     to.close()
     envs.close()
     size = sum(path.stat().st_size for path in tmp_path.iterdir())

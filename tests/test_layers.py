@@ -26,13 +26,20 @@ LEAVES = {
     "replay",
     "schedules",
     "selection",
+    "selectors",
     "targets",
     "types",
+    "wrappers",
 }
 FOUNDATION = {"errors", "files", "schedules", "selection", "types"}
-BESIDES = {"configs": {"environments"}}
+BESIDES = {
+    "configs": {"environments"},
+    "environments": {"features"},
+    "selectors": {"bandits", "contextual"},
+    "wrappers": {"features"},
+}
 """What a leaf may import beside the foundation."""
-LOOP = {"bandits", "learners", "sources", "types"}
+LOOP = {"assignment", "learners", "sources", "types"}
 
 NUMPY_ALLOWED = {"Generator", "PCG64", "SeedSequence", "default_rng"}
 NUMPY_SEEDED = re.compile(r"np\.random\.(default_rng|SeedSequence)")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.fakes import Fixed
 from tests.streams import FRAME, NUM_ACTIONS, identify, index, invent, random_ends
 from tutelage import dataset
 from tutelage.dataset import Dataset, Segment, Writer
@@ -15,7 +16,7 @@ from tutelage.sources import Offline
 from tutelage.types import Transitions
 
 NUM_ENVS, STEPS, STACK = 3, 43, 3
-ARM = np.zeros(1, np.int64)
+ARM = Fixed([0])
 
 
 @pytest.fixture

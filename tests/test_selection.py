@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from tutelage.bandits import SELECTORS, Only
+from tutelage.bandits import SELECTORS
 from tutelage.contextual import CONTEXTUAL, squarecb
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
@@ -211,16 +211,6 @@ def test_the_best_teacher_is_chosen_more_often_than_the_worst(name: str) -> None
     arms = np.concatenate([c.arm for c in play(make(name), 300)])
     counts = np.bincount(arms, minlength=K)
     assert counts[0] > 1.5 * counts[2]
-
-
-def test_the_only_teacher() -> None:
-    only = Only()
-    choice = only.choose(np.zeros((N, D)))
-    np.testing.assert_array_equal(choice.arm, np.zeros(N))
-    np.testing.assert_array_equal(choice.probability, np.ones(N))
-    only.restore(only.state())
-    with pytest.raises(UserError, match="last one left"):
-        only.retire(0)
 
 
 @pytest.mark.parametrize(

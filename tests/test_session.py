@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeLearner, FakeSelector, FakeSource
+from tests.fakes import FakeLearner, FakeSource, Fixed
 from tutelage.errors import UserError
 from tutelage.runs import Run, read_rows
 from tutelage.session import Judge, Never, Parts, conduct
@@ -36,7 +36,7 @@ def make_parts(
 ) -> Parts:
     tape: list[str] = []
     source = FakeSource(tape, in_round=in_round)
-    return Parts(source, FakeLearner(tape), FakeSelector(tape), judge or Never())
+    return Parts(source, FakeLearner(tape), Fixed([0, 0], tape), judge or Never())
 
 
 def make_run(tmp_path: Path) -> Run:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.clock import vector
+from tests.fakes import Fixed
 from tutelage.environments import EnvironmentConfig, Environments, Step, make
 from tutelage.errors import UserError
 from tutelage.exploration import epsilon_greedy
@@ -20,12 +21,14 @@ from tutelage.files import pack_state, unpack_state
 from tutelage.replay import Replay
 from tutelage.schedules import constant, linear
 from tutelage.sources import Online
+from tutelage.teachers import Staff
+from tutelage.teachers import Teacher as Hired
 from tutelage.types import Batch, QFunction, State, Transitions
 
 CPU = torch.device("cpu")
 NUM_ENVS, NUM_ACTIONS = 6, 4
 NOTHING = Batch(obs=torch.empty(0), teacher_q=torch.empty(0))
-ARM_0 = np.zeros(NUM_ENVS, np.int64)
+ARM_0 = [0] * NUM_ENVS
 Action = npt.NDArray[np.int64]
 
 
@@ -38,9 +41,9 @@ class Taped(Environments):
         )
         self._tape = tape
 
-    def send(self, action: Action) -> None:
+    def send(self, action: Action) -> Action:
         self._tape.append("send")
-        super().send(action)
+        return super().send(action)
 
     def recv(self) -> Step:
         self._tape.append("recv")
@@ -97,7 +100,7 @@ class Scene:
             self.envs,
             **{
                 "student": self._student,
-                "teachers": self.teachers,
+                "label": self._label if teachers else None,
                 "select": always(0),
                 "memories": {"kept": self.memory},
                 "sample": self._sample,
@@ -114,13 +117,17 @@ class Scene:
         self.tape.append("act")
         return torch.arange(NUM_ACTIONS).float() + obs[:, -1, 1:]
 
+    def _label(self, obs: Tensor, arm: Action, env_steps: int) -> Tensor:
+        staff = Staff([Hired(str(k), teacher) for k, teacher in enumerate(self.teachers)])
+        return staff(obs, arm, env_steps)
+
     def _sample(self) -> Batch:
         self.tape.append("sample")
         return NOTHING
 
-    def play(self, *, rounds: int = 1, arm: Action = ARM_0) -> int:
+    def play(self, *, rounds: int = 1, arm: Sequence[int] = ARM_0) -> int:
         """Play so many rounds of four steps; return the number of batches."""
-        return sum(1 for _ in range(rounds) for _ in self.source.collect(arm))
+        return sum(1 for _ in range(rounds) for _ in self.source.collect(Fixed(arm)))
 
     @property
     def actions(self) -> Action:
@@ -137,7 +144,7 @@ def test_a_step_is_act_send_label_learn_receive_remember() -> None:
 
 def test_the_learner_has_its_step_while_the_emulators_work() -> None:
     scene = Scene(teachers=[1])
-    for _ in scene.source.collect(ARM_0):
+    for _ in scene.source.collect(Fixed(ARM_0)):
         scene.tape.append("learn")
     at = scene.tape.index("learn")
     assert "send" in scene.tape[:at]
@@ -153,7 +160,7 @@ def test_where_the_teacher_may_act_it_is_asked_before_and_only_once() -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 def test_every_state_is_labelled_once_and_by_its_chosen_teacher_alone(beta: float) -> None:
     scene = Scene(teacher_acts=constant(beta))
-    arms = [np.array([0, 1, 0, 1, 1, 0]), np.array([1, 0, 0, 0, 1, 1])]
+    arms = [[0, 1, 0, 1, 1, 0], [1, 0, 0, 0, 1, 1]]
     for arm in arms:
         scene.play(arm=arm)
     labelled = Counter(state for teacher in scene.teachers for state in teacher.asked)
@@ -207,7 +214,7 @@ def test_the_student_acts_unless_the_teacher_is_asked_to() -> None:
 
 def test_a_teacher_that_always_acts_takes_its_best_action() -> None:
     scene = Scene(teachers=[1, 2], teacher_acts=constant(1.0))
-    scene.play(rounds=2, arm=np.array([0, 1, 0, 1, 1, 0]))
+    scene.play(rounds=2, arm=[0, 1, 0, 1, 1, 0])
     assert (scene.actions == [1, 2, 1, 2, 2, 1]).all()
 
 
@@ -254,7 +261,7 @@ def test_labels_that_are_no_numbers_stop_the_run_before_they_are_remembered(
 ) -> None:
     scene = Scene(teacher_acts=constant(beta))
     scene.teachers[0] = gone_wrong(value)  # type: ignore[call-overload]
-    with pytest.raises(UserError, match="a teacher gave NaN or infinite Q-values at env step 0"):
+    with pytest.raises(UserError, match="teacher 0: NaN or infinite Q-values at env step 0"):
         scene.play()
     assert scene.memory.steps == []
 
@@ -284,7 +291,7 @@ def cartpole() -> Online:
     return Online(
         envs,
         student=lambda obs, env_steps: obs[:, 0] @ weights[0],
-        teachers=[lambda obs: obs[:, 0] @ weights[1], lambda obs: obs[:, 0] @ weights[2]],
+        label=Staff([Hired(str(k), lambda obs, k=k: obs[:, 0] @ weights[k]) for k in (1, 2)]),
         select=epsilon_greedy(constant(0.5)).select,
         memories={"replay": replay},
         sample=lambda: replay.sample_transitions(8),
@@ -298,11 +305,11 @@ def cartpole() -> Online:
 
 
 def test_a_restored_source_goes_on_identically(tmp_path: Path) -> None:
-    arm = np.array([0, 1, 1])
+    arm = Fixed([0, 1, 1])
     original, restored = cartpole(), cartpole()
     for _ in range(3):
         list(original.collect(arm))
-    list(restored.collect(arm[::-1]))  # what it did before must not shine through
+    list(restored.collect(Fixed([1, 1, 0])))  # what it did before must not shine through
     (tmp_path / "state").write_bytes(pack_state(original.state()))
     restored.restore(unpack_state(tmp_path / "state"))
     for _ in range(4):

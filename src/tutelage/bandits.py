@@ -25,8 +25,7 @@ from tutelage.selection import (
     largest,
     largest_gaussian,
 )
-from tutelage.types import Array, Choice, Feedback, Schedule, State
-from tutelage.types import Selector as Selector
+from tutelage.types import Feedback, Schedule, State
 
 
 def random(*, num_arms: int, rng: Generator) -> Bandit:
@@ -37,15 +36,18 @@ def random(*, num_arms: int, rng: Generator) -> Bandit:
 class BestFirst(Bandit):
     """Try every teacher once, then always use the one that did best: argmax_k of the first r_k.
 
-    The paper's naive baseline. ``scores[K]``, in [0, 1], stand for the trials if given.
+    The paper's naive baseline.
     """
 
-    def __init__(self, *, num_arms: int, rng: Generator, scores: Sequence[float] = ()) -> None:
+    def __init__(self, *, num_arms: int, rng: Generator) -> None:
         super().__init__(num_arms=num_arms, rng=rng, policy=by_index(lambda s: s.mean))
-        if scores and (len(scores) != num_arms or not all(0.0 <= s <= 1.0 for s in scores)):
-            raise UserError(f"scores {list(scores)}, expected {num_arms} numbers in [0, 1]")
-        for arm, score in enumerate(scores):
-            self._settle(arm, score)
+
+    def score(self, trials: Sequence[float]) -> None:
+        """Take ``trials[K]``, in [0, 1], for the first rewards; raise UserError for others."""
+        if len(trials) != self.num_arms or not all(0.0 <= r <= 1.0 for r in trials):
+            raise UserError(f"trials {list(trials)}, expected {self.num_arms} numbers in [0, 1]")
+        for arm, reward in enumerate(trials):
+            self._settle(arm, reward)
 
     def _settle(self, arm: int, reward: float) -> None:
         if self.statistics.count[arm] == 0.0:
@@ -256,27 +258,6 @@ def exp3_s(*, num_arms: int, rng: Generator, horizon: int = 1000, segments: int 
     switching = positive("segments", segments) * math.log(arms * positive("horizon", horizon))
     gamma = math.sqrt(arms * (switching + math.e) / ((math.e - 1.0) * horizon))
     return Exp3(num_arms=num_arms, rng=rng, gamma=min(1.0, gamma), alpha=1.0 / horizon)
-
-
-class Only:
-    """The one teacher there is."""
-
-    def choose(self, context: Array) -> Choice:
-        """Return arm 0 for all."""
-        return Choice(np.zeros(len(context), np.int64), np.ones(len(context)))
-
-    def update(self, feedback: Feedback) -> None:
-        """Learn nothing."""
-
-    def retire(self, arm: int) -> None:
-        """Raise UserError: there is no other."""
-        raise UserError(f"teacher {arm} cannot be set aside: it is the last one left")
-
-    def state(self) -> State:
-        return {}
-
-    def restore(self, state: State) -> None:
-        pass
 
 
 SELECTORS: dict[str, Callable[..., DistributionSelector]] = {

@@ -1,10 +1,11 @@
 """The command line: results on stdout, progress on stderr, bad input ends with exit code 2."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -16,6 +17,7 @@ from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
+from tutelage.experiments import Experiment, engine, find_experiments
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.runs import read_config
@@ -49,7 +51,7 @@ class DistillCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        folder = _folder(self.out, "distill", Path(self.config.teacher).stem, self.config.seed)
+        folder = _folder(self.out, "distill", Path(self.config.teachers[0]).stem, self.config.seed)
         _distill(self.config, folder, resume=False, as_json=self.json)
 
 
@@ -80,11 +82,13 @@ class EvaluateCommand:
     """Play whole episodes greedily on held-out seeds, without and with sticky actions."""
 
     model: Positional[str]
-    """A bundled name, a model file or a run's folder."""
+    """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+noise:1."""
     episodes: int = 30
     """Episodes per column."""
     sticky: float = 0.25
     """Sticky actions of the second column; 0 for none (Atari only)."""
+    only: str = ""
+    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts."""
     seed: int = 0
     """Seed of the episodes' starts."""
     device: str = "cpu"
@@ -98,14 +102,14 @@ class EvaluateCommand:
         if self.episodes < 1:
             raise UserError(f"episodes must be at least 1, got {self.episodes}")
         device = recipes.open_device(self.device, self.threads)
-        model = teachers.load(self.model)
-        network = model.network.to(device)
-        atari = len(network.obs_shape) == 3
+        staff, models = teachers.hire([self.model], device=device, seed=self.seed)
+        (model,) = models.values()
+        atari = len(model.network.obs_shape) == 3
         columns = {}
         for sticky in (0.0, self.sticky) if atari and self.sticky else (0.0,):
             columns[sticky] = evaluate(
-                network,
-                teachers.environment_of(model, sticky=sticky),
+                staff.alone(0),
+                replace(teachers.environment_of(model, sticky=sticky), only=self.only),
                 episodes=self.episodes,
                 seed=self.seed,
                 device=device,
@@ -228,6 +232,68 @@ class SizesCommand:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReproduceCommand:
+    """Run the paper's experiments and ours, or list them; what has a row is not run again."""
+
+    experiments: Positional[tuple[str, ...]] = ()
+    """Their names; none lists them."""
+    seeds: int = 3
+    """Seeds per method."""
+    budget: str = "short"
+    """smoke (a look), short (50,000 env steps) or paper (250,000)."""
+    methods: tuple[str, ...] = ()
+    """Only these methods."""
+    workers: int = 0
+    """Runs at once, each on one thread; 0: one per core."""
+    results: str = "results"
+    """Where rows.jsonl is."""
+    runs: str = "runs/reproduce"
+    """Where the runs' folders are."""
+
+    def run(self) -> None:
+        found = find_experiments()
+        if not self.experiments:
+            rows = [
+                {"experiment": name, "methods": str(len(e.methods)), "claim": e.claim}
+                for name, e in found.items()
+            ]
+            display.table("Experiments", rows, wrap=True)
+            return
+        if self.budget not in engine.BUDGETS:
+            raise choose_from("budget", self.budget, engine.BUDGETS)
+        if self.seeds < 1 or self.workers < 0:
+            raise UserError(f"seeds {self.seeds}, workers {self.workers}: expected 1 and 0 or more")
+        for name in self.experiments:
+            if name not in found:
+                raise choose_from("experiment", name, found)
+            for method in self.methods:
+                if method not in found[name].methods:
+                    raise choose_from(f"method of {name}", method, found[name].methods)
+        for name in self.experiments:
+            self._run_one(name, found[name])
+
+    def _run_one(self, name: str, experiment: Experiment) -> None:
+        results = Path(self.results)
+        grid = engine.jobs(name, experiment, seeds=self.seeds, budget=self.budget)
+        if self.methods:
+            grid = [job for job in grid if job.method in self.methods]
+        workers = self.workers or os.cpu_count() or 1
+        for job, row in engine.run_grid(
+            grid, results=results, runs=Path(self.runs), workers=workers
+        ):
+            reached = row["env_steps_to_target"]
+            text = f"{reached:,}" if reached is not None else f"over {row['env_steps']:,}"
+            print(
+                f"{name}: {job.method}, seed {row['seed']}: {text} env steps to "
+                f"{row['target_return']:g} ({row['seconds']:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
+        lines = engine.overview(grid, engine.finished(results))
+        display.table(f"{name}: env steps to the target", lines)
+
+
 COMMANDS: dict[str, Any] = {
     "distill": DistillCommand,
     "teach": TeachCommand,
@@ -237,6 +303,7 @@ COMMANDS: dict[str, Any] = {
     "watch": WatchCommand,
     "report": ReportCommand,
     "sizes": SizesCommand,
+    "reproduce": ReproduceCommand,
 }
 
 

@@ -6,7 +6,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+from tyro.conf import arg
 
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError, choose_from
@@ -31,8 +33,13 @@ AT_LEAST = {
     "confirm_episodes": 1,
     "eval_from": 0,
     "eval_every": 1,
+    "measure_episodes": 1,
+    "credit_decay": 0.0,
 }
 """The least that makes sense, by the name of the field."""
+
+CHOICES = {"choice_per": ("rally", "round"), "pay": ("led", "all")}
+"""What a field may be, by its name."""
 
 AT_MOST = {
     "learning_rate": math.inf,
@@ -115,8 +122,26 @@ class Teach(Training):
 class Distill(Training):
     """Teach a small student what a teacher knows."""
 
-    teacher: str = "pong"
-    """A bundled name, a model file or a run's folder."""
+    teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
+    """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
+    selector: str = "thompson-beta"
+    """Chooses among several teachers: NAME or NAME:OPTION=VALUE,… (see docs/teachers.md)."""
+    choice_per: str = "rally"
+    """A teacher is chosen per rally or per round (of round_steps); contextual ones: per state."""
+    pay: str = "led"
+    """Which rallies pay the selector: led (those in which the teachers acted) or all."""
+    forget: bool = True
+    """Learn no longer from the labels of teachers that have been found worse than others."""
+    measure: str = "points"
+    """What a round is paid: points (share won), return, improvement or evaluation."""
+    return_range: tuple[float, ...] = ()
+    """The least and the largest return there is: scales measures. By default known for pong."""
+    measure_episodes: int = 2
+    """Episodes of a measure by evaluation, and of best-first's trial of each teacher."""
+    features: str = "ball-half"
+    """A contextual selector's: ball-half, ball-position, ball, or hidden (the student's own)."""
+    credit_decay: float = 0.95
+    """Contextual: how fast the credit of a choice falls with each step before the point."""
     student: str = "student"
     """A named size (see 'tutelage sizes'), or widths such as 16/16/16/128 or mlp:64/64."""
     env: str = "auto"
@@ -159,6 +184,26 @@ class Distill(Training):
     """Env steps between evaluations, at the least."""
     eval_readiness: float = 0.75
     """Evaluate only from this fraction of the teacher's reward per step on, where it is known."""
+    eval_whole: bool = False
+    """Play evaluations to the end even when the target is out of reach: slower, a finer curve."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        super().__post_init__()
+        if not self.teachers:
+            raise UserError("teachers: none given, expected at least one")
+        if self.return_range and (
+            len(self.return_range) != 2 or not self.return_range[0] < self.return_range[1]
+        ):
+            given = " ".join(f"{number:g}" for number in self.return_range)
+            raise UserError(f"return_range must be LOW HIGH with LOW < HIGH, got {given}")
+        for name, choices in CHOICES.items():
+            if vars(self)[name] not in choices:
+                raise choose_from(name, vars(self)[name], choices)
+        if len(self.teachers) > 1 and self.pay == "led" and self.teacher_acts == "0":
+            raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
+        if self.credit_decay > 1.0:
+            raise UserError(f"credit_decay must be in [0, 1], got {self.credit_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +248,10 @@ def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str)
     for key, value in values.items():
         if key not in names:
             raise UserError(f"{where}: {choose_from('key', key, names)}")
-        if isinstance(value, list) and all(type(item) in (int, float) for item in value):
-            value = tuple(float(item) for item in value)
+        items = get_args(hints[key])[:1]
+        fitting = (int, float) if items == (float,) else items
+        if isinstance(value, list) and all(type(item) in fitting for item in value):
+            value = tuple(items[0](item) for item in value) if items else value
         if hints[key] is float and type(value) is int:
             value = float(value)
         wanted = getattr(hints[key], "__origin__", hints[key])

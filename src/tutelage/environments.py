@@ -18,7 +18,11 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tutelage.errors import UserError, choose_from
+from tutelage.features import Region, parse_region
 from tutelage.types import Array, State, Transitions, seeded
+
+RETURNS = {"pong": (-21.0, 21.0)}
+"""The least and the largest return of games where both are known."""
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 
@@ -53,12 +57,17 @@ class Environments:
         seed: int,
         stream: str = "training",
         view: Callable[[Array], Array] = lambda obs: obs,
+        region: Region | None = None,
     ) -> None:
-        """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's."""
+        """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
+
+        Outside of ``region`` the last action is repeated and no reward counts.
+        """
         self._env = env
         self._view = view
         self._seed = seed
         self._stream = stream
+        self._region = region
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
         self.num_actions = int(cast(gymnasium.spaces.Discrete, env.single_action_space).n)
@@ -66,21 +75,27 @@ class Environments:
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
+        self.inside = self._look()
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
         """``(stack, *frame)`` of one observation."""
         return self.obs.shape[1:]
 
-    def send(self, action: npt.NDArray[np.int64]) -> None:
-        """Start a step with ``action[N]``."""
+    def send(self, action: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Start a step with ``action[N]``; return what is really done."""
+        if self._region is not None:
+            last = [log[-1] if log else 0 for log in self._actions]
+            action = np.where(self.inside, action, last)
         for log, a in zip(self._actions, action.tolist(), strict=True):
             log.append(a)
         self._send(action)
+        return action
 
     def recv(self) -> Step:
         """Finish the step that ``send`` started."""
         obs, reward, terminated, truncated = self._recv()
+        reward = reward * self.inside
         self._returns += reward
         ended = terminated | truncated
         finished = tuple(
@@ -94,6 +109,7 @@ class Environments:
             for i in np.flatnonzero(ended):
                 self._actions[i] = []
             self.obs = self._reset(ended)
+        self.inside = self._look()
         return Step(
             next_obs, reward.astype(np.float32), terminated, truncated & ~terminated, finished
         )
@@ -107,10 +123,10 @@ class Environments:
         self, action: npt.NDArray[np.int64], teacher_q: npt.NDArray[np.float32]
     ) -> Transitions:
         """Step and return what a replay stores of it, ``teacher_q[N,A]`` beside each state."""
-        obs, step = self.obs, self.step(action)
-        return Transitions(
-            obs, action, step.reward, step.terminated, step.truncated, step.next_obs, teacher_q
-        )
+        obs, inside = self.obs, self.inside
+        action = self.send(action)
+        arm = np.zeros(self.num_envs, np.int64)
+        return transitions(obs, action, self.recv(), teacher_q, inside, arm)
 
     def close(self) -> None:
         """Release the emulators."""
@@ -139,6 +155,12 @@ class Environments:
             self.obs = self._view(self._recv()[0])
         if (fresh := lengths == 0).any():
             self.obs = self._reset(fresh)
+        self.inside = self._look()
+
+    def _look(self) -> npt.NDArray[np.bool_]:
+        if self._region is None:
+            return np.ones(self.num_envs, np.bool_)
+        return self._region(self.obs)
 
     def _reset(self, mask: npt.NDArray[np.bool_]) -> Array:
         def episode_seed(i: int) -> int:
@@ -148,6 +170,28 @@ class Environments:
         return self._view(
             self._reset_env(np.array([episode_seed(i) for i in range(self.num_envs)]), mask)
         )
+
+
+def transitions(
+    obs: Array,
+    action: npt.NDArray[np.int64],
+    step: Step,
+    teacher_q: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+    arm: npt.NDArray[np.int64],
+) -> Transitions:
+    """Join what was known before a step with what came of it."""
+    return Transitions(
+        obs,
+        action,
+        step.reward,
+        step.terminated,
+        step.truncated,
+        step.next_obs,
+        teacher_q,
+        inside,
+        arm,
+    )
 
 
 _Outcome = tuple[Array, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
@@ -202,6 +246,8 @@ class EnvironmentConfig:
     """Atari: train on the sign of the reward (evaluation never clips)."""
     noop_max: int = 30
     """Atari: up to so many no-ops at the start of an episode."""
+    only: str = ""
+    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts."""
 
 
 def make(
@@ -219,6 +265,9 @@ def make(
         raise UserError(f"sticky must be in [0, 1), got {config.sticky}")
     if config.frame not in (84, 80):
         raise choose_from("frame size", str(config.frame), ["84", "80"])
+    region = parse_region(config.only) if config.only else None
+    if region is not None and config.env != "pong":
+        raise UserError(f"only {config.only!r} is a region of pong, this is {config.env}")
     if config.env in ale_py.roms.get_all_rom_ids():
         height, width = (84, 84) if config.frame == 84 else (210, 160)
         atari = AtariVectorEnv(
@@ -234,7 +283,7 @@ def make(
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
         view = (lambda obs: obs) if config.frame == 84 else _crop80
-        return Environments(atari, seed=seed, stream=stream, view=view)
+        return Environments(atari, seed=seed, stream=stream, view=view, region=region)
     return Environments(
         _gymnasium(config), seed=seed, stream=stream, view=lambda obs: obs[:, np.newaxis]
     )

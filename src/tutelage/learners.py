@@ -79,7 +79,10 @@ class Distillation:
 
     def __call__(self, q: Tensor, batch: Batch) -> Tensor:
         check_shape("teacher_q", batch.teacher_q, (len(q), q.shape[1]))
-        return self.loss(q, self.target(batch.teacher_q))
+        loss = self.loss(q, self.target(batch.teacher_q))
+        if batch.weight is None:
+            return loss
+        return loss * batch.weight / batch.weight.mean().clamp(min=1e-6)
 
     def after_update(self, updates: int) -> None:
         """Nothing is due: the teacher does not change."""

@@ -10,23 +10,27 @@ import torch
 from torch import Tensor
 
 from tutelage import teachers
-from tutelage.bandits import Only
+from tutelage.assignment import MEASURES, Alone, Assignment, PerRally, PerRound, PerState
+from tutelage.bandits import BestFirst
 from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Dataset, Writer
-from tutelage.environments import Environments, make
+from tutelage.environments import RETURNS, Environments, make
 from tutelage.errors import UserError, choose_from
-from tutelage.evaluation import Evaluation, evaluate
+from tutelage.evaluation import Abandoned, Evaluation, evaluate, examine
 from tutelage.exploration import epsilon_greedy, parse_exploration
+from tutelage.features import FEATURES, Feature
 from tutelage.learners import Distillation, DoubleQ, Learner, Term
 from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, parse_size
 from tutelage.replay import Replay
 from tutelage.runs import Run
 from tutelage.schedules import constant, parse_schedule
+from tutelage.selection import scale_reward
+from tutelage.selectors import is_contextual, parse_selector
 from tutelage.session import Examiner, Never, Parts, conduct
 from tutelage.sources import Memory, Offline, Online
 from tutelage.targets import parse_target
-from tutelage.types import Batch, Row, Schedule, StepQ, seeded, torch_generator
+from tutelage.types import Array, Batch, Row, Schedule, StepQ, seeded, torch_generator
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
 Watch = Callable[[Row], None]
@@ -41,7 +45,7 @@ class Outcome:
     passed_at: int | None
     """Env steps at which the target return was reached and held, if it was."""
     evaluation: Evaluation | None
-    """The best evaluation, if there was one."""
+    """The best evaluation that was played to its end, if there was one."""
 
 
 def teach(
@@ -55,6 +59,8 @@ def teach(
     network.to(device)
     replay = _replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
+    if config.record and config.only:
+        raise UserError("a data set holds every state: record and only exclude each other")
     if config.record:
         memories["record"] = _writer(
             Path(config.record), config, envs, behaviour="its own training", resume=resume
@@ -67,7 +73,7 @@ def teach(
     source = Online(
         envs,
         student=act,
-        teachers=(),
+        label=None,
         select=epsilon_greedy(parse_schedule(config.epsilon)).select,
         memories=memories,
         sample=lambda: replay.sample_transitions(config.batch_size),
@@ -78,7 +84,7 @@ def teach(
         device=device,
     )
     term = Term(DoubleQ(network, target_every=config.target_every), constant(1.0))
-    parts = Parts(source, _learner(config, network, {"double_q": term}, act), Only(), Never())
+    parts = Parts(source, _learner(config, network, {"double_q": term}, act), Alone(), Never())
     run = open_run(folder, config, parts, resume=resume)
     card: dict[str, Any] = {"command": "tutelage teach", "config": asdict(config)}
     for row in conduct(
@@ -112,7 +118,7 @@ def record(config: Record, folder: Path) -> int:
     source = Online(
         envs,
         student=lambda obs, env_steps: network(obs),
-        teachers=(),
+        label=None,
         select=parse_exploration(config.explore).select,
         memories={"record": writer},
         sample=_nothing_to_learn,
@@ -123,7 +129,7 @@ def record(config: Record, folder: Path) -> int:
         device=device,
     )
     while source.env_steps < config.env_steps:
-        for _ in source.collect(np.zeros(envs.num_envs, np.int64)):
+        for _ in source.collect(Alone()):
             pass
     writer.close()
     envs.close()
@@ -137,10 +143,12 @@ def distill(
     device = _prepare(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, watch=watch)
-    teacher = teachers.load(config.teacher)
-    config = replace(config, env=teacher.env if config.env == "auto" else config.env)
+    staff, models = teachers.hire(config.teachers, device=device, seed=config.seed)
+    first = next(iter(models.values()))
+    config = replace(config, env=first.env if config.env == "auto" else config.env)
     envs = make(config, seed=config.seed, threads=config.threads)
-    teachers.check_fits(teacher, config.teacher, config.env, envs.obs_shape, envs.num_actions)
+    for name, model in models.items():
+        teachers.check_fits(model, name, config.env, envs.obs_shape, envs.num_actions)
     network = _network(config, config.student, envs.obs_shape, envs.num_actions)
     network.calibrate(envs.obs[:, -1], config.scaling)
     network.to(device)
@@ -148,26 +156,130 @@ def distill(
     exploration = parse_exploration(config.explore)
     draw = replay.sample_transitions if config.reward_weight != "0" else replay.sample
     learner = _student(config, network)
+    assignment = _assignment(config, staff, learner)
+    spent = _trial(config, staff, assignment, device)
+
+    def sample() -> Batch:
+        batch = draw(config.batch_size)
+        assert batch.arm is not None
+        trust = assignment.trust(batch.obs.numpy(), batch.arm.numpy()) if config.forget else None
+        return batch if trust is None else replace(batch, weight=torch.from_numpy(trust).float())
+
     source = Online(
         envs,
         student=_dropping(learner.averaged, exploration.hidden_dropout, config.seed, "acting"),
-        teachers=[teacher.network.to(device)],
+        label=staff,
         select=exploration.select,
         memories={"replay": replay},
-        sample=lambda: draw(config.batch_size),
+        sample=sample,
         batches_per_step=config.samples_per_step / config.batch_size,
         learning_starts=_first_update(config),
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "exploration")),
         device=device,
         teacher_acts=parse_schedule(config.teacher_acts),
+        spent=spent,
     )
-    rate = teacher.card.get("reward_per_step")
-    readiness = -np.inf if rate is None else rate - (1.0 - config.eval_readiness) * abs(rate)
+    rates = [m.card["reward_per_step"] for m in models.values() if "reward_per_step" in m.card]
+    rate = max(rates, default=-np.inf) if not config.only else -np.inf
+    readiness = rate - (1.0 - config.eval_readiness) * abs(rate) if rates else rate
     try:
-        return _study(config, folder, learner, source, readiness, resume=resume, watch=watch)
+        return _study(
+            config, folder, learner, source, assignment, readiness, resume=resume, watch=watch
+        )
     finally:
         envs.close()
+
+
+def _assignment(config: Distill, staff: teachers.Staff, learner: Learner) -> Assignment:
+    """Return what assigns a teacher to each state, by the selector asked for."""
+    build = parse_selector(config.selector)
+    if config.measure not in MEASURES:
+        raise choose_from("measure", config.measure, MEASURES)
+    names = tuple(teacher.name for teacher in staff.teachers)
+    if len(names) == 1:
+        return Alone()
+    rng = np.random.default_rng(seeded(config.seed, "selector"))
+    rallies: dict[str, Any] = {
+        "names": names,
+        "num_envs": config.num_envs,
+        "rng": np.random.default_rng(seeded(config.seed, "rallies")),
+        "pay_all": config.pay == "all",
+    }
+    if is_contextual(config.selector):
+        feature = _feature(config, learner.averaged)
+        selector = build(num_arms=len(names), rng=rng, context_dim=feature.dim)
+        return PerState(selector, feature=feature, decay=config.credit_decay, **rallies)
+    selector = build(num_arms=len(names), rng=rng)
+    if config.choice_per == "rally":
+        return PerRally(selector, **rallies)
+    low, high = _return_range(config)
+    return PerRound(
+        selector,
+        names=names,
+        measure=MEASURES[config.measure],
+        low=low,
+        high=high,
+        play=lambda number: _play(config, learner.averaged, f"measure-{number}").mean,
+    )
+
+
+def _return_range(config: Distill) -> tuple[float, float]:
+    """Return the least and the largest return there is; NaN where nobody needs them."""
+    if config.return_range or config.env in RETURNS:
+        low, high = config.return_range or RETURNS[config.env]
+        return low, high
+    if config.measure != "points" or config.selector.startswith("best-first"):
+        raise UserError(
+            f"the returns of {config.env} are not known: name them by return_range LOW HIGH"
+        )
+    return float("nan"), float("nan")
+
+
+def _feature(config: Distill, network: QNetwork) -> Feature:
+    if config.features == "hidden":
+
+        def hidden(obs: Array) -> Array:
+            device = next(network.parameters()).device
+            with torch.inference_mode():
+                units = network.hidden(torch.from_numpy(obs).to(device))
+            return units.cpu().numpy().astype(np.float64)
+
+        return Feature(network.head.in_features, hidden)
+    if config.features not in FEATURES:
+        raise choose_from("features", config.features, [*FEATURES, "hidden"])
+    if config.env != "pong":
+        raise UserError(
+            f"features {config.features!r} are of pong, this is {config.env}: choose hidden"
+        )
+    return FEATURES[config.features]
+
+
+def _trial(
+    config: Distill, staff: teachers.Staff, assignment: Assignment, device: torch.device
+) -> int:
+    """Let every teacher play if the selector is the naive baseline; return the env steps taken.
+
+    The paper, section 3.5: evaluate every teacher first, then use the best.
+    """
+    selector = getattr(assignment, "selector", None)
+    if not isinstance(selector, BestFirst):
+        return 0
+    low, high = _return_range(config)
+    trials = [
+        evaluate(
+            staff.alone(k),
+            config,
+            episodes=config.measure_episodes,
+            seed=config.seed,
+            stream="trial",
+            device=device,
+            threads=config.threads,
+        )
+        for k in range(len(staff.teachers))
+    ]
+    selector.score([scale_reward(trial.mean, low, high) for trial in trials])
+    return int(sum(trial.lengths.sum() for trial in trials))
 
 
 def _distill_offline(
@@ -175,6 +287,8 @@ def _distill_offline(
 ) -> Outcome:
     if config.reward_weight != "0":
         raise UserError("reward_weight needs an environment to act in: it cannot be used offline")
+    if len(config.teachers) > 1:
+        raise UserError("a data set has its labels: several teachers cannot be used offline")
     dataset = Dataset(Path(config.dataset))
     recorded = dataset.about
     env = recorded["env"] if config.env == "auto" else config.env
@@ -190,7 +304,7 @@ def _distill_offline(
         rng=np.random.default_rng(seeded(config.seed, "replay")),
     )
     learner = _student(config, network)
-    return _study(config, folder, learner, source, -np.inf, resume=resume, watch=watch)
+    return _study(config, folder, learner, source, Alone(), -np.inf, resume=resume, watch=watch)
 
 
 def _student(config: Distill, network: QNetwork) -> Learner:
@@ -209,26 +323,30 @@ def _study(
     folder: Path,
     learner: Learner,
     source: Online | Offline,
+    assignment: Assignment,
     readiness: float,
     *,
     resume: bool,
     watch: Watch,
 ) -> Outcome:
     """Let the learner learn from the source, examined as it goes."""
-    device = next(learner.network.parameters()).device
 
-    def play(episodes: int, stream: str) -> Evaluation:
-        return evaluate(
+    def play(episodes: int, stream: str) -> Evaluation | Abandoned:
+        if config.eval_whole or config.env not in RETURNS:
+            return _play(config, learner.averaged, stream, episodes=episodes)
+        return examine(
             learner.averaged,
             config,
+            target=config.target_return,
+            most=RETURNS[config.env][1],
             episodes=episodes,
             seed=config.seed,
             stream=stream,
-            device=device,
+            device=next(learner.network.parameters()).device,
             threads=config.threads,
         )
 
-    def keep(env_steps: int, evaluation: Evaluation) -> None:
+    def keep(env_steps: int, evaluation: Evaluation | None) -> None:
         _save(folder / "best.safetensors", config, learner.averaged, env_steps, evaluation)
 
     judge = Examiner(
@@ -241,7 +359,7 @@ def _study(
         every=config.eval_every,
         readiness=readiness,
     )
-    parts = Parts(source, learner, Only(), judge)
+    parts = Parts(source, learner, assignment, judge)
     run = open_run(folder, config, parts, resume=resume)
     for row in conduct(
         run, parts, env_steps=config.env_steps, checkpoint_every=config.checkpoint_every
@@ -249,6 +367,20 @@ def _study(
         watch(row)
     _save(folder / "last.safetensors", config, learner.averaged, source.env_steps, None)
     return Outcome(learner.averaged, source.env_steps, judge.passed_at, judge.best)
+
+
+def _play(
+    config: Distill, network: QNetwork, stream: str, *, episodes: int | None = None
+) -> Evaluation:
+    return evaluate(
+        network,
+        config,
+        episodes=config.measure_episodes if episodes is None else episodes,
+        seed=config.seed,
+        stream=stream,
+        device=next(network.parameters()).device,
+        threads=config.threads,
+    )
 
 
 def _save(
@@ -343,8 +475,12 @@ def _replay(config: Training, envs: Environments) -> Replay:
 
 
 def _first_update(config: Training) -> int:
-    """Return the env step of the first update: not before an n-step transition is whole."""
-    return max(config.learning_starts, (config.n_step + 1) * config.num_envs)
+    """Return the env step of the first update: not before an n-step transition is whole.
+
+    A region is not entered before the ball is served, within 64 steps of an episode's start.
+    """
+    whole = 64 if config.only else config.n_step + 1
+    return max(config.learning_starts, whole * config.num_envs)
 
 
 def _dropping(network: QNetwork, probability: Schedule, seed: int, use: str) -> StepQ:

@@ -45,6 +45,8 @@ class Replay:
             "reward": np.zeros(shape, np.float32),
             "terminated": np.zeros(shape, np.bool_),
             "final": np.zeros(shape, np.bool_),
+            "outside": np.zeros(shape, np.bool_),
+            "arm": np.zeros(shape, np.int16),
             "teacher_q": np.zeros((*shape, num_actions), np.float32),
         }
         self._age = np.zeros(num_envs, np.int32)
@@ -69,12 +71,15 @@ class Replay:
             reward=step.reward,
             terminated=step.terminated,
             final=False,
+            outside=~step.inside,
+            arm=step.arm,
             teacher_q=step.teacher_q,
         )
         self._age += 1
         if step.truncated.any():
             cut = np.flatnonzero(step.truncated)
-            self._write(cut, frame=step.next_obs[cut, -1], age=self._age[cut], final=True)
+            last = step.next_obs[cut, -1]
+            self._write(cut, frame=last, age=self._age[cut], final=True, outside=False)
         self._age[step.terminated | step.truncated] = 0
 
     def _write(self, streams: Index, **values: Array | bool) -> None:
@@ -84,18 +89,20 @@ class Replay:
         self._written[streams] += 1
 
     def sample(self, batch_size: int) -> Batch:
-        """Return labelled states, drawn uniformly with replacement."""
+        """Return labelled states, drawn uniformly with replacement from inside the region."""
         stream, time = self._draw(batch_size, ahead=0)
         return Batch(
             obs=torch.from_numpy(self._stacks(stream, time)),
             teacher_q=torch.from_numpy(self._at("teacher_q", stream, time)),
+            arm=torch.from_numpy(self._at("arm", stream, time).astype(np.int64)),
         )
 
     def sample_transitions(self, batch_size: int) -> Batch:
         """Return labelled n-step transitions, drawn uniformly with replacement.
 
         R = sum_{j<k} gamma^j r_{t+j} with k <= n cut at the episode's end (Sutton & Barto,
-        eq. 7.1); ``bootstrap`` is gamma^k, or 0 where the episode terminated within.
+        eq. 7.1); ``bootstrap`` is gamma^k, or 0 where the episode terminated within. Leaving the
+        region that training is restricted to is an end as well: beyond it nothing is known.
         """
         stream, time = self._draw(batch_size, ahead=self._n_step)
         total = np.zeros(batch_size, np.float32)
@@ -109,11 +116,14 @@ class Replay:
             bootstrap[ended] = 0.0
             going &= ~ended
             until += going
-            going &= ~self._at("final", stream, until)
+            left = going & self._at("outside", stream, until)
+            bootstrap[left] = 0.0
+            going &= ~left & ~self._at("final", stream, until)
         until[bootstrap == 0.0] = time[bootstrap == 0.0]  # never shown across a reset
         return Batch(
             obs=torch.from_numpy(self._stacks(stream, time)),
             teacher_q=torch.from_numpy(self._at("teacher_q", stream, time)),
+            arm=torch.from_numpy(self._at("arm", stream, time).astype(np.int64)),
             action=torch.from_numpy(self._at("action", stream, time).astype(np.int64)),
             n_step_reward=torch.from_numpy(total),
             bootstrap=torch.from_numpy(bootstrap),
@@ -140,7 +150,8 @@ class Replay:
             t = self._written[s] - (ends[s] - slot)
             age = self._at("age", s, t)
             whole = np.minimum(age, self._stack - 1) <= t - (self._written[s] - used[s])
-            good = whole & ~self._at("final", s, t) & self._future_known(s, t, ahead)
+            good = whole & ~self._at("final", s, t) & ~self._at("outside", s, t)
+            good &= self._future_known(s, t, ahead)
             stream[missing], time[missing] = s, t
             missing = missing[~good]
         return stream, time

@@ -2,6 +2,7 @@
 
 config.toml       the resolved configuration
 metrics.jsonl     a row per round; the same seed gives the same bytes
+selections.jsonl  which teacher was chosen and what that was paid (several teachers)
 timing.jsonl      wall-clock beside it, which no two runs share
 events.out.…      the same for TensorBoard
 checkpoints/      NNNNNNNNN-DIGEST.safetensors: the name carries the content's checksum
@@ -27,10 +28,12 @@ from tensorboardX import SummaryWriter
 from tutelage.configs import read_toml
 from tutelage.errors import UserError
 from tutelage.files import digest, pack_state, sync, unpack_state, write_atomic, write_json
+from tutelage.offpolicy import append_log
 from tutelage.types import Row, State
 
-LOGS = ("metrics.jsonl", "timing.jsonl")
 KEEP_CHECKPOINTS = 2
+LOGS = ("metrics.jsonl", "timing.jsonl", "selections.jsonl")
+"""What a run appends to, and cuts to its checkpoint when it goes on."""
 
 
 class Run:
@@ -89,6 +92,8 @@ class Run:
         head = {"env_steps": row.env_steps, "updates": row.updates}
         self._append("metrics.jsonl", {**head, **row.metrics})
         self._append("timing.jsonl", {"env_steps": row.env_steps, **timing})
+        for number, feedback in row.settled.items():
+            append_log(self.folder / "selections.jsonl", round_number=number, feedback=feedback)
         if self._board is None:
             self._board = SummaryWriter(str(self.folder), purge_step=row.env_steps)
         for name, value in {**row.metrics, **timing}.items():

@@ -70,13 +70,19 @@ class DistributionSelector(ABC):
         rows = self._rows(context)
         return np.repeat(rows, len(context) // len(rows), axis=0)
 
-    def choose(self, context: Floats) -> Choice:
-        """Draw an arm for each row of ``context[N,d]``, by inverting the distribution function."""
+    def choose(self, context: Floats, draw: Floats | None = None) -> Choice:
+        """Choose an arm for each row of ``context[N,d]``, by inverting the distribution function.
+
+        At ``draw[N]``, uniform in [0, 1), or at numbers of its own. Rows that share a draw and a
+        distribution share the arm.
+        """
         rows = self._rows(context)
+        if draw is None:
+            draw = self._rng.random(len(rows))
         below = rows.cumsum(axis=1)
         # Divided by its own last entry, which makes that exactly 1: more than any random().
         below /= below[:, -1:]
-        arm = (below > self._rng.random((len(rows), 1))).argmax(axis=1)
+        arm = (below > draw[: len(rows), None]).argmax(axis=1)
         copies = len(context) // len(rows)
         return Choice(np.repeat(arm, copies), np.repeat(rows[np.arange(len(rows)), arm], copies))
 

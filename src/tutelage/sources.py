@@ -1,21 +1,23 @@
 """Where experience comes from: acting in an environment, or a recorded data set."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tutelage.assignment import Assignment
 from tutelage.dataset import Dataset
-from tutelage.environments import Environments
+from tutelage.environments import Environments, transitions
 from tutelage.errors import UserError
 from tutelage.exploration import Select
+from tutelage.teachers import TeacherError
 from tutelage.types import (
     Array,
     Batch,
-    QFunction,
+    Label,
     Schedule,
     State,
     StepQ,
@@ -30,8 +32,8 @@ class Source(Protocol):
     env_steps: int
     num_envs: int
 
-    def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
-        """Gather one round of experience labelled by ``arm[N]``, yielding batches on the way."""
+    def collect(self, assignment: Assignment) -> Iterator[Batch]:
+        """Gather one round of experience, labelled as assigned, yielding batches on the way."""
 
     def metrics(self) -> dict[str, float]:
         """Return what the source knows of how it goes."""
@@ -52,8 +54,8 @@ class Online:
     """Act in vector environments; every state is labelled once, when it is first seen.
 
     The student acts by ``select``; with probability ``teacher_acts`` an environment follows its
-    teacher instead (DAgger's beta, Ross et al. 2011, algorithm 3.1). While the emulators work,
-    the labels are made and the learner takes its steps.
+    teacher instead (DAgger's beta, Ross et al. 2011, algorithm 3.1), as the assignment has it.
+    While the emulators work, the labels are made and the learner takes its steps.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Online:
         envs: Environments,
         *,
         student: StepQ,
-        teachers: Sequence[QFunction],
+        label: Label | None,
         select: Select,
         memories: Mapping[str, Memory],
         sample: Callable[[], Batch],
@@ -71,17 +73,19 @@ class Online:
         rng: np.random.Generator,
         device: torch.device,
         teacher_acts: Schedule = lambda env_steps: 0.0,
+        spent: int = 0,
     ) -> None:
         """Yield ``batches_per_step`` batches per env step, from ``learning_starts`` on.
 
-        With no teachers the label of a state is the acting network's own Q-value: what a data set
-        of a teacher's training holds.
+        Without ``label`` a state's label is the acting network's own Q-value: what a data set of a
+        teacher's training holds. ``spent`` env steps were taken before, which no schedule counts.
         """
-        self.env_steps = 0
+        self.env_steps = spent
         self.num_envs = envs.num_envs
         self._envs = envs
         self._student = student
-        self._teachers = teachers
+        self._teachers = label
+        self._spent = spent
         self._select = select
         self._memories = dict(memories)
         self._sample = sample
@@ -96,44 +100,38 @@ class Online:
         self._finished: deque[tuple[float, int]] = deque(maxlen=20)
         self._episodes = 0
 
-    def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
+    def collect(self, assignment: Assignment) -> Iterator[Batch]:
         """Take one round of env steps; learning happens while the emulators work."""
         self._round_reward = 0.0
         for _ in range(self._rounds):
-            obs = self._envs.obs
+            obs, inside = self._envs.obs, self._envs.inside
             on_device = self._to_device(obs)
+            trained = self.env_steps - self._spent
             with torch.inference_mode():
-                student_q = self._student(on_device, self.env_steps)
-            beta = self._teacher_acts(self.env_steps)
+                student_q = self._student(on_device, trained)
             q = student_q.cpu().numpy()
-            labels = self._label(on_device, arm, q) if beta > 0.0 else None
-            action = self._select(q, self.env_steps, self._rng)
-            if labels is not None:
-                follows = self._rng.random(len(action)) < beta
-                action = np.where(follows, labels.argmax(axis=1), action)
-            self._envs.send(action)
-            if labels is None:
-                labels = self._label(on_device, arm, q)
+            action = self._select(q, trained, self._rng)
+            beta = self._teacher_acts(trained)
+            draw = self._rng.random(len(action)) if beta > 0.0 else np.zeros(len(action))
+            led = assignment.leads(beta, draw)
+            early = self._label(obs, on_device, assignment, q) if led.any() else None
+            if early is not None:
+                action = np.where(led, early[0].argmax(axis=1), action)
+            action = self._envs.send(action)
+            labels, arm = early or self._label(obs, on_device, assignment, q)
             yield from self._due()
             step = self._envs.recv()
-            transitions = Transitions(
-                obs,
-                action,
-                step.reward,
-                step.terminated,
-                step.truncated,
-                step.next_obs,
-                labels,
-            )
+            assignment.paid(step)
+            experience = transitions(obs, action, step, labels, inside, arm)
             for memory in self._memories.values():
-                memory.add(transitions)
+                memory.add(experience)
             self._round_reward += float(step.reward.sum())
             self._finished.extend(step.finished)
             self._episodes += len(step.finished)
             self.env_steps += self._envs.num_envs
 
     def _due(self) -> Iterator[Batch]:
-        if self.env_steps < max(self._learning_starts, 1):
+        if self.env_steps - self._spent < max(self._learning_starts, 1):
             return
         self._owed += self._envs.num_envs * self._batches_per_step
         while self._owed >= 1.0:
@@ -141,18 +139,25 @@ class Online:
             yield self._sample()
 
     def _label(
-        self, obs: torch.Tensor, arm: npt.NDArray[np.int64], own_q: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """Ask each environment's teacher, and no other, for its Q-values ``[N,A]``."""
-        labels = np.empty_like(own_q) if self._teachers else own_q
-        with torch.inference_mode():
-            for k in np.unique(arm) if self._teachers else ():
-                chosen = np.flatnonzero(arm == k)
-                labels[chosen] = self._teachers[k](obs[torch.from_numpy(chosen)]).cpu().numpy()
-        if not np.isfinite(labels).all():
-            who = "a teacher" if self._teachers else "the network"
-            raise UserError(f"{who} gave NaN or infinite Q-values at env step {self.env_steps}")
-        return labels
+        self,
+        obs: Array,
+        on_device: torch.Tensor,
+        assignment: Assignment,
+        own_q: npt.NDArray[np.float32],
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Ask each environment's teacher alone; return its Q-values ``[N,A]`` and who that was."""
+        if self._teachers is None:
+            if not np.isfinite(own_q).all():
+                raise UserError(f"the network gave NaN or infinite Q-values at {self.env_steps}")
+            return own_q, np.zeros(len(own_q), np.int64)
+        while True:
+            arm = assignment.arms(obs)
+            try:
+                with torch.inference_mode():
+                    q = self._teachers(on_device, arm, self.env_steps)
+                return q.cpu().numpy(), arm
+            except TeacherError as failure:
+                assignment.retire(failure.arm, failure.reason)
 
     def _to_device(self, obs: Array) -> torch.Tensor:
         tensor = torch.from_numpy(obs)
@@ -228,7 +233,7 @@ class Offline:
         self._indices = np.array(indices)
         self._pool = [self._dataset[int(i)] for i in indices]
 
-    def collect(self, arm: npt.NDArray[np.int64]) -> Iterator[Batch]:
+    def collect(self, assignment: Assignment) -> Iterator[Batch]:
         """Yield as many batches as a round of this length is due online."""
         self.env_steps += self._round_steps
         self._owed += self._round_steps * self._batches_per_step

@@ -1,18 +1,27 @@
-"""Networks in files, and the bundled ones: a teacher is any callable ``obs -> q``."""
+"""Networks in files, the bundled ones, and a staff of teachers made of them.
+
+A teacher is any callable ``obs[B,*O] -> q[B,A]``.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.files import load_tensors, save_tensors
 from tutelage.networks import QNetwork, parse_size
+from tutelage.types import QFunction, seeded, torch_generator
+from tutelage.wrappers import Wrapper, parse_wrapper
 
 FORMAT = "tutelage-q-network-1"
 BUNDLED = Path(str(files("tutelage") / "bundled"))
@@ -114,3 +123,105 @@ def check_fits(
             f"actions); this run plays {env} (observations {list(obs_shape)}, {num_actions} "
             "actions)"
         )
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One arm: a network, and what is done to it."""
+
+    name: str
+    network: QFunction
+    wrappers: tuple[Wrapper, ...] = ()
+
+
+class TeacherError(Exception):
+    """A teacher raised an exception or gave Q-values that are not finite."""
+
+    def __init__(self, arm: int, reason: str) -> None:
+        super().__init__(reason)
+        self.arm = arm
+        self.reason = reason
+
+
+class Staff:
+    """K teachers; only those asked for do anything, and copies of one network share its pass."""
+
+    def __init__(self, teachers: Sequence[Teacher], *, seed: int = 0) -> None:
+        """``seed`` seeds the noise of wrappers, anew for each teacher and env step.
+
+        Raises UserError for no teachers.
+        """
+        if not teachers:
+            raise UserError("no teachers, expected at least one")
+        self.teachers = tuple(teachers)
+        self._seed = seed
+        networks = list({id(teacher.network): teacher.network for teacher in teachers}.values())
+        self._networks = networks
+        self._network_of = np.array([networks.index(teacher.network) for teacher in teachers])
+
+    def __call__(self, obs: Tensor, arm: npt.NDArray[np.int64], env_steps: int) -> Tensor:
+        """Return what each row's own teacher says, ``q[N,A]``; raise TeacherError."""
+        parts: list[Tensor] = []
+        order: list[npt.NDArray[np.int64]] = []
+        for network in np.unique(self._network_of[arm]):
+            rows = {k: np.flatnonzero(arm == k) for k in np.unique(arm)}
+            rows = {k: at for k, at in rows.items() if self._network_of[k] == network}
+            seen = {k: obs[torch.from_numpy(at)] for k, at in rows.items()}
+            try:
+                shown = torch.cat([self._see(k, seen[k]) for k in rows])
+                said = self._networks[network](shown).split([len(at) for at in rows.values()])
+            except UserError:
+                raise
+            except Exception as error:  # whatever a teacher does wrong, the run goes on without it
+                raise TeacherError(next(iter(rows)), repr(error)) from error
+            for (k, at), q in zip(rows.items(), said, strict=True):
+                parts.append(self._say(k, q, seen[k], env_steps))
+                order.append(at)
+        q = torch.cat(parts)
+        return q[torch.from_numpy(np.concatenate(order).argsort()).to(q.device)]
+
+    def _see(self, k: int, obs: Tensor) -> Tensor:
+        wrappers = self.teachers[k].wrappers
+        return reduce(lambda seen, w: w.see(seen) if w.see else seen, wrappers, obs)
+
+    def _say(self, k: int, q: Tensor, obs: Tensor, env_steps: int) -> Tensor:
+        wrappers = [w for w in self.teachers[k].wrappers if w.say]
+        generator = torch_generator(seeded(self._seed, "teacher", int(k), env_steps))
+        for wrapper in wrappers:
+            assert wrapper.say is not None
+            q = wrapper.say(q, obs, generator)
+        if not bool(torch.isfinite(q).all()):
+            raise TeacherError(int(k), f"NaN or infinite Q-values at env step {env_steps}")
+        return q
+
+    def alone(self, k: int) -> QFunction:
+        """Return teacher ``k`` as one plays it; its noise is another in each call."""
+        calls = iter(range(2**62))
+        arms: dict[int, npt.NDArray[np.int64]] = {}
+
+        def q(obs: Tensor) -> Tensor:
+            arm = arms.setdefault(len(obs), np.full(len(obs), k))
+            return self(obs, arm, next(calls))
+
+        return q
+
+
+def parse_teacher(text: str) -> tuple[str, tuple[Wrapper, ...]]:
+    """Return the model's name and the wrappers that ``text``, as ``pong+noise:1``, spells."""
+    name, *wrappers = text.split("+")
+    return name, tuple(parse_wrapper(wrapper) for wrapper in wrappers)
+
+
+def hire(
+    names: Sequence[str], *, device: torch.device, seed: int
+) -> tuple[Staff, dict[str, Model]]:
+    """Load the teachers that ``names`` spell, each model once; return them and the models."""
+    models: dict[str, Model] = {}
+    staff = []
+    for text in names:
+        name, wrappers = parse_teacher(text)
+        if name not in models:
+            models[name] = load(name)
+            models[name].network.to(device)
+        staff.append(Teacher(text, models[name].network, wrappers))
+    return Staff(staff, seed=seed), models

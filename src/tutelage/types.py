@@ -6,7 +6,7 @@ over all environments (1 Atari step = 4 emulator frames); ``updates`` counts opt
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,9 @@ StepQ = Callable[[Tensor, int], Tensor]
 
 Schedule = Callable[[int], float]
 """A number that changes with ``env_steps`` or ``updates``."""
+
+Label = Callable[[Tensor, npt.NDArray[np.int64], int], Tensor]
+"""What the teachers say: ``(obs[N,*O], arm[N], env_steps) -> q[N,A]``, of each row's own arm."""
 
 
 class Stateful(Protocol):
@@ -51,6 +54,10 @@ class Transitions:
     """``[N,*O]``, before any reset."""
     teacher_q: npt.NDArray[np.float32]
     """``[N,A]``."""
+    inside: npt.NDArray[np.bool_]
+    """``[N]``, False where ``obs`` is outside of the region that training is restricted to."""
+    arm: npt.NDArray[np.int64]
+    """``[N]``, whose label it is."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ class Batch:
     """``[B,*O]``, as the environment gave it."""
     teacher_q: Tensor
     """``[B,A]``, the labels stored when each state was first seen."""
+    arm: Tensor | None = None
+    """``[B]`` int64, whose labels they are."""
+    weight: Tensor | None = None
+    """``[B]``, how much each label is trusted; None: all alike."""
     action: Tensor | None = None
     """``[B]`` int64."""
     n_step_reward: Tensor | None = None
@@ -135,8 +146,14 @@ class Feedback:
 class Selector(Protocol):
     """Chooses a teacher for each environment and learns from what came of it."""
 
-    def choose(self, context: Array) -> Choice:
-        """Return an arm for each row of ``context[N,d]`` and how likely it was."""
+    def choose(self, context: Array, draw: Array | None = None) -> Choice:
+        """Return an arm for each row of ``context[N,d]`` and how likely it was.
+
+        ``draw[N]``, uniform in [0, 1), decides; without it the selector draws for itself.
+        """
+
+    def probabilities(self, context: Array) -> Array:
+        """Return how likely each arm is to be chosen in each context, ``[N,K]``."""
 
     def update(self, feedback: Feedback) -> None:
         """Learn from choices whose rewards are now known."""
@@ -156,6 +173,8 @@ class Row:
     updates: int
     metrics: Mapping[str, float]
     """Named as TensorBoard shows them: ``rollout/ep_rew_mean``, ``train/loss``, …"""
+    settled: Mapping[int, Feedback] = field(default_factory=dict)
+    """The choices of a teacher that were paid in this round, by their number."""
 
 
 def check_shape(name: str, value: Tensor, expected: tuple[int | None, ...]) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tutelage import offpolicy, teachers
@@ -73,10 +75,11 @@ def close_distillation(config: Distill, folder: Path) -> Result:
     """Evaluate student and teacher over the same number of episodes and write the report."""
     student = teachers.load(str(folder))
     environment = teachers.environment_of(student, sticky=config.sticky)
+    environment = replace(environment, only=config.only)
 
-    def play(model: Model) -> Mapping[str, Any]:
+    def play(policy: QFunction) -> Mapping[str, Any]:
         return evaluate(
-            model.network,
+            policy,
             environment,
             episodes=config.confirm_episodes,
             seed=config.seed,
@@ -85,7 +88,7 @@ def close_distillation(config: Distill, folder: Path) -> Result:
         ).summary()
 
     known = student.card if student.card.get("episodes", 0) >= config.confirm_episodes else None
-    figures = play(student) if known is None else {key: known[key] for key in FIGURES}
+    figures = play(student.network) if known is None else {key: known[key] for key in FIGURES}
     result: Result = {
         "folder": str(folder),
         "env": student.env,
@@ -93,11 +96,21 @@ def close_distillation(config: Distill, folder: Path) -> Result:
         **_course(folder, target=config.target_return),
     }
     if not config.dataset:
-        teacher = teachers.load(config.teacher)
-        result["teacher"] = describe(teacher, play(teacher))
+        name = favourite(folder, config.teachers)
+        staff, models = teachers.hire([name], device=torch.device("cpu"), seed=config.seed)
+        (teacher,) = models.values()
+        result["teacher"] = {"name": name, **describe(teacher, play(staff.alone(0)))}
     write_json(folder / "result.json", result)
     write_report(folder, video=True)
     return result
+
+
+def favourite(folder: Path, names: Sequence[str]) -> str:
+    """Return the teacher that was chosen most often, of several."""
+    if len(names) == 1:
+        return names[0]
+    log = offpolicy.read_log(folder / "selections.jsonl")
+    return names[int(np.bincount(log.feedback.arm, minlength=len(names)).argmax())]
 
 
 FIGURES = (
@@ -226,7 +239,8 @@ def _chosen(result: Result, config: Mapping[str, Any], folder: Path) -> list[Sec
 def _film(result: Result, config: Mapping[str, Any], folder: Path, path: Path) -> None:
     players = {"student": teachers.load(str(folder))}
     if "teacher" in result:
-        players = {"teacher": teachers.load(config["teacher"]), **players}
+        name, *_ = result["teacher"]["name"].split("+")
+        players = {"teacher": teachers.load(name), **players}
     environment: EnvironmentConfig = teachers.environment_of(
         players["student"], sticky=config["sticky"]
     )
