@@ -1,0 +1,178 @@
+"""Runs an experiment: methods x seeds, as many at once as there are cores, each on one thread.
+
+A row per finished run goes to ``results/rows.jsonl`` under a digest of its settings; what has a
+row is never run again, whichever experiment asks for it, and a run that was interrupted goes on
+from its checkpoint.
+"""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tutelage import recipes, teachers
+from tutelage.configs import Distill, from_mapping
+from tutelage.evaluation import evaluate
+from tutelage.experiments import Experiment, find_experiments
+from tutelage.files import sync
+from tutelage.offpolicy import read_log
+from tutelage.report.comparison import median
+from tutelage.runs import read_rows, versions
+
+BUDGETS: dict[str, Mapping[str, Any]] = {
+    "smoke": {
+        "env_steps": 1_024,
+        "eval_from": 10**9,
+        "round_steps": 512,
+        "num_envs": 4,
+        "confirm_episodes": 1,
+    },
+    "short": {},
+    "paper": {"env_steps": 250_000},
+}
+"""Name -> the settings that it overrides: a look, what settles most claims, the paper's own."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a grid."""
+
+    experiment: str
+    method: str
+    config: Distill
+
+    @property
+    def key(self) -> str:
+        """Return what tells it from every other: a digest of its settings."""
+        return sha256(json.dumps(asdict(self.config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def jobs(name: str, experiment: Experiment, *, seeds: int, budget: str) -> list[Job]:
+    """Return the runs of an experiment, all methods on the first seed before any on the next."""
+    return [
+        Job(
+            name,
+            method,
+            from_mapping(
+                Distill,
+                {**_lists(settings), **BUDGETS[budget], "seed": seed, "threads": 1},
+                where=f"{name}, {method}",
+            ),
+        )
+        for seed in range(1, seeds + 1)
+        for method, settings in experiment.methods.items()
+    ]
+
+
+def _lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items()}
+
+
+def finished(results: Path) -> list[Row]:
+    """Return the rows that there are."""
+    return list(read_rows(results, "rows.jsonl"))
+
+
+def run_grid(
+    grid: Sequence[Job], *, results: Path, runs: Path, workers: int
+) -> Iterator[tuple[Job, Row]]:
+    """Run what has no row yet, yielding each with its row as that is written."""
+    done = {row["key"] for row in finished(results)}
+    left = [job for job in grid if job.key not in done]
+    results.mkdir(parents=True, exist_ok=True)
+    # The children read this as they start: more threads than cores would slow all of them.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(run_job, job, runs): job for job in left}
+        try:
+            for future in as_completed(waiting):
+                row = future.result()
+                with (results / "rows.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                sync(results / "rows.jsonl")
+                yield waiting[future], row
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def run_job(job: Job, runs: Path) -> Row:
+    """Run or go on with one job; return its row."""
+    folder = runs / f"{job.experiment}-{job.method.replace(' ', '-')}-{job.config.seed}-{job.key}"
+    began = time.perf_counter()
+    outcome = recipes.distill(job.config, folder, resume=(folder / "config.toml").exists())
+    played = outcome.evaluation
+    if outcome.passed_at is None:
+        best = teachers.load(str(folder))
+        played = evaluate(
+            best.network,
+            teachers.environment_of(best),
+            episodes=job.config.confirm_episodes,
+            seed=job.config.seed,
+            stream="closing",
+            threads=1,
+        )
+    assert played is not None
+    about = versions()
+    row = {
+        "key": job.key,
+        "seed": job.config.seed,
+        "settings": different(job.config),
+        "env_steps": outcome.env_steps,
+        "target_return": job.config.target_return,
+        "env_steps_to_target": outcome.passed_at,
+        **played.summary(),
+        "seconds": round(time.perf_counter() - began, 1),
+        "commit": about["commit"],
+        "machine": about["machine"],
+        **find_experiments()[job.experiment].score(folder),
+    }
+    if (folder / "selections.jsonl").exists():
+        arm = read_log(folder / "selections.jsonl").feedback.arm
+        row["picks"] = np.bincount(arm, minlength=len(job.config.teachers)).tolist()
+    return row
+
+
+def different(config: Distill) -> dict[str, Any]:
+    """Return the settings in which a run differs from ``Distill()``, but for its seed."""
+    usual = asdict(Distill())
+    return {k: v for k, v in asdict(config).items() if v != usual[k] and k != "seed"}
+
+
+def by_method(grid: Sequence[Job], rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of a grid's methods, in the order of the grid, seed by seed."""
+    known = {row["key"]: row for row in rows}
+    methods: dict[str, list[Row]] = {job.method: [] for job in grid}
+    for job in grid:
+        if job.key in known:
+            methods[job.method].append(known[job.key])
+    return methods
+
+
+def overview(grid: Sequence[Job], rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Return a line per method: its seeds one by one, and their median."""
+    lines = []
+    for method, of in by_method(grid, rows).items():
+        if not of:
+            continue
+        steps = [row["env_steps_to_target"] for row in of]
+        middle = median(steps)
+        lines.append(
+            {
+                "method": method,
+                "seeds": " ".join("-" if s is None else f"{s:,}" for s in steps),
+                "median": "-" if middle is None else f"{middle:,.0f}",
+                "mean return": " ".join(f"{row['mean_return']:.1f}" for row in of),
+            }
+        )
+    return lines

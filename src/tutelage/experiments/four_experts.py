@@ -1,0 +1,13 @@
+"""Four experts: whether it matters how one chooses among equals."""
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.teams import EXPERTS
+
+EXPERIMENT = Experiment(
+    claim="With four expert teachers, random, epsilon-greedy and UCB1 choices reach 20 equally "
+    "fast (section 4.5, figure 4.5-1).",
+    methods={
+        name: {"teachers": EXPERTS, "selector": name}
+        for name in ("random", "epsilon-greedy", "ucb1")
+    },
+)

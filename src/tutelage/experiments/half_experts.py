@@ -1,0 +1,43 @@
+"""Two experts of half a court each: the contextual choice that the paper left undone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.teams import HALVES
+from tutelage.offpolicy import read_log
+
+
+def agreement(folder: Path) -> Mapping[str, Any]:
+    """Return how often the ball's half was given to its expert, over the last half of the log.
+
+    Of states in which the ball is seen; the context is ``ball-half``, one-hot of top and bottom.
+    """
+    path = folder / "selections.jsonl"
+    if not path.exists():
+        return {}
+    log = read_log(path).feedback
+    if log.context.shape[1] != 2:
+        return {}
+    context, arm = (values[len(log.arm) // 2 :] for values in (log.context, log.arm))
+    seen = context.any(axis=1)
+    return {"agreement_with_half": float((context[seen].argmax(axis=1) == arm[seen]).mean())}
+
+
+LONGER = {"teacher_acts": "1:0:16000", "target_return": 18.0}
+"""A choice per state is harder than one for all: the teachers act for longer."""
+
+EXPERIMENT = Experiment(
+    claim="A contextual selector makes one student of the whole court from a top and a bottom "
+    "expert, where no other selector can (section 5, future work).",
+    methods={
+        **{
+            name: {"teachers": HALVES, "selector": name, **LONGER}
+            for name in ("linear-thompson", "thompson-beta", "random", "doubly-robust", "linucb")
+        },
+        "top alone": {"teachers": HALVES[:1], **LONGER},
+        "bottom alone": {"teachers": HALVES[1:], **LONGER},
+    },
+    score=agreement,
+)
