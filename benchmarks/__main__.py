@@ -7,13 +7,14 @@ import sys
 
 import torch
 
-from benchmarks import choosing, collecting, learning, main_job, space
+from benchmarks import choosing, collecting, learning, main_job, space, teaching
 
 BENCHMARKS = {
     "choosing": choosing.measure,
     "collecting": collecting.measure,
     "learning": learning.measure,
     "space": space.measure,
+    "teaching": teaching.measure,
     "main-job": main_job.measure,
 }
 

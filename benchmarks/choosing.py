@@ -15,11 +15,18 @@ CONTEXTS = ((2, 4), (4, 8), (12, 8), (2, 128))
 
 
 def measure() -> dict[str, dict[str, float]]:
-    """Return microseconds per choice of 12 teachers, and per state in batches of 16."""
+    """Return microseconds per choice of 12 teachers, and per state in batches of 16.
+
+    Without a context the distribution is derived once after each update, so that a choice is
+    measured by itself and together with the update before it.
+    """
     rng = np.random.default_rng(0)
     return {
         "no_context_12_teachers_us": {
             name: _cost(make(num_arms=12, rng=rng), dim=0) for name, make in SELECTORS.items()
+        },
+        "no_context_12_teachers_with_update_us": {
+            name: _cost_with_update(make(num_arms=12, rng=rng)) for name, make in SELECTORS.items()
         },
         **{
             f"per_state_{arms}_teachers_{dim}_features_us": {
@@ -43,3 +50,17 @@ def _cost(selector: DistributionSelector, dim: int) -> float:
             Feedback(context[rows], choice.arm[rows], reward[rows], choice.probability[rows])
         )
     return min(timeit.repeat(lambda: selector.choose(context), number=200, repeat=7)) / 200 * 1e6
+
+
+def _cost_with_update(selector: DistributionSelector) -> float:
+    """Return the least of seven means over 200 choices, each with the update that it leads to."""
+    rng = np.random.default_rng(1)
+    nothing = np.zeros((1, 0))
+
+    def once() -> None:
+        choice = selector.choose(nothing)
+        selector.update(Feedback(nothing, choice.arm, rng.random(1), choice.probability))
+
+    for _ in range(100):
+        once()
+    return min(timeit.repeat(once, number=200, repeat=7)) / 200 * 1e6

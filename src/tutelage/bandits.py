@@ -46,6 +46,7 @@ class BestFirst(Bandit):
         """Take ``trials[K]``, in [0, 1], for the first rewards; raise UserError for others."""
         if len(trials) != self.num_arms or not all(0.0 <= r <= 1.0 for r in trials):
             raise UserError(f"trials {list(trials)}, expected {self.num_arms} numbers in [0, 1]")
+        self._known = None
         for arm, reward in enumerate(trials):
             self._settle(arm, reward)
 

@@ -36,6 +36,7 @@ class DistributionSelector(ABC):
         self._rng = rng
         self._left = np.arange(num_arms)
         self._settled = np.zeros(num_arms, np.int64)
+        self._known: Floats | None = None
 
     @abstractmethod
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
@@ -56,7 +57,14 @@ class DistributionSelector(ABC):
 
     def _rows(self, context: Floats) -> Floats:
         """Return ``p[N,K]``, or ``[1,K]`` where the context does not matter."""
-        context = context if self.contextual else context[:1]
+        if self.contextual:
+            return self._derive(context)
+        # Without a context nothing but what is learnt can change it.
+        if self._known is None:
+            self._known = self._derive(context[:1])
+        return self._known
+
+    def _derive(self, context: Floats) -> Floats:
         arms, tried = self._left, self._tried()[self._left]
         probability = np.zeros((len(context), self.num_arms))
         if tried.all():
@@ -90,6 +98,7 @@ class DistributionSelector(ABC):
         """Learn from settled choices; raise UserError for an arm that there is not."""
         if len(unknown := feedback.arm[feedback.arm >= self.num_arms]):
             raise UserError(f"no teacher {unknown[0]}, expected 0 to {self.num_arms - 1}")
+        self._known = None
         self._learn(feedback)
         self._settled += np.bincount(feedback.arm, minlength=self.num_arms)
 
@@ -99,6 +108,7 @@ class DistributionSelector(ABC):
             raise UserError(f"no teacher {arm} to set aside, expected 0 to {self.num_arms - 1}")
         if list(self._left) == [arm]:
             raise UserError(f"teacher {arm} cannot be set aside: it is the last one left")
+        self._known = None
         self._left = self._left[self._left != arm]
 
     def state(self) -> State:
@@ -112,6 +122,7 @@ class DistributionSelector(ABC):
     def restore(self, state: State) -> None:
         if (saved := len(state["settled"])) != self.num_arms:
             raise UserError(f"the state is of {saved} teachers, expected {self.num_arms}")
+        self._known = None
         self._rng.bit_generator.state = state["rng"]
         self._left = np.asarray(state["left"], np.int64).copy()
         self._settled = np.asarray(state["settled"], np.int64).copy()
