@@ -17,7 +17,7 @@ from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
-from tutelage.experiments import Experiment, engine, find_experiments
+from tutelage.experiments import Experiment, document, engine, find_experiments
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.runs import read_config
@@ -246,14 +246,16 @@ class ReproduceCommand:
     """Only these methods."""
     workers: int = 0
     """Runs at once, each on one thread; 0: one per core."""
-    results: str = "results"
+    results: str = "results/reproduce"
     """Where rows.jsonl is."""
     runs: str = "runs/reproduce"
     """Where the runs' folders are."""
+    docs: str = ""
+    """Write reproduction.md and its figures, from the rows there are, into this folder."""
 
     def run(self) -> None:
         found = find_experiments()
-        if not self.experiments:
+        if not self.experiments and not self.docs:
             rows = [
                 {"experiment": name, "methods": str(len(e.methods)), "claim": e.claim}
                 for name, e in found.items()
@@ -272,6 +274,8 @@ class ReproduceCommand:
                     raise choose_from(f"method of {name}", method, found[name].methods)
         for name in self.experiments:
             self._run_one(name, found[name])
+        if self.docs:
+            document.write(engine.finished(Path(self.results)), Path(self.docs))
 
     def _run_one(self, name: str, experiment: Experiment) -> None:
         results = Path(self.results)

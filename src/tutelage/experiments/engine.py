@@ -21,7 +21,7 @@ import numpy as np
 from tutelage import recipes, teachers
 from tutelage.configs import Distill, from_mapping
 from tutelage.evaluation import evaluate
-from tutelage.experiments import Experiment, find_experiments
+from tutelage.experiments import Experiment, Row, find_experiments
 from tutelage.files import sync
 from tutelage.offpolicy import read_log
 from tutelage.report.comparison import median
@@ -40,8 +40,6 @@ BUDGETS: dict[str, Mapping[str, Any]] = {
 }
 """Name -> the settings that it overrides: a look, what settles most claims, the paper's own."""
 
-Row = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -53,8 +51,16 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Return what tells it from every other: a digest of its settings."""
-        return sha256(json.dumps(asdict(self.config), sort_keys=True).encode()).hexdigest()[:16]
+        """Return what tells it from every other run."""
+        return key(different(self.config), self.config.seed)
+
+
+def key(settings: Mapping[str, Any], seed: int) -> str:
+    """Return a digest of a run's seed and of the settings that are not the usual ones.
+
+    A setting that is new to ``Distill`` leaves the keys of earlier runs as they are.
+    """
+    return sha256(json.dumps([seed, settings], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def jobs(name: str, experiment: Experiment, *, seeds: int, budget: str) -> list[Job]:
@@ -87,7 +93,7 @@ def run_grid(
     grid: Sequence[Job], *, results: Path, runs: Path, workers: int
 ) -> Iterator[tuple[Job, Row]]:
     """Run what has no row yet, yielding each with its row as that is written."""
-    done = {row["key"] for row in finished(results)}
+    done = {key(row["settings"], row["seed"]) for row in finished(results)}
     left = [job for job in grid if job.key not in done]
     results.mkdir(parents=True, exist_ok=True)
     # The children read this as they start: more threads than cores would slow all of them.
@@ -125,7 +131,6 @@ def run_job(job: Job, runs: Path) -> Row:
     assert played is not None
     about = versions()
     row = {
-        "key": job.key,
         "seed": job.config.seed,
         "settings": different(job.config),
         "env_steps": outcome.env_steps,
@@ -151,7 +156,7 @@ def different(config: Distill) -> dict[str, Any]:
 
 def by_method(grid: Sequence[Job], rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return the rows of a grid's methods, in the order of the grid, seed by seed."""
-    known = {row["key"]: row for row in rows}
+    known = {key(row["settings"], row["seed"]): row for row in rows}
     methods: dict[str, list[Row]] = {job.method: [] for job in grid}
     for job in grid:
         if job.key in known:

@@ -29,6 +29,7 @@ LONGER = {"teacher_acts": "1:0:16000", "target_return": 18.0}
 """A choice per state is harder than one for all: the teachers act for longer."""
 
 EXPERIMENT = Experiment(
+    title="Two experts of half a court each",
     claim="A contextual selector makes one student of the whole court from a top and a bottom "
     "expert, where no other selector can (section 5, future work).",
     methods={
@@ -39,5 +40,10 @@ EXPERIMENT = Experiment(
         "top alone": {"teachers": HALVES[:1], **LONGER},
         "bottom alone": {"teachers": HALVES[1:], **LONGER},
     },
+    reference="random",
+    within=1.0,
+    claimed=("linear-thompson", "doubly-robust", "linucb"),
+    any_of=True,
     score=agreement,
+    columns={"agreement with the ball's half": lambda row: row.get("agreement_with_half")},
 )

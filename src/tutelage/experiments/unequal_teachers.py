@@ -1,9 +1,17 @@
 """Teachers of truly different quality, and an adversary: noise averages out, these do not."""
 
-from tutelage.experiments import Experiment
+from tutelage.experiments import Experiment, Row
 from tutelage.experiments.teams import UNEQUAL
 
+
+def share(row: Row, arm: int) -> float | None:
+    """Return the share of a teacher among the choices that were paid."""
+    picks = row.get("picks")
+    return picks[arm] / sum(picks) if picks else None
+
+
 EXPERIMENT = Experiment(
+    title="Unequal teachers and an adversary",
     claim="A selector learns from teachers of 20, 18, -3 and -15 and an adversary within 1.5 times "
     "the env steps of the best teacher alone (ours; harder than section 4.5).",
     methods={
@@ -13,4 +21,9 @@ EXPERIMENT = Experiment(
             for name in ("random", "best-first", "thompson-beta", "ucb1", "epsilon-greedy")
         },
     },
+    reference="best alone",
+    within=1.5,
+    claimed=("thompson-beta", "ucb1", "epsilon-greedy"),
+    any_of=True,
+    columns={"picks of the adversary": lambda row: share(row, 4)},
 )
