@@ -29,11 +29,13 @@ LEAVES = {
     "selectors",
     "targets",
     "types",
+    "vw",
     "wrappers",
 }
 FOUNDATION = {"errors", "files", "schedules", "selection", "types"}
 BESIDES = {
     "configs": {"environments"},
+    "contextual": {"vw"},
     "environments": {"features"},
     "selectors": {"bandits", "contextual"},
     "wrappers": {"features"},

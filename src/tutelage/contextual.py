@@ -9,16 +9,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tutelage.errors import UserError, positive
+from tutelage.errors import positive
 from tutelage.selection import (
     DistributionSelector,
     Floats,
     Generator,
     Ints,
+    check_context,
     epsilon_greedy,
     largest_gaussian,
 )
 from tutelage.types import Array, Feedback, Schedule, State
+from tutelage.vw import VowpalWabbit
 
 Explore = Callable[[Floats, int], Floats]
 """Scores ``[N,A]`` and the number t of settled choices -> ``p[N,A]``."""
@@ -116,10 +118,7 @@ class Regressor(DistributionSelector):
 
     def _features(self, context: Array) -> Floats:
         """Return [1, context], ``[N,1+d]``."""
-        if context.ndim != 2 or context.shape[1] != self._dim:
-            raise UserError(f"context has shape {context.shape}, expected (N, {self._dim})")
-        if not np.isfinite(context).all():
-            raise UserError(f"context is {context.tolist()}, expected finite numbers")
+        check_context(context, self._dim)
         features = np.ones((len(context), 1 + self._dim))
         features[:, 1:] = context
         return features
@@ -250,5 +249,6 @@ CONTEXTUAL: dict[str, Callable[..., DistributionSelector]] = {
     "doubly-robust": DoublyRobust,
     "linucb": LinUCB,
     "linear-thompson": LinearThompson,
+    "vw": VowpalWabbit,
 }
 """Name -> constructor ``(*, num_arms, rng, context_dim, own parameters)``."""

@@ -129,6 +129,14 @@ class DistributionSelector(ABC):
         self._recall(state["memory"])
 
 
+def check_context(context: Floats, dim: int) -> None:
+    """Raise UserError unless ``context`` is ``[N,dim]`` of finite numbers."""
+    if context.ndim != 2 or context.shape[1] != dim:
+        raise UserError(f"context has shape {context.shape}, expected (N, {dim})")
+    if not np.isfinite(context).all():
+        raise UserError(f"context is {context.tolist()}, expected finite numbers")
+
+
 def epsilon_greedy(scores: Floats, epsilon: float) -> Floats:
     """Return p = epsilon / A + (1 - epsilon) 1[a = argmax scores], ``[..., A] -> [..., A]``.
 

@@ -22,6 +22,7 @@ def _explore(text: str) -> Explore:
 _READ: dict[Any, Callable[[str], Any]] = {
     int: int,
     float: float,
+    str: str,
     Schedule: parse_schedule,
     Explore: _explore,
 }
