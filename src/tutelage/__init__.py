@@ -1,11 +1,14 @@
 """Policy distillation in deep reinforcement learning: large teachers into small, fast students."""
 
+from tutelage.bandits import SELECTORS
 from tutelage.configs import Distill, Record, Teach
+from tutelage.contextual import CONTEXTUAL
 from tutelage.dataset import Dataset, Writer
 from tutelage.environments import EnvironmentConfig, Environments, make
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation, evaluate
 from tutelage.exploration import EXPLORATIONS, parse_exploration
+from tutelage.features import FEATURES, REGIONS
 from tutelage.learners import Distillation, DoubleQ, Learner, Term
 from tutelage.losses import LOSSES, kl, mse, mse_prob, nll, parse_loss
 from tutelage.networks import SIZES, QNetwork, Size, count_parameters, parse_size
@@ -13,14 +16,20 @@ from tutelage.recipes import Outcome, distill, record, teach
 from tutelage.replay import Replay
 from tutelage.sources import Offline, Online
 from tutelage.targets import TARGETS, parse_target
-from tutelage.teachers import Model, bundled_names, load, save
+from tutelage.teachers import Model, Staff, Teacher, bundled_names, hire, load, save
 from tutelage.types import Batch, QFunction, Row, Transitions
+from tutelage.wrappers import WRAPPERS
 
 __all__ = [
+    "CONTEXTUAL",
     "EXPLORATIONS",
+    "FEATURES",
     "LOSSES",
+    "REGIONS",
+    "SELECTORS",
     "SIZES",
     "TARGETS",
+    "WRAPPERS",
     "Batch",
     "Dataset",
     "Distill",
@@ -40,7 +49,9 @@ __all__ = [
     "Replay",
     "Row",
     "Size",
+    "Staff",
     "Teach",
+    "Teacher",
     "Term",
     "Transitions",
     "UserError",
@@ -49,6 +60,7 @@ __all__ = [
     "count_parameters",
     "distill",
     "evaluate",
+    "hire",
     "kl",
     "load",
     "make",
