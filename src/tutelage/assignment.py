@@ -7,7 +7,7 @@ its context. A rally is the stretch up to the next reward that is not 0, or the 
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -189,7 +189,6 @@ class PerRound:
         self._play = play
         self._rounds = 0
         self._previous = float("nan")
-        self._paid = Statistics(len(names))
 
     def begin(self) -> None:
         self._won = self._lost = 0.0
@@ -235,7 +234,6 @@ class PerRound:
             np.array([self._probability]),
         )
         self.selector.update(feedback)
-        self._paid.add(self._arm, self._reward)
         self._rounds += 1
         return {self._rounds: feedback}
 
@@ -244,8 +242,8 @@ class PerRound:
         self._choose()
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
-        """Trust the teachers that are not shown to be worse than the best."""
-        return not_worse(self._paid)[arm].astype(np.float64)
+        """Trust all: what a round pays rises with the student, whoever teaches."""
+        return None
 
     def metrics(self) -> dict[str, float]:
         taught = {f"teachers/{k}": float(k == self._arm) for k in range(len(self._names))}
@@ -257,21 +255,20 @@ class PerRound:
             "selector": self.selector.state(),
             "rounds": self._rounds,
             "previous": self._previous,
-            "paid": self._paid.state(),
         }
 
     def restore(self, state: State) -> None:
         self.selector.restore(state["selector"])
         self._rounds = int(state["rounds"])
         self._previous = float(state["previous"])
-        self._paid.restore(state["paid"])
 
 
 class _Rallies(ABC):
     """Choices that are paid by how the rally they were made in ends.
 
     Who acts is drawn once for a rally: with probability beta its teachers do. A rally that the
-    student played says little of them, so only led rallies are paid, unless ``pay_all``.
+    student played says little of them, so only led rallies are paid, unless ``pay_all``. Where a
+    choice is not paid there is nothing to explore for, and the best teacher known is taken.
     """
 
     def __init__(
@@ -309,6 +306,10 @@ class _Rallies(ABC):
     def _close(self, i: int, won: float) -> Feedback:
         """Forget environment i's choices; return them as paid for ``won``: 1, 0 or -1."""
 
+    @property
+    def _paying(self) -> Led:
+        return self._led | self._pay_all
+
     def leads(self, beta: float, draw: Array) -> Led:
         """Let who begins a rally finish it."""
         self._led = np.where(self._fresh, draw < beta, self._led)
@@ -319,7 +320,7 @@ class _Rallies(ABC):
         self._fresh = (step.reward != 0) | step.terminated | step.truncated
         for i in np.flatnonzero(self._fresh):
             feedback = self._close(int(i), float(np.sign(step.reward[i])))
-            if self._led[i] or self._pay_all:
+            if self._paying[i]:
                 self._closed.append(feedback)
 
     def settle(self) -> Mapping[int, Feedback]:
@@ -386,8 +387,11 @@ class PerRally(_Rallies):
         return self._arm.copy()
 
     def _choose(self, i: int) -> None:
-        choice = self.selector.choose(NO_CONTEXT)
-        self._arm[i], self._probability[i] = choice.arm[0], choice.probability[0]
+        if self._paying[i]:
+            choice = self.selector.choose(NO_CONTEXT)
+            self._arm[i], self._probability[i] = choice.arm[0], choice.probability[0]
+        else:
+            self._arm[i], self._probability[i] = self.selector.exploit(NO_CONTEXT)[0], 1.0
 
     def _note(self) -> Arms:
         return self._arm
@@ -460,6 +464,9 @@ class PerState(_Rallies):
         self._draw = np.where(self._fresh, self._rng.random(len(self._draw)), self._draw)
         self._context = self._feature.of(obs)
         self._choice = self.selector.choose(self._context, self._draw)
+        if not (paying := self._paying).all():
+            best = self.selector.exploit(self._context)
+            self._choice = replace(self._choice, arm=np.where(paying, self._choice.arm, best))
         return self._choice.arm
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:

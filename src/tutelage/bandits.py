@@ -28,9 +28,14 @@ from tutelage.selection import (
 from tutelage.types import Feedback, Schedule, State
 
 
-def random(*, num_arms: int, rng: Generator) -> Bandit:
-    """Choose uniformly: p_k = 1 / K."""
-    return Bandit(num_arms=num_arms, rng=rng, policy=lambda s: epsilon_greedy(s.count, 1.0))
+class Random(Bandit):
+    """Choose uniformly: p_k = 1 / K, whatever was learnt."""
+
+    def __init__(self, *, num_arms: int, rng: Generator) -> None:
+        super().__init__(num_arms=num_arms, rng=rng, policy=lambda s: epsilon_greedy(s.count, 1.0))
+
+    def exploit(self, context: Floats) -> Ints:
+        return self.choose(context).arm
 
 
 class BestFirst(Bandit):
@@ -227,6 +232,9 @@ class Exp3(DistributionSelector):
         weight: Floats = np.exp(self._log_weight[arms] - self._log_weight[arms].max())
         return (1.0 - self._gamma) * weight / float(weight.sum()) + self._gamma / len(arms)
 
+    def _worth(self, context: Floats, arms: Ints) -> Floats:
+        return self._log_weight[None, arms]
+
     def _learn(self, feedback: Feedback) -> None:
         rewards = self._gamma / self.num_arms * feedback.reward / feedback.probability
         for arm, reward in zip(feedback.arm, rewards, strict=True):
@@ -262,7 +270,7 @@ def exp3_s(*, num_arms: int, rng: Generator, horizon: int = 1000, segments: int 
 
 
 SELECTORS: dict[str, Callable[..., DistributionSelector]] = {
-    "random": random,
+    "random": Random,
     "best-first": BestFirst,
     "epsilon-greedy": epsilon_greedy_bandit,
     "vdbe": VDBE,

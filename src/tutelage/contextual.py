@@ -127,6 +127,9 @@ class Regressor(DistributionSelector):
         scores = self._ridge.mean(self._features(context))
         return self._explore(scores[:, arms], int(self._settled.sum()))
 
+    def _worth(self, context: Floats, arms: Ints) -> Floats:
+        return self._ridge.mean(self._features(context))[:, arms]
+
     def _memory(self) -> State:
         return {"ridge": self._ridge.state()}
 

@@ -43,6 +43,10 @@ class DistributionSelector(ABC):
         """Return ``p[N,len(arms)]`` over ``arms``, those neither untried nor set aside."""
 
     @abstractmethod
+    def _worth(self, context: Floats, arms: Ints) -> Floats:
+        """Return how good ``arms``, all tried, look by themselves: ``[N,len(arms)]``, or a row."""
+
+    @abstractmethod
     def _learn(self, feedback: Feedback) -> None: ...
 
     @abstractmethod
@@ -93,6 +97,18 @@ class DistributionSelector(ABC):
         arm = (below > draw[: len(rows), None]).argmax(axis=1)
         copies = len(context) // len(rows)
         return Choice(np.repeat(arm, copies), np.repeat(rows[np.arange(len(rows)), arm], copies))
+
+    def exploit(self, context: Floats) -> Ints:
+        """Return the arm that looks best in each context, for choices that will not be paid.
+
+        Where nothing is learnt there is nothing to explore for. Of equals the first; while no arm
+        has been tried, a draw.
+        """
+        arms = self._left[self._tried()[self._left]]
+        if not arms.size:
+            return self.choose(context).arm
+        best = arms[self._worth(context, arms).argmax(axis=1)]
+        return np.asarray(np.broadcast_to(best, len(context)))
 
     def update(self, feedback: Feedback) -> None:
         """Learn from settled choices; raise UserError for an arm that there is not."""
@@ -308,6 +324,9 @@ class Bandit(DistributionSelector):
 
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
         return self._policy(self.statistics.only(arms))
+
+    def _worth(self, context: Floats, arms: Ints) -> Floats:
+        return self.statistics.only(arms).mean[None]
 
     def _learn(self, feedback: Feedback) -> None:
         for arm, reward in zip(feedback.arm, feedback.reward, strict=True):

@@ -152,6 +152,9 @@ class Selector(Protocol):
         ``draw[N]``, uniform in [0, 1), decides; without it the selector draws for itself.
         """
 
+    def exploit(self, context: Array) -> npt.NDArray[np.int64]:
+        """Return the arm that looks best in each context, for choices that will not be paid."""
+
     def probabilities(self, context: Array) -> Array:
         """Return how likely each arm is to be chosen in each context, ``[N,K]``."""
 

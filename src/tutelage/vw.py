@@ -61,6 +61,9 @@ class VowpalWabbit(DistributionSelector):
         p /= p.sum(axis=1, keepdims=True)
         return p
 
+    def _worth(self, context: Floats, arms: Ints) -> Floats:
+        return self._distribution(context, arms)
+
     def _learn(self, feedback: Feedback) -> None:
         check_context(feedback.context, self._dim)
         rows = zip(

@@ -37,6 +37,13 @@ EXPERIMENT = Experiment(
             name: {"teachers": HALVES, "selector": name, **LONGER}
             for name in ("linear-thompson", "thompson-beta", "random", "doubly-robust", "linucb")
         },
+        "linear-thompson, student acts": {
+            "teachers": HALVES,
+            "selector": "linear-thompson",
+            **LONGER,
+            "teacher_acts": "0",
+            "pay": "all",
+        },
         "top alone": {"teachers": HALVES[:1], **LONGER},
         "bottom alone": {"teachers": HALVES[1:], **LONGER},
     },
