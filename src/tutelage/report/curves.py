@@ -36,11 +36,16 @@ def learning_curve(
 ) -> None:
     """Draw the rows of a run's ``metrics.jsonl`` as a PNG: return above, agreement or loss below.
 
-    Rows may lack any key. The horizontal axis is ``env_steps``, or ``updates`` for a run that
-    took no step in an environment. Raises UserError if ``path`` cannot be written.
+    Between them, for a run whose evaluations were abandoned for being out of reach, the reward in
+    training: the return above then has few points. Rows may lack any key. The horizontal axis is
+    ``env_steps``, or ``updates`` for a run that took no step in an environment. Raises UserError
+    if ``path`` cannot be written.
     """
-    figure = blank(title, height=HEIGHT)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    abandoned = any("eval/at_most" in row for row in rows)
+    figure = blank(title, height=HEIGHT + (2.4 if abandoned else 0.0))
+    ratios = (3, 2, 2) if abandoned else (3, 2)
+    panels = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios))
+    upper, lower = panels[0], panels[-1]
     along: Literal["env_steps", "updates"] = "updates"
     if any(row.get("env_steps") for row in rows):
         along = "env_steps"
@@ -55,9 +60,11 @@ def learning_curve(
                 upper.axhline(value, color=BLACK, linewidth=2.0, linestyle=style, label=label)
             )
     upper.set_ylabel("return per episode", fontsize=FONT)
+    if abandoned:
+        _reward(panels[1], rows, along)
     _agreement_or_loss(lower, rows, along)
     lower.set_xlabel("env steps" if along == "env_steps" else "optimiser steps", fontsize=FONT)
-    for axes in (upper, lower):
+    for axes in panels:
         dress(axes)
         axes.margins(x=0.04)
         axes.set_xlim(left=0.0)
@@ -101,9 +108,21 @@ def _returns(axes: Axes, rows: Rows, along: str) -> list[Any]:
                 x, y, yerr=bars, fmt="o", color=VERMILION, elinewidth=1.5, label=label, **style
             )
         )
+    x, y = _series(rows, along, "eval/at_most")
+    if x:
+        label = "abandoned: at most this"
+        handles += axes.plot(
+            x, y, "v", color=VERMILION, markerfacecolor="none", markersize=7, label=label
+        )
     if not handles:
         _say(axes, "no episode has ended yet")
     return handles
+
+
+def _reward(axes: Axes, rows: Rows, along: str) -> None:
+    x, y = _series(rows, along, "rollout/reward_per_step")
+    axes.plot(x, [1000.0 * value for value in y], color=SKY, linewidth=2.0)
+    axes.set_ylabel("reward in training\nper 1,000 env steps", fontsize=FONT)
 
 
 def _agreement_or_loss(axes: Axes, rows: Rows, along: str) -> None:
