@@ -34,9 +34,9 @@ def section(name: str, experiment: Experiment, rows: Sequence[Row]) -> str:
         return ""
     target = next(iter(methods.values()))[0]["target_return"]
     reference = _steps(methods[experiment.reference])
+    budget = max(row["env_steps"] for of in methods.values() for row in of)
     lines, ratios = [], {}
     for method, of in methods.items():
-        budget = max(row["env_steps"] for row in of)
         ratios[method] = ratio(_steps(of), reference, budget=budget)
         middle = median(_steps(of))
         cells = [

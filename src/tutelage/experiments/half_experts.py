@@ -47,7 +47,7 @@ EXPERIMENT = Experiment(
         "top alone": {"teachers": HALVES[:1], **LONGER},
         "bottom alone": {"teachers": HALVES[1:], **LONGER},
     },
-    reference="random",
+    reference="thompson-beta",
     within=1.0,
     claimed=("linear-thompson", "doubly-robust", "linucb"),
     any_of=True,
