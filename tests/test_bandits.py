@@ -9,6 +9,7 @@ import pytest
 
 from tutelage.bandits import (
     SELECTORS,
+    BestFirst,
     Exp3,
     beta_chances,
     beta_quantile,
@@ -211,10 +212,12 @@ def test_best_first_never_changes_its_mind() -> None:
 
 
 def test_best_first_takes_scores_that_were_measured_before() -> None:
-    selector = make("best-first", 3, scores=(0.1, 0.2, 0.9))
-    np.testing.assert_array_equal(selector.probabilities(NOTHING), [[0.0, 0.0, 1.0]])
+    selector = make("best-first", 3)
+    assert isinstance(selector, BestFirst)
     with pytest.raises(UserError, match="expected 3 numbers"):
-        make("best-first", 3, scores=(0.1, 1.2, 0.9))
+        selector.score((0.1, 1.2, 0.9))
+    selector.score((0.1, 0.2, 0.9))
+    np.testing.assert_array_equal(selector.probabilities(NOTHING), [[0.0, 0.0, 1.0]])
 
 
 # Regret on simulated bandits of Bernoulli rewards.

@@ -22,15 +22,36 @@ def test_the_teacher_plays_real_pong_as_its_card_says() -> None:
     assert played.mean >= model.card["min_return"] - 1.0
 
 
-@pytest.mark.parametrize("name", bundled_names())
-def test_every_bundled_model_loads_and_knows_how_well_it_plays(name: str) -> None:
+SMALL = ["pong-small-1", "pong-small-2", "pong-small-3"]
+HALVES = ["pong-bottom", "pong-top"]
+FULL = [name for name in bundled_names() if name not in (*SMALL, *HALVES)]
+
+
+@pytest.mark.parametrize("name", FULL + SMALL)
+def test_every_bundled_player_loads_and_knows_how_well_it_plays(name: str) -> None:
     model = load(name)
     assert model.env == "pong"
     low, high = model.card["ci95"]
     assert low <= model.card["mean_return"] <= high
 
 
-def test_the_bundled_teachers_differ_in_quality() -> None:
-    means = sorted(load(name).card["mean_return"] for name in bundled_names())
+def test_the_bundled_teachers_of_full_size_differ_in_quality() -> None:
+    models = [load(name) for name in FULL]
+    assert {model.network.num_parameters() for model in models} == {3_358_374}
+    means = sorted(model.card["mean_return"] for model in models)
     assert len(means) >= 4
     assert all(b - a > 2.0 for a, b in itertools.pairwise(means))
+
+
+def test_the_bundled_small_experts_are_students_of_20_points() -> None:
+    for model in map(load, SMALL):
+        assert model.network.num_parameters() == 216_246
+        assert model.card["ci95"][0] >= 20.0
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_the_bundled_half_experts_say_which_half_is_theirs(name: str) -> None:
+    model = load(name)
+    assert model.network.num_parameters() == 216_246
+    assert model.card["only"] == name.replace("pong", "ball")
+    assert "mean_return" not in model.card  # it would be of a game that nobody wants to play

@@ -19,12 +19,12 @@ class Exam:
     readiness: float = -np.inf
     begin: int = 100
     played: list[tuple[int, str]] = field(default_factory=list)
-    kept: list[tuple[int, float]] = field(default_factory=list)
+    kept: list[tuple[int, float | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.examiner = Examiner(
             self.play,
-            lambda env_steps, evaluation: self.kept.append((env_steps, evaluation.mean)),
+            self.keep,
             target=20.0,
             episodes=10,
             confirm_episodes=30,
@@ -37,6 +37,9 @@ class Exam:
         mean = self.means[len(self.played)]
         self.played.append((episodes, stream))
         return Evaluation(np.full(episodes, mean), np.full(episodes, 50))
+
+    def keep(self, env_steps: int, evaluation: Evaluation | None) -> None:
+        self.kept.append((env_steps, None if evaluation is None else evaluation.mean))
 
     def look(self, env_steps: int, rate: float | None = None) -> dict[str, float]:
         metrics = {} if rate is None else {"rollout/reward_per_step": rate}

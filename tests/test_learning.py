@@ -92,7 +92,7 @@ def test_every_loss_distils_a_controller_online(
     tmp_path: Path, loss: str, target: str, tau: float
 ) -> None:
     teacher = str(controller(tmp_path / "teacher.safetensors"))
-    config = replace(DISTILL, teacher=teacher, loss=loss, target=target, tau=tau)
+    config = replace(DISTILL, teachers=(teacher,), loss=loss, target=target, tau=tau)
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=20)
     assert_gain(trained.returns, untrained_returns(), at_least=150.0)
@@ -114,7 +114,7 @@ def test_a_recording_is_enough_to_distil_from(tmp_path: Path) -> None:
 def test_kickstarting_learns_from_reward_and_teacher_at_once(tmp_path: Path) -> None:
     teacher = str(controller(tmp_path / "teacher.safetensors"))
     config = replace(
-        DISTILL, teacher=teacher, tau=0.02, distill_weight="5:1:1000", reward_weight="0.1"
+        DISTILL, teachers=(teacher,), tau=0.02, distill_weight="5:1:1000", reward_weight="0.1"
     )
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=20)
@@ -123,7 +123,7 @@ def test_kickstarting_learns_from_reward_and_teacher_at_once(tmp_path: Path) -> 
 
 def test_a_distillation_stops_once_the_target_is_confirmed(tmp_path: Path) -> None:
     teacher = str(controller(tmp_path / "teacher.safetensors"))
-    outcome = distill(replace(DISTILL, teacher=teacher, tau=0.1), tmp_path / "run")
+    outcome = distill(replace(DISTILL, teachers=(teacher,), tau=0.1), tmp_path / "run")
     assert outcome.passed_at is not None
     assert outcome.env_steps == outcome.passed_at < 50_000
     assert outcome.evaluation is not None
@@ -157,7 +157,7 @@ def test_a_scheduled_dropout_is_the_same_acting_and_learning(
 ) -> None:
     config = replace(
         DISTILL,
-        teacher=str(controller(tmp_path / "teacher.safetensors")),
+        teachers=(str(controller(tmp_path / "teacher.safetensors")),),
         explore="mc-dropout:0.5:0:1000",
         samples_per_step=samples_per_step,
         learning_starts=learning_starts,
@@ -197,7 +197,7 @@ def test_a_scheduled_dropout_goes_over_env_steps_offline_too(
 
 def test_a_resumed_distillation_returns_the_best_evaluation_there_ever_was(tmp_path: Path) -> None:
     teacher = str(controller(tmp_path / "teacher.safetensors"))
-    config = replace(DISTILL, teacher=teacher, env_steps=2_048, eval_every=1_024)
+    config = replace(DISTILL, teachers=(teacher,), env_steps=2_048, eval_every=1_024)
     first = distill(config, tmp_path / "run").evaluation
     again = distill(config, tmp_path / "run", resume=True).evaluation
     assert first is not None

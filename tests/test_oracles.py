@@ -104,9 +104,11 @@ class VowpalWabbit:
         p /= p.sum(axis=1, keepdims=True)
         return p
 
-    def choose(self, context: Floats) -> Choice:
+    def choose(self, context: Floats, draw: Floats | None = None) -> Choice:
         p = self.probabilities(context)
-        arm = np.array([self._rng.choice(len(row), p=row) for row in p])
+        draw = self._rng.random(len(p)) if draw is None else draw
+        inside = zip(p.cumsum(axis=1)[:, :-1], draw, strict=True)
+        arm = np.array([np.searchsorted(bounds, u, side="right") for bounds, u in inside])
         return Choice(arm, p[np.arange(len(p)), arm])
 
     def update(self, feedback: Feedback) -> None:

@@ -274,6 +274,10 @@ def test_a_network_that_labels_for_itself_is_held_to_the_same() -> None:
     assert scene.memory.steps == []
 
 
+def linear_q(weights: Tensor) -> QFunction:
+    return lambda obs: obs[:, 0] @ weights
+
+
 def cartpole() -> Online:
     """A student that learns nothing, and two teachers of which one acts half of the time."""
     envs = make(EnvironmentConfig(env="CartPole-v1", num_envs=3), seed=1)
@@ -291,7 +295,7 @@ def cartpole() -> Online:
     return Online(
         envs,
         student=lambda obs, env_steps: obs[:, 0] @ weights[0],
-        label=Staff([Hired(str(k), lambda obs, k=k: obs[:, 0] @ weights[k]) for k in (1, 2)]),
+        label=Staff([Hired(str(k), linear_q(weights[k])) for k in (1, 2)]),
         select=epsilon_greedy(constant(0.5)).select,
         memories={"replay": replay},
         sample=lambda: replay.sample_transitions(8),
