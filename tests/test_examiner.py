@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tutelage.evaluation import Evaluation
+from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.files import pack_state, unpack_state
 from tutelage.session import Examiner
 from tutelage.types import Row
@@ -13,9 +13,12 @@ from tutelage.types import Row
 
 @dataclass
 class Exam:
-    """An examiner of target 20 whose evaluations come out at ``means``, one after another."""
+    """An examiner of target 20 whose evaluations come out at ``means``, one after another.
 
-    means: Sequence[float] = ()
+    Those given as Abandoned are.
+    """
+
+    means: Sequence[float | Abandoned] = ()
     readiness: float = -np.inf
     begin: int = 100
     played: list[tuple[int, str]] = field(default_factory=list)
@@ -33,9 +36,11 @@ class Exam:
             readiness=self.readiness,
         )
 
-    def play(self, episodes: int, stream: str) -> Evaluation:
+    def play(self, episodes: int, stream: str) -> Evaluation | Abandoned:
         mean = self.means[len(self.played)]
         self.played.append((episodes, stream))
+        if isinstance(mean, Abandoned):
+            return mean
         return Evaluation(np.full(episodes, mean), np.full(episodes, 50))
 
     def keep(self, env_steps: int, evaluation: Evaluation | None) -> None:
@@ -111,6 +116,42 @@ def test_keeps_a_student_only_if_it_is_the_best_so_far() -> None:
     assert exam.kept == [(100, -3.0), (300, 4.0), (500, 9.0)]
 
 
+def test_an_abandoned_evaluation_says_what_could_have_become_of_it() -> None:
+    exam = Exam([Abandoned(12.5, -0.01), 7.0])
+    assert exam.look(100) == {"eval/at_most": 12.5, "eval/passed": 0.0}
+    assert (exam.examiner.done, exam.examiner.best) == (False, None)
+    assert exam.look(199) == {}
+    assert exam.look(200)["eval/mean_reward"] == 7.0
+
+
+def test_of_abandoned_ones_the_most_rewarding_is_kept_until_one_is_played_to_its_end() -> None:
+    abandoned = [Abandoned(10.0, -0.02), Abandoned(15.0, -0.03), Abandoned(9.0, -0.01)]
+    exam = Exam([*abandoned, -5.0, Abandoned(19.0, 0.5), 6.0])
+    for steps in range(100, 700, 100):
+        exam.look(steps)
+    assert exam.kept == [(100, None), (300, None), (400, -5.0), (600, 6.0)]
+
+
+def test_an_abandoned_confirmation_confirms_nothing() -> None:
+    exam = Exam([20.5, Abandoned(19.0, 0.01)])
+    measured = exam.look(100)
+    assert [stream for _, stream in exam.played] == ["evaluation-100", "confirmation-100"]
+    assert (measured["eval/passed"], measured["eval/mean_reward"]) == (0.0, 20.5)
+    assert (exam.examiner.done, exam.examiner.passed_at) == (False, None)
+    assert exam.kept == [(100, 20.5)]
+
+
+def test_the_one_that_passes_is_kept_however_lucky_one_before_it_was() -> None:
+    exam = Exam([20.75, Abandoned(19.0, 0.01), 20.0, 20.25])
+    exam.look(100)
+    exam.look(200)
+    assert exam.examiner.passed_at == 200
+    assert exam.kept == [(100, 20.75), (200, 20.25)]
+    best = exam.examiner.best
+    assert best is not None
+    assert (best.mean, len(best.returns)) == (20.25, 30)
+
+
 def restored(exam: Exam, twin: Exam, folder: Path) -> Exam:
     (folder / "state").write_bytes(pack_state(exam.examiner.state()))
     twin.examiner.restore(unpack_state(folder / "state"))
@@ -127,6 +168,27 @@ def test_a_restored_examiner_goes_on_as_the_first_would(looks: int, tmp_path: Pa
     twin = restored(exam, Exam(means[len(exam.played) :], readiness=0.5), tmp_path)
     assert first + [twin.look(*row) for row in rows[looks:]] == expected
     assert exam.kept + twin.kept == whole.kept
+    assert twin.examiner.state() == whole.examiner.state()
+
+
+@pytest.mark.parametrize("looks", range(6))
+def test_a_restored_examiner_knows_what_was_abandoned(looks: int, tmp_path: Path) -> None:
+    hopeless = [Abandoned(9.0, -0.02), Abandoned(8.0, -0.03), Abandoned(9.0, -0.01)]
+    means: list[float | Abandoned] = [*hopeless, 20.5, Abandoned(19.0, 0.01), 20.0, 20.25]
+    whole, exam = Exam(means), Exam(means)
+    rows = range(100, 600, 100)
+    expected = [whole.look(steps) for steps in rows]
+    first = [exam.look(steps) for steps in rows[:looks]]
+    twin = restored(exam, Exam(means[len(exam.played) :]), tmp_path)
+    assert first + [twin.look(steps) for steps in rows[looks:]] == expected
+    assert (
+        exam.kept + twin.kept
+        == whole.kept
+        == [
+            *[(100, None), (300, None)],
+            *[(400, 20.5), (500, 20.25)],
+        ]
+    )
     assert twin.examiner.state() == whole.examiner.state()
 
 

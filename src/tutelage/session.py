@@ -129,7 +129,8 @@ class Examiner:
                 self._best_abandoned = evaluation.reward_per_step
                 self._keep(row.env_steps, None)
             return {"eval/at_most": evaluation.at_most, "eval/passed": 0.0}
-        if self.best is None or evaluation.mean > self.best.mean:
+        # One that passed has held the target; a better one before it was only lucky.
+        if self.done or self.best is None or evaluation.mean > self.best.mean:
             self.best = evaluation
             self._keep(row.env_steps, evaluation)
         low, high = evaluation.interval()
