@@ -1,5 +1,6 @@
 """Does it learn? A gain that cannot be luck, on CartPole, in seconds."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import torch
 from scipy.stats import permutation_test
 
 from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, teachers
+from tutelage.environments import RETURNS
 from tutelage.evaluation import evaluate
 from tutelage.networks import Size
 from tutelage.recipes import distill, record, teach
+from tutelage.runs import read_rows
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1")
 TEACH = Teach(
@@ -129,6 +132,44 @@ def test_a_distillation_stops_once_the_target_is_confirmed(tmp_path: Path) -> No
     assert outcome.evaluation is not None
     assert outcome.evaluation.mean >= 450.0
     assert len(outcome.evaluation.returns) == 30
+
+
+def test_abandoning_evaluations_changes_neither_what_is_learnt_nor_what_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RETURNS, "CartPole-v1", (0.0, 500.0))
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    config = replace(
+        DISTILL,
+        teachers=(teacher,),
+        eval_every=1_000,
+        eval_episodes=4,
+        confirm_episodes=8,
+        round_steps=512,
+    )
+    folders = tmp_path / "stopped", tmp_path / "whole"
+    outcomes = [
+        distill(replace(config, eval_whole=whole), folder)
+        for whole, folder in zip((False, True), folders, strict=True)
+    ]
+    stopped, whole = map(read_rows, folders)
+    assert any("eval/at_most" in row for row in stopped)
+    assert not any("eval/at_most" in row for row in whole)
+    for a, b in zip(stopped, whole, strict=True):
+        assert unexamined(a) == unexamined(b)
+        assert a.get("eval/at_most", np.inf) >= b.get("eval/mean_reward", -np.inf)
+        assert ("eval/passed" in a) == ("eval/passed" in b)
+    assert outcomes[0].passed_at == outcomes[1].passed_at is not None
+    best = [outcome.evaluation for outcome in outcomes]
+    assert best[0] is not None
+    assert best[1] is not None
+    assert best[0].returns.tolist() == best[1].returns.tolist()
+    weights = [outcome.student.state_dict() for outcome in outcomes]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def unexamined(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if not name.startswith("eval/")}
 
 
 @pytest.fixture
