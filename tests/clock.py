@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tutelage.environments import Environments
+from tutelage.features import Region
 
 Obs = npt.NDArray[np.int64]
 
@@ -54,6 +55,7 @@ def clocks(
     stream: str = "training",
     terminates: bool = True,
     truncates: bool = False,
+    region: Region | None = None,
 ) -> Environments:
     """Return environments of clocks; their observations are ``[N,1,2]``."""
     return Environments(
@@ -61,4 +63,5 @@ def clocks(
         seed=seed,
         stream=stream,
         view=lambda obs: obs[:, np.newaxis],
+        region=region,
     )

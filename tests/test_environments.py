@@ -150,6 +150,53 @@ def test_cartpole_goes_back_to_where_it_was_in_the_middle_of_episodes(
     np.testing.assert_array_equal(restored.obs, original.obs)
 
 
+def early(obs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """A region of the clock: steps 1, 2 and 5 of an episode, but not 0, 3 and 4."""
+    return np.isin(obs[:, -1, 1], [1, 2, 5])
+
+
+def test_outside_of_a_region_the_last_action_is_repeated_and_no_reward_counts() -> None:
+    """A clock's reward is the action; one episode of 6 steps beside one of 2 and another."""
+    envs = clocks(lengths=[6, 2], region=early)
+    wished = [[1, 1], [2, 3], [3, 2], [1, 1], [2, 2], [1, 3]]
+    labels = np.zeros((2, 4), np.float32)
+    played = [envs.play(np.array(action), labels) for action in wished]
+    inside = [[0, 0], [1, 1], [1, 0], [0, 1], [0, 0], [1, 1]]
+    np.testing.assert_array_equal([step.inside for step in played], inside)
+    # An episode that begins outside has no last action: 0.
+    done = [[0, 0], [2, 3], [3, 0], [3, 1], [3, 0], [1, 3]]
+    np.testing.assert_array_equal([step.action for step in played], done)
+    counts = [[0, 0], [2, 3], [3, 0], [0, 1], [0, 0], [1, 3]]
+    np.testing.assert_array_equal([step.reward for step in played], counts)
+
+
+def test_a_return_is_of_what_was_gained_inside_the_region() -> None:
+    envs = clocks(lengths=[6, 2], region=early)
+    finished = [envs.step(np.array([2, 3])).finished for _ in range(6)]
+    assert finished == [(), ((3.0, 2),), (), ((3.0, 2),), (), ((6.0, 6), (3.0, 2))]
+
+
+def test_what_is_really_done_is_said_before_it_is() -> None:
+    envs = clocks(lengths=[6, 2], region=early)
+    np.testing.assert_array_equal(envs.send(np.array([1, 2])), [0, 0])
+    envs.recv()
+    np.testing.assert_array_equal(envs.send(np.array([1, 2])), [1, 2])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 5, 20])
+def test_environments_of_a_region_go_back_to_where_they_were(steps: int, tmp_path: Path) -> None:
+    original, restored = (clocks(lengths=[6, 5, 3], region=early) for _ in range(2))
+    wander(original, np.random.default_rng(0), steps=steps)
+    wander(restored, np.random.default_rng(1), steps=7)
+    (tmp_path / "state").write_bytes(pack_state(original.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    np.testing.assert_array_equal(restored.obs, original.obs)
+    np.testing.assert_array_equal(restored.inside, original.inside)
+    later = [wander(envs, np.random.default_rng(2), steps=30) for envs in (original, restored)]
+    for a, b in zip(*later, strict=True):
+        assert_same(a, b)
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -164,6 +211,9 @@ def test_cartpole_goes_back_to_where_it_was_in_the_middle_of_episodes(
         (EnvironmentConfig(env="no:Such-v0"), ["'no:Such-v0'", "Gymnasium id"]),
         (EnvironmentConfig(env="Pendulum-v1"), ["'Pendulum-v1'", "Box", "discrete actions"]),
         (EnvironmentConfig(env="Blackjack-v1"), ["'Blackjack-v1'", "Tuple", "one array"]),
+        (EnvironmentConfig(only="ball-left"), ["region", "'ball-left'", "ball-bottom, ball-top"]),
+        (replace(CARTPOLE, only="ball-top"), ["'ball-top'", "of pong", "CartPole-v1"]),
+        (EnvironmentConfig(env="breakout", only="ball-top"), ["of pong", "breakout"]),
     ],
 )
 def test_what_cannot_be_built_is_named_with_what_could(

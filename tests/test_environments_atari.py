@@ -13,6 +13,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from tutelage.environments import EnvironmentConfig, Environments, Step, make
+from tutelage.features import ball_half
 from tutelage.files import pack_state, unpack_state
 
 Actions = npt.NDArray[np.int64]
@@ -186,6 +187,32 @@ def test_pong_goes_back_even_after_the_emulator_was_elsewhere(tmp_path: Path) ->
     original.restore(state)
     assert_same(random_play(original, steps=100, seed=1), expected)
     assert sum(len(step.finished) for step in expected) >= 4
+
+
+def test_pong_of_one_half_is_pong_whose_player_freezes_while_the_ball_is_in_the_other(
+    tmp_path: Path,
+) -> None:
+    half, whole = pong(num_envs=3, only="ball-bottom"), pong(num_envs=3)
+    rng = np.random.default_rng(0)
+    labels = np.zeros((3, 6), np.float32)
+    last = np.zeros(3, np.int64)
+    points = []
+    for number in range(160):
+        if number == 100:  # and is so after a resume
+            (tmp_path / "state").write_bytes(pack_state(half.state()))
+            half = pong(num_envs=3, only="ball-bottom")
+            half.restore(unpack_state(tmp_path / "state"))
+        wished, inside = rng.integers(6, size=3), ball_half(half.obs)[:, 1]
+        np.testing.assert_array_equal(half.inside, inside)
+        step = half.play(wished, labels)
+        np.testing.assert_array_equal(step.inside, inside)
+        np.testing.assert_array_equal(step.action, np.where(inside, wished, last))
+        plain = whole.step(step.action)
+        np.testing.assert_array_equal(step.next_obs, plain.next_obs)
+        np.testing.assert_array_equal(step.reward, plain.reward * inside)
+        points += [bool(i) for i, reward in zip(inside, plain.reward, strict=True) if reward]
+        last = step.action
+    assert 0 < sum(points) < len(points)
 
 
 def test_rewards_are_clipped_to_their_sign_only_where_asked() -> None:
