@@ -58,6 +58,7 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--batch-size", "0"], ["batch_size", "0"]),
         (["--samples-per-step", "-1"], ["samples_per_step", "-1"]),
         (["--dataset", "nowhere"], ["nowhere", "dataset.json"]),
+        (["--dataset", "nowhere", "--only", "ball-top"], ["only", "offline"]),
     ],
 )
 def test_bad_flags_of_distill_are_refused_in_one_line(
@@ -76,6 +77,19 @@ def test_unknown_environments_are_refused(capsys: pytest.CaptureFixture[str]) ->
     line = refusal(["teach", "--env", "ponk"], capsys)
     assert "ponk" in line
     assert "CartPole-v1" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["teach", "--record", "data"], ["record", "--out", "data"]],
+    ids=lambda words: words[0],
+)
+def test_a_data_set_of_half_a_court_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal([*words, "--only", "ball-top"], capsys)
+    assert "a data set holds every state" in line
+    assert "only" in line
 
 
 def test_a_teacher_of_another_game_is_refused(

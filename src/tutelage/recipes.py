@@ -52,6 +52,8 @@ def teach(
     config: Teach, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
 ) -> QNetwork:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
+    if config.record and config.only:
+        raise UserError("a data set holds every state: record and only exclude each other")
     device = _prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
     network = _network(config, config.size, envs.obs_shape, envs.num_actions)
@@ -59,8 +61,6 @@ def teach(
     network.to(device)
     replay = _replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
-    if config.record and config.only:
-        raise UserError("a data set holds every state: record and only exclude each other")
     if config.record:
         memories["record"] = _writer(
             Path(config.record), config, envs, behaviour="its own training", resume=resume
@@ -108,6 +108,8 @@ def teach(
 
 def record(config: Record, folder: Path) -> int:
     """Let a teacher play and write what it sees and thinks; return the env steps recorded."""
+    if config.only:
+        raise UserError("a data set holds every state: only cannot be used to record one")
     device = open_device(config.device, config.threads)
     teacher = teachers.load(config.teacher)
     config = replace(config, env=teacher.env if config.env == "auto" else config.env)
@@ -287,6 +289,8 @@ def _distill_offline(
 ) -> Outcome:
     if config.reward_weight != "0":
         raise UserError("reward_weight needs an environment to act in: it cannot be used offline")
+    if config.only:
+        raise UserError("a data set holds every state: only cannot be used offline")
     if len(config.teachers) > 1:
         raise UserError("a data set has its labels: several teachers cannot be used offline")
     dataset = Dataset(Path(config.dataset))
