@@ -26,7 +26,7 @@ Explore = Callable[[Floats, int], Floats]
 """Scores ``[N,A]`` and the number t of settled choices -> ``p[N,A]``."""
 
 
-def epsilon(schedule: Schedule) -> Explore:
+def epsilon(schedule: Schedule = lambda t: 0.05) -> Explore:
     """Choose the largest score or, with a probability of ``schedule(t)``, uniformly."""
     return lambda scores, t: epsilon_greedy(scores, schedule(t))
 
@@ -46,7 +46,7 @@ def squarecb(scale: float = 10.0, exponent: float = 0.5) -> Explore:
     return explore
 
 
-EPSILON = epsilon(lambda t: 0.05)
+EPSILON = epsilon()
 
 
 class Ridge:

@@ -1,7 +1,9 @@
 """Selectors by name: what ``bandits`` and ``contextual`` offer on the command line."""
 
 import inspect
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_type_hints
 
 from tutelage.bandits import SELECTORS
@@ -18,12 +20,18 @@ def _explore(text: str) -> Explore:
     return EXPLORATIONS[text]()
 
 
-# ``epsilon`` of the contextual exploration is a number; SquareCB has none.
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
+# The only schedules of selectors are probabilities.
 _READ: dict[Any, Callable[[str], Any]] = {
     int: int,
-    float: float,
+    float: _finite,
     str: str,
-    Schedule: parse_schedule,
+    Schedule: partial(parse_schedule, low=0.0, high=1.0),
     Explore: _explore,
 }
 
@@ -51,7 +59,8 @@ def parse_selector(text: str) -> Callable[..., DistributionSelector]:
         try:
             options[option] = readers[option](value)
         except ValueError:
-            raise UserError(f"selector {name}: {option} is {value!r}, expected a number") from None
+            number = "a whole number" if readers[option] is int else "a number"
+            raise UserError(f"selector {name}: {option} is {value!r}, expected {number}") from None
 
     def construct(**given: Any) -> DistributionSelector:
         return build(**given, **options)
