@@ -11,7 +11,7 @@ from tests.test_contextual import make as make_contextual
 from tests.test_contextual import play
 from tutelage.bandits import Exp3, beta_chances, beta_quantile
 from tutelage.contextual import Ridge, epsilon
-from tutelage.selection import Floats, Statistics
+from tutelage.selection import Floats, Ints, Statistics
 from tutelage.types import Choice, Feedback, State
 
 
@@ -94,6 +94,10 @@ class VowpalWabbit:
 
     def __init__(self, workspace: Any, seed: int) -> None:
         self._vw, self._rng = workspace, np.random.default_rng(seed)
+
+    @property
+    def left(self) -> Ints:
+        raise NotImplementedError
 
     @staticmethod
     def _text(context: Floats) -> str:

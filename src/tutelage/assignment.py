@@ -154,8 +154,8 @@ MEASURES: dict[str, Measure] = {
 """Name -> what a round is paid."""
 
 
-def not_worse(s: Statistics, z: float = 1.645) -> Led:
-    """Return which teachers ``[K]`` are not shown to be worse than the best one.
+def not_worse(s: Statistics, left: Arms, z: float = 1.645) -> Led:
+    """Return which teachers ``[K]`` are not shown to be worse than the best one that is left.
 
     Under Beta(1 + S_k, 1 + n_k - S_k) for each, teacher k is eliminated where the means differ by
     more than z standard deviations of their difference: 5 % for one pair. (Successive elimination,
@@ -164,7 +164,7 @@ def not_worse(s: Statistics, z: float = 1.645) -> Led:
     a, b = 1.0 + s.total, 1.0 + s.count - s.total
     mean = a / (a + b)
     variance = mean * (1.0 - mean) / (a + b + 1.0)
-    best = mean.argmax()
+    best = left[mean[left].argmax()]
     return np.asarray(mean[best] - mean <= z * np.sqrt(variance + variance[best]))
 
 
@@ -412,7 +412,7 @@ class PerRally(_Rallies):
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
         """Trust the teachers that are not shown to be worse than the best."""
-        return not_worse(self._paid)[arm].astype(np.float64)
+        return not_worse(self._paid, self.selector.left)[arm].astype(np.float64)
 
     def retire(self, arm: int, reason: str) -> None:
         super().retire(arm, reason)
@@ -507,7 +507,7 @@ class PerState(_Rallies):
     def restore(self, state: State) -> None:
         super().restore(state)
         self._draw = np.asarray(state["draw"]).copy()
-        ends = np.cumsum(state["lengths"])[:-1]
+        ends = np.cumsum(np.asarray(state["lengths"]))[:-1]
         parts = [np.split(np.asarray(state[name]), ends) for name in _Rally.__dataclass_fields__]
         self._open = [_Rally(*map(list, rally)) for rally in zip(*parts, strict=True)]
 

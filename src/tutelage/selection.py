@@ -56,6 +56,10 @@ class DistributionSelector(ABC):
     @abstractmethod
     def _recall(self, memory: State) -> None: ...
 
+    @property
+    def left(self) -> Ints:
+        return self._left.copy()
+
     def _tried(self) -> npt.NDArray[np.bool_]:
         return self._settled > 0
 

@@ -146,6 +146,10 @@ class Feedback:
 class Selector(Protocol):
     """Chooses a teacher for each environment and learns from what came of it."""
 
+    @property
+    def left(self) -> npt.NDArray[np.int64]:
+        """The arms that are not set aside."""
+
     def choose(self, context: Array, draw: Array | None = None) -> Choice:
         """Return an arm for each row of ``context[N,d]`` and how likely it was.
 

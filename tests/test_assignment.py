@@ -1,0 +1,838 @@
+"""Who teaches where, and what that is paid: by hand, against a naive model, and over draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, chisquare
+
+from tutelage.assignment import (
+    MEASURES,
+    Alone,
+    Assignment,
+    Led,
+    PerRally,
+    PerRound,
+    PerState,
+    Round,
+    not_worse,
+)
+from tutelage.environments import Step
+from tutelage.errors import UserError
+from tutelage.features import Feature
+from tutelage.files import pack_state, unpack_state
+from tutelage.selection import DistributionSelector, Floats, Ints, Statistics
+from tutelage.selectors import is_contextual, parse_selector
+from tutelage.types import Array, Choice, Feedback, State
+
+NAN = float("nan")
+NAMES = ("ann", "bob", "cyd")
+N = 4
+OBS = np.full((N, 1, 2), 0.5)
+READ = Feature(2, lambda obs: np.asarray(obs[:, 0], np.float64))
+"""The context of these tests is the observation itself."""
+
+
+class Scripted:
+    """Chooses by script and writes on a tape; each choice has a probability of its own."""
+
+    def __init__(self, script: Callable[[int], int], *, num_arms: int = 3) -> None:
+        self.tape: list[str] = []
+        self.learnt: list[Feedback] = []
+        self.left = np.arange(num_arms)
+        self._script = script
+        self._choices = 0
+
+    def choose(self, context: Array, draw: Array | None = None) -> Choice:
+        assert context.shape == (1, 0)
+        assert draw is None
+        self._choices += 1
+        self.tape.append(f"choose {self._choices}")
+        arm = self._script(self._choices)
+        return Choice(np.array([arm]), np.array([self.probability(self._choices)]))
+
+    @staticmethod
+    def probability(choice: int) -> float:
+        return 1.0 / (1.0 + choice)
+
+    def probabilities(self, context: Array) -> Array:
+        raise NotImplementedError
+
+    def update(self, feedback: Feedback) -> None:
+        self.tape.append("update")
+        self.learnt.append(feedback)
+
+    def retire(self, arm: int) -> None:
+        if list(self.left) == [arm]:
+            raise UserError("the last one")
+        self.left = self.left[self.left != arm]
+
+    def state(self) -> State:
+        raise NotImplementedError
+
+    def restore(self, state: State) -> None:
+        raise NotImplementedError
+
+
+def step(
+    reward: Sequence[float],
+    *,
+    terminated: Sequence[int] = (),
+    truncated: Sequence[int] = (),
+    returns: Sequence[float] = (),
+) -> Step:
+    """Return a step that gave ``reward[N]``; the other lists name environments that ended."""
+    ends = [np.isin(np.arange(len(reward)), list(ended)) for ended in (terminated, truncated)]
+    return Step(
+        np.zeros((len(reward), 1, 2)),
+        np.array(reward, np.float32),
+        ends[0],
+        ends[1],
+        tuple((float(r), 9) for r in returns),
+    )
+
+
+# What a round is paid.
+
+
+def played(
+    *,
+    won: float = 0.0,
+    lost: float = 0.0,
+    mean: float = NAN,
+    previous: float = NAN,
+    play: float = NAN,
+) -> Round:
+    return Round(won, lost, mean, previous, low=-20.0, high=30.0, play=lambda: play)
+
+
+@pytest.mark.parametrize(
+    ("measure", "given_", "reward"),
+    [
+        ("points", played(won=3.0, lost=1.0), 0.75),
+        ("points", played(won=0.0, lost=2.0), 0.0),
+        ("points", played(won=2.5, lost=0.0), 1.0),
+        ("points", played(), 0.5),
+        ("return", played(mean=-20.0), 0.0),
+        ("return", played(mean=-7.5), 0.25),
+        ("return", played(mean=30.0), 1.0),
+        ("return", played(won=5.0), NAN),
+        ("improvement", played(mean=10.0, previous=10.0), 0.5),
+        ("improvement", played(mean=30.0, previous=-20.0), 1.0),
+        ("improvement", played(mean=-20.0, previous=30.0), 0.0),
+        ("improvement", played(mean=0.0, previous=-10.0), 0.6),
+        ("improvement", played(mean=0.0), NAN),
+        ("improvement", played(previous=0.0), NAN),
+        ("evaluation", played(play=5.0, mean=30.0), 0.5),
+    ],
+)
+def test_a_measure_is_what_the_hand_computes(measure: str, given_: Round, reward: float) -> None:
+    assert MEASURES[measure](given_) == pytest.approx(reward, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("measure", "given_", "value"),
+    [
+        ("return", played(mean=31.0), "31.0"),
+        ("return", played(mean=-20.5), "-20.5"),
+        ("improvement", played(mean=60.0, previous=0.0), "60.0"),
+        ("evaluation", played(play=-21.0), "-21.0"),
+        ("evaluation", played(play=NAN), "nan"),
+    ],
+)
+def test_a_return_that_there_cannot_be_is_refused(measure: str, given_: Round, value: str) -> None:
+    with pytest.raises(UserError, match=rf"reward {value} is outside \[-"):
+        MEASURES[measure](given_)
+
+
+@given(st.floats(0, 99), st.floats(0, 99), st.floats(-20, 30), st.floats(-20, 30))
+def test_every_measure_is_in_the_unit_interval(won: float, lost: float, a: float, b: float) -> None:
+    for measure in MEASURES.values():
+        assert 0.0 <= measure(played(won=won, lost=lost, mean=a, previous=b, play=a)) <= 1.0
+
+
+# One teacher for a whole round.
+
+
+def per_round(
+    selector: Any, measure: str | Callable[[Round], float] = "points", **settings: Any
+) -> PerRound:
+    return PerRound(
+        selector,
+        **{
+            "names": NAMES,
+            "measure": MEASURES[measure] if isinstance(measure, str) else measure,
+            "low": 0.0,
+            "high": 100.0,
+            "play": lambda number: NAN,
+            **settings,
+        },
+    )
+
+
+def test_a_round_is_choose_play_measure_update() -> None:
+    selector = Scripted(lambda choice: choice % 3)
+    tape = selector.tape
+
+    def measure(played: Round) -> float:
+        tape.append(f"measure {played.won:g} {played.lost:g} {played.play():g}")
+        return 0.25 * played.won
+
+    def play(number: int) -> float:
+        tape.append(f"play {number}")
+        return 7.0
+
+    assignment = per_round(selector, measure, play=play)
+    for won in (1.0, 2.0):
+        assignment.begin()
+        tape.append(f"arms {assignment.arms(OBS).tolist()}")
+        assignment.paid(step([won, 0.0, -1.0, 0.0]))
+        tape.append(f"arms {assignment.arms(OBS).tolist()}")
+        assignment.paid(step([0.0, 0.0, 0.0, -0.5]))
+        assignment.settle()
+    assert tape == [
+        "choose 1",
+        "arms [1, 1, 1, 1]",
+        "arms [1, 1, 1, 1]",
+        "play 0",
+        "measure 1 1.5 7",
+        "update",
+        "choose 2",
+        "arms [2, 2, 2, 2]",
+        "arms [2, 2, 2, 2]",
+        "play 1",
+        "measure 2 1.5 7",
+        "update",
+    ]
+
+
+def one_round(assignment: Assignment, *steps: Step) -> Mapping[int, Feedback]:
+    assignment.begin()
+    for each in steps:
+        assignment.arms(OBS)
+        assignment.leads(0.0, np.zeros(N))
+        assignment.paid(each)
+    return assignment.settle()
+
+
+def test_a_settled_round_has_a_number_its_arm_reward_and_probability() -> None:
+    selector = Scripted(lambda choice: choice % 3)
+    assignment = per_round(selector)
+    for number in range(1, 5):
+        settled = one_round(assignment, step([1.0, -1.0, 1.0, 0.0]), step([0.0, 0.0, 0.0, 1.0]))
+        (feedback,) = settled.values()
+        assert list(settled) == [number]
+        assert feedback.context.shape == (1, 0)
+        assert feedback.arm.tolist() == [number % 3]
+        assert feedback.reward.tolist() == [0.75]
+        assert feedback.probability.tolist() == [1.0 / (1.0 + number)]
+        assert selector.learnt[-1] is feedback
+        taught = {f"teachers/{k}": float(k == number % 3) for k in range(3)}
+        assert assignment.metrics() == {**taught, "teachers/reward": 0.75}
+
+
+def test_a_round_that_tells_nothing_settles_nothing_and_takes_no_number() -> None:
+    selector = Scripted(lambda choice: choice % 3)
+    assignment = per_round(selector, "return")
+    assert one_round(assignment, step([1.0] * N)) == {}
+    assert assignment.metrics() == {"teachers/0": 0.0, "teachers/1": 1.0, "teachers/2": 0.0}
+    settled = one_round(assignment, step([1.0] * N, returns=[10.0, 40.0]), step([0.0] * N))
+    assert {n: f.reward.tolist() for n, f in settled.items()} == {1: [0.25]}
+    assert one_round(assignment, step([1.0] * N)) == {}
+    assert list(one_round(assignment, step([0.0] * N, returns=[50.0]))) == [2]
+    assert [f.arm[0] for f in selector.learnt] == [2, 1]
+
+
+def test_improvement_is_over_the_last_round_in_which_an_episode_ended() -> None:
+    assignment = per_round(Scripted(lambda choice: 0), "improvement")
+    rounds = [[], [10.0, 20.0], [], [35.0], [5.0]]
+    settled = [one_round(assignment, step([0.0] * N, returns=returns)) for returns in rounds]
+    # 15 -> 35 -> 5; a rise from -100 to 100 is scaled to [0, 1].
+    assert [[f.reward[0] for f in each.values()] for each in settled] == [
+        [],
+        [],
+        [],
+        [pytest.approx(0.6)],
+        [pytest.approx(0.35)],
+    ]
+
+
+def test_in_a_round_a_coin_is_tossed_in_each_step() -> None:
+    draw = np.array([0.0, 0.29, 0.3, 0.99])
+    for assignment in (per_round(Scripted(lambda choice: 0)), Alone()):
+        assignment.begin()
+        assert assignment.leads(0.3, draw).tolist() == [True, True, False, False]
+        assert assignment.leads(0.0, draw).tolist() == [False] * N
+        assert assignment.leads(1.0, draw).tolist() == [True] * N
+
+
+# One teacher for a rally.
+
+
+def per_rally(selector: Any, *, names: tuple[str, ...] = NAMES, **settings: Any) -> PerRally:
+    rng = np.random.default_rng(0)
+    return PerRally(selector, **{"names": names, "num_envs": N, "rng": rng, **settings})
+
+
+class Playing:
+    """Drives an assignment step by step; keeps what it decided."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.arm: list[Ints] = []
+        self.led: list[Led] = []
+        assignment.begin()
+
+    def step(
+        self,
+        outcome: Step,
+        *,
+        obs: Array = OBS,
+        beta: float = 1.0,
+        draw: Array | None = None,
+    ) -> Ints:
+        self.led.append(self.assignment.leads(beta, np.zeros(N) if draw is None else draw).copy())
+        self.arm.append(self.assignment.arms(obs).copy())
+        self.assignment.paid(outcome)
+        return self.arm[-1]
+
+
+def test_a_teacher_is_chosen_anew_exactly_where_a_rally_has_ended() -> None:
+    playing = Playing(per_rally(Scripted(lambda choice: choice - 1), names=("x",) * 99))
+    assert playing.step(step([0.0] * N)).tolist() == [0, 1, 2, 3]
+    assert playing.step(step([0.0, 1.0, 0.0, 0.0])).tolist() == [0, 1, 2, 3]
+    assert playing.step(step([0.0, 0.0, -0.5, 0.0])).tolist() == [0, 4, 2, 3]
+    assert playing.step(step([0.0] * N, terminated=[0], truncated=[3])).tolist() == [0, 4, 5, 3]
+    assert playing.step(step([-1.0] * N)).tolist() == [6, 4, 5, 7]
+    assert playing.step(step([0.0] * N)).tolist() == [8, 9, 10, 11]
+
+
+def test_a_rally_won_pays_1_lost_0_and_one_that_was_cut_short_one_half() -> None:
+    selector = Scripted(lambda choice: (choice - 1) % 3)
+    playing = Playing(per_rally(selector))
+    playing.step(step([0.0] * N))
+    playing.step(step([3.0, -0.5, 0.0, 0.0], terminated=[2]))
+    playing.step(step([0.0, 0.0, 0.0, 0.0], truncated=[3]))
+    settled = playing.assignment.settle()
+    rows = {n: (f.arm.tolist(), f.reward.tolist()) for n, f in settled.items()}
+    assert rows == {1: ([0], [1.0]), 2: ([1], [0.0]), 3: ([2], [0.5]), 4: ([0], [0.5])}
+    assert [f.probability[0] for f in settled.values()] == [1 / 2, 1 / 3, 1 / 4, 1 / 5]
+    (learnt,) = selector.learnt
+    assert learnt.arm.tolist() == [0, 1, 2, 0]
+    assert learnt.reward.tolist() == [1.0, 0.0, 0.5, 0.5]
+    # Twelve states were taught: arm 0 in the first of three and the last environment, and so on.
+    assert playing.assignment.metrics() == {
+        "teachers/0": pytest.approx((2 + 3 + 1) / 12),  # its second rally is the fifth choice
+        "teachers/1": pytest.approx((2 + 1) / 12),
+        "teachers/2": pytest.approx((2 + 1) / 12),
+        "teachers/reward": pytest.approx(0.5),
+    }
+    playing.assignment.begin()
+    assert playing.assignment.settle() == {}
+    assert "teachers/reward" not in playing.assignment.metrics()
+    playing.step(step([1.0] * N))
+    assert list(playing.assignment.settle()) == [5, 6, 7, 8]
+
+
+class Rally:
+    """A naive account of one environment's rallies."""
+
+    def __init__(self) -> None:
+        self.arm: int | None = None
+        self.led = False
+
+
+OUTCOMES = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.0, 1.0, -1.0]), st.sampled_from(["", "", "done", "cut"])),
+        min_size=N,
+        max_size=N,
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(outcomes=OUTCOMES, seed=st.integers(0, 99), pay_all=st.booleans(), rounds=st.integers(1, 5))
+def test_rallies_are_led_and_paid_as_a_naive_account_has_it(
+    outcomes: list[list[tuple[float, str]]], seed: int, pay_all: bool, rounds: int
+) -> None:
+    # Every choice is another arm, so that an arm tells which choice it was.
+    selector = Scripted(lambda choice: choice - 1)
+    playing = Playing(per_rally(selector, names=("x",) * 100, pay_all=pay_all))
+    rng, account = np.random.default_rng(seed), [Rally() for _ in range(N)]
+    expected: list[tuple[int, float]] = []
+    settled: dict[int, Feedback] = {}
+    chosen: set[int] = set()
+    for t, outcome in enumerate(outcomes):
+        reward, end = zip(*outcome, strict=True)
+        beta, draw = rng.random(), rng.random(N)
+        arm = playing.step(
+            step(
+                reward,
+                terminated=[i for i, e in enumerate(end) if e == "done"],
+                truncated=[i for i, e in enumerate(end) if e == "cut"],
+            ),
+            beta=beta,
+            draw=draw,
+        )
+        for i, rally in enumerate(account):
+            if rally.arm is None:
+                assert arm[i] not in chosen
+                chosen.add(arm[i])
+                rally.arm, rally.led = int(arm[i]), bool(draw[i] < beta)
+            assert (arm[i], playing.led[-1][i]) == (rally.arm, rally.led)
+            if reward[i] or end[i]:
+                if rally.led or pay_all:
+                    expected.append((rally.arm, {1.0: 1.0, -1.0: 0.0, 0.0: 0.5}[reward[i]]))
+                rally.arm = None
+        if t % rounds == rounds - 1 or t == len(outcomes) - 1:
+            settled.update(playing.assignment.settle())
+            playing.assignment.begin()
+    assert list(settled) == list(range(1, len(expected) + 1))
+    assert [(f.arm[0], f.reward[0]) for f in settled.values()] == expected
+    assert all(
+        f.probability[0] == selector.probability(int(f.arm[0]) + 1) for f in settled.values()
+    )
+    assert sum(len(f.arm) for f in selector.learnt) == len(expected)
+
+
+@pytest.mark.parametrize("beta", [0.2, 0.75])
+def test_who_begins_a_rally_finishes_it_and_the_teachers_begin_a_share_of_beta(
+    beta: float,
+) -> None:
+    playing = Playing(per_rally(Scripted(lambda choice: 0)))
+    rng = np.random.default_rng(1)
+    rallies = 400
+    for _ in range(rallies):
+        for t in range(3):
+            won = [1.0 if t == 2 else 0.0] * N
+            playing.step(step(won), beta=beta, draw=rng.random(N))
+    led = np.stack(playing.led).reshape(rallies, 3, N)
+    assert (led == led[:, :1]).all()
+    assert binomtest(int(led[:, 0].sum()), rallies * N, beta).pvalue > 1e-3
+    # Independent over environments and over time.
+    first = led[:, 0].astype(float)
+    assert np.abs(np.corrcoef(first.T) - np.eye(N)).max() < 0.2
+    assert abs(np.corrcoef(first[1:].ravel(), first[:-1].ravel())[0, 1]) < 0.1
+    # What is led alone is paid.
+    assert len(playing.assignment.settle()) == led[:, 0].sum()
+
+
+# A teacher for each state.
+
+
+class Told(DistributionSelector):
+    """Draws arm k with probability context[k] over their sum; learns nothing."""
+
+    def __init__(self, rng: np.random.Generator, *, num_arms: int = 2) -> None:
+        super().__init__(num_arms=num_arms, rng=rng)
+        self.learnt: list[Feedback] = []
+
+    def _tried(self) -> npt.NDArray[np.bool_]:
+        return np.ones(self.num_arms, np.bool_)
+
+    def _distribution(self, context: Floats, arms: Ints) -> Floats:
+        left = context[:, arms]
+        return np.asarray(left / left.sum(axis=1, keepdims=True))
+
+    def _learn(self, feedback: Feedback) -> None:
+        self.learnt.append(feedback)
+
+    def _memory(self) -> State:
+        return {}
+
+    def _recall(self, memory: State) -> None:
+        pass
+
+
+def per_state(
+    selector: DistributionSelector | None = None, *, seed: int = 0, **settings: Any
+) -> PerState:
+    rng = np.random.default_rng(seed)
+    return PerState(
+        selector or Told(np.random.default_rng(1)),
+        **{
+            "names": NAMES[:2],
+            "feature": READ,
+            "num_envs": N,
+            "rng": rng,
+            "decay": 0.5,
+            **settings,
+        },
+    )
+
+
+def seen(*context: Sequence[float]) -> Array:
+    """Return observations of that context, ``[N,1,2]``; one stands for all environments."""
+    rows = np.array(context, np.float64)
+    return np.broadcast_to(rows, (N, 2))[:, np.newaxis]
+
+
+def test_one_draw_decides_all_choices_of_a_rally() -> None:
+    playing = Playing(per_state())
+    even, uneven = seen([0.5, 0.5]), seen([0.8, 0.2])
+    arms: dict[float, list[Ints]] = {0.5: [], 0.8: []}
+    for _ in range(500):
+        rally = [playing.step(step([0.0] * N), obs=obs) for obs in (even, uneven, even, uneven)]
+        rally.append(playing.step(step([1.0] * N), obs=even))
+        for later in rally[2::2]:
+            np.testing.assert_array_equal(later, rally[0])
+        np.testing.assert_array_equal(rally[3], rally[1])
+        # Where arm 0 is chosen with probability 0.5, it is with 0.8 as well.
+        assert (rally[1] <= rally[0]).all()
+        arms[0.5].append(rally[0])
+        arms[0.8].append(rally[1])
+    for share, chosen in arms.items():
+        drawn = np.stack(chosen)
+        assert binomtest(int((drawn == 0).sum()), drawn.size, share).pvalue > 1e-3
+        # Environments and successive rallies have draws of their own.
+        assert np.abs(np.corrcoef(drawn.T) - np.eye(N)).max() < 0.2
+        assert abs(np.corrcoef(drawn[1:].ravel(), drawn[:-1].ravel())[0, 1]) < 0.1
+
+
+def test_a_rallys_end_in_one_environment_leaves_the_draws_of_the_others() -> None:
+    playing = Playing(per_state(seed=3))
+    first = playing.step(step([0.0] * N), obs=seen([0.5, 0.5]))
+    changed = np.zeros(N, np.bool_)
+    for _ in range(30):
+        now = playing.step(step([1.0, 0.0, 0.0, 0.0]), obs=seen([0.5, 0.5]))
+        np.testing.assert_array_equal(now[1:], first[1:])
+        changed |= now != first
+    assert changed.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("decay", "reward", "paid"),
+    [
+        (0.5, 1.0, [0.625, 0.75, 1.0]),
+        (0.5, -4.0, [0.375, 0.25, 0.0]),
+        (0.5, 0.0, [0.5, 0.5, 0.5]),
+        (1.0, 2.0, [1.0, 1.0, 1.0]),
+        (1.0, -1.0, [0.0, 0.0, 0.0]),
+        (0.0, 1.0, [0.5, 0.5, 1.0]),
+        (0.0, -1.0, [0.5, 0.5, 0.0]),
+    ],
+)
+def test_credit_falls_with_the_steps_before_the_point(
+    decay: float, reward: float, paid: list[float]
+) -> None:
+    selector = Told(np.random.default_rng(1))
+    playing = Playing(per_state(selector, decay=decay))
+    contexts = [seen([p, 1.0 - p]) for p in (0.875, 0.5, 0.25)]
+    for obs, last in zip(contexts, (False, False, True), strict=True):
+        end = [2] if last else []
+        playing.step(step([0, 0, reward * last, 0], terminated=end), obs=obs)
+    settled = playing.assignment.settle()
+    assert list(settled) == [1]
+    (rally,) = settled.values()
+    arm = np.stack(playing.arm)[:, 2]
+    np.testing.assert_allclose(rally.reward, paid)
+    np.testing.assert_array_equal(rally.context, [[0.875, 0.125], [0.5, 0.5], [0.25, 0.75]])
+    np.testing.assert_array_equal(rally.arm, arm)
+    np.testing.assert_allclose(
+        rally.probability, np.where(arm == 0, [0.875, 0.5, 0.25], [0.125, 0.5, 0.75])
+    )
+    (learnt,) = selector.learnt
+    np.testing.assert_array_equal(learnt.reward, rally.reward)
+    assert playing.assignment.metrics()["teachers/reward"] == pytest.approx(np.mean(paid))
+
+
+def test_rallies_that_end_together_are_settled_apart_and_learnt_at_once() -> None:
+    selector = Told(np.random.default_rng(1))
+    playing = Playing(per_state(selector))
+    playing.step(step([0.0, 0.0, 0.0, 1.0]))
+    playing.step(step([1.0, -1.0, 0.0, 0.0]))
+    settled = playing.assignment.settle()
+    assert [f.reward.tolist() for f in settled.values()] == [[1.0], [0.75, 1.0], [0.25, 0.0]]
+    (learnt,) = selector.learnt
+    assert learnt.reward.tolist() == [1.0, 0.75, 1.0, 0.25, 0.0]
+    # What goes on is not lost: two steps so far, a third wins.
+    playing.step(step([0.0, 0.0, 1.0, 0.0]))
+    assert [f.reward.tolist() for f in playing.assignment.settle().values()] == [[0.625, 0.75, 1.0]]
+
+
+def test_a_rally_of_the_student_pays_no_choice_unless_all_are_paid() -> None:
+    for pay_all, numbers in ((False, [1, 2]), (True, [1, 2, 3, 4])):
+        playing = Playing(per_state(pay_all=pay_all))
+        draw = np.array([0.1, 0.9, 0.2, 0.8])
+        playing.step(step([0.0] * N), beta=0.5, draw=draw)
+        playing.step(step([1.0] * N), beta=0.5, draw=1.0 - draw)
+        settled = playing.assignment.settle()
+        assert list(settled) == numbers
+        assert all(len(f.arm) == 2 for f in settled.values())
+
+
+# How far labels are trusted.
+
+
+def statistics(*arms: tuple[float, float]) -> Statistics:
+    """Return statistics of arms with (count, total)."""
+    s = Statistics(len(arms))
+    s.count, s.total = np.array(arms, np.float64).T.copy()
+    return s
+
+
+@pytest.mark.parametrize(
+    ("arms", "expected"),
+    [
+        # Beta(9, 1) and Beta(1, 4): 0.9 - 0.2 = 0.7 > 1.645 sqrt(9/1100 + 4/150) = 0.307.
+        ([(8, 8), (3, 0)], [True, False]),
+        # Beta(9, 1) and Beta(4, 1): 0.1 < 0.307.
+        ([(8, 8), (3, 3)], [True, True]),
+        # Never tried: Beta(1, 1), 0.4 < 1.645 sqrt(9/1100 + 1/12) = 0.498.
+        ([(8, 8), (0, 0)], [True, True]),
+        ([(0, 0), (0, 0), (0, 0)], [True, True, True]),
+        # Beta(41, 11) and Beta(31, 21): 0.1923 > 1.645 sqrt(0.003147 + 0.004543) = 0.1443.
+        ([(50, 30), (50, 40), (50, 39)], [False, True, True]),
+        # Beta(36, 16) instead: 0.0962 < 1.645 sqrt(0.003147 + 0.004020) = 0.1393.
+        ([(50, 35), (50, 40), (50, 39)], [True, True, True]),
+    ],
+)
+def test_a_teacher_is_eliminated_once_its_mean_is_clearly_below_the_best(
+    arms: list[tuple[float, float]], expected: list[bool]
+) -> None:
+    s = statistics(*arms)
+    assert not_worse(s, np.arange(len(arms))).tolist() == expected
+
+
+def test_the_best_is_one_of_those_that_are_left() -> None:
+    s = statistics((50, 50), (50, 25), (50, 24), (50, 5))
+    assert not_worse(s, np.arange(4)).tolist() == [True, False, False, False]
+    assert not_worse(s, np.array([1, 2, 3])).tolist() == [True, True, True, False]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.floats(0, 1)), min_size=1, max_size=6),
+    st.integers(0, 5),
+)
+def test_the_best_that_is_left_is_always_trusted(arms: list[tuple[int, float]], gone: int) -> None:
+    s = statistics(*((count, count * share) for count, share in arms))
+    left = np.array([k for k in range(len(arms)) if k != gone or len(arms) == 1])
+    trusted = not_worse(s, left)
+    mean = (1.0 + s.total) / (2.0 + s.count)
+    assert trusted[left[mean[left].argmax()]]
+    assert trusted[left].any()
+
+
+def pay(assignment: PerRound | PerRally, arm: int, rewards: Sequence[float]) -> None:
+    """Settle rounds, or one environment's rallies, of which ``arm`` is paid so."""
+    for reward in rewards:
+        assert isinstance(assignment.selector, Scripted)
+        assignment.selector._script = lambda choice: arm
+        assignment.begin()
+        obs = np.zeros((1, 1, 2))
+        assignment.leads(1.0, np.zeros(1))
+        assert assignment.arms(obs).tolist() == [arm]
+        assignment.paid(step([2.0 * reward - 1.0]))
+        assignment.settle()
+
+
+@pytest.mark.parametrize("make", [per_round, lambda s: per_rally(s, num_envs=1)])
+def test_labels_are_trusted_as_far_as_their_teachers_are(
+    make: Callable[[Scripted], PerRound | PerRally], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assignment = make(Scripted(lambda choice: 0))
+    obs, arm = np.zeros((5, 1, 2)), np.array([0, 1, 1, 2, 0])
+
+    def trust() -> list[float]:
+        trusted = assignment.trust(obs, arm)
+        assert trusted is not None
+        return list(trusted)
+
+    assert trust() == [1.0] * 5
+    pay(assignment, 0, [1.0] * 8)
+    pay(assignment, 1, [0.0] * 3)
+    assert trust() == [1.0, 0.0, 0.0, 1.0, 1.0]
+    # Beta(9, 1) is gone; Beta(1, 1) and Beta(1, 4): 0.3 < 1.645 sqrt(1/12 + 4/150) = 0.546.
+    assignment.retire(0, "ill")
+    assert trust() == [1.0] * 5
+    pay(assignment, 2, [1.0] * 4)
+    assert trust() == [1.0, 0.0, 0.0, 1.0, 1.0]
+    assert capsys.readouterr().err == "warning: teacher ann is set aside: ill\n"
+
+
+def test_per_state_a_label_is_trusted_by_the_odds_of_its_teacher_there() -> None:
+    obs = np.array([[[0.5, 0.5]], [[0.8, 0.2]], [[0.8, 0.2]], [[0.1, 0.9]]])
+    trust = per_state().trust(obs, np.array([1, 0, 1, 0]))
+    assert trust is not None
+    np.testing.assert_allclose(trust, [1.0, 1.0, 0.25, 1 / 9])
+
+
+def test_alone_there_is_nothing_to_choose_or_to_trust() -> None:
+    alone = Alone()
+    assert one_round(alone, step([1.0] * N)) == {}
+    assert alone.arms(OBS).tolist() == [0] * N
+    assert alone.trust(OBS, np.zeros(N, np.int64)) is None
+    assert alone.metrics() == alone.state() == {}
+    with pytest.raises(UserError, match="the teacher failed: NaN at 3"):
+        alone.retire(0, "NaN at 3")
+
+
+# A teacher that fails.
+
+Maker = Callable[[str, int], PerRound | PerRally | PerState]
+"""(selector, seed) -> assignment of three teachers."""
+
+
+def real(text: str, seed: int) -> Any:
+    given = {"context_dim": 2} if is_contextual(text) else {}
+    return parse_selector(text)(num_arms=3, rng=np.random.default_rng(seed), **given)
+
+
+def real_per_round(text: str, seed: int) -> PerRound:
+    return per_round(real(text, seed))
+
+
+def real_per_rally(text: str, seed: int) -> PerRally:
+    return per_rally(real(text, seed), rng=np.random.default_rng(seed + 50))
+
+
+def real_per_state(text: str, seed: int) -> PerState:
+    return per_state(real(text, seed), seed=seed + 50, names=NAMES)
+
+
+MAKERS: list[tuple[Maker, str]] = [
+    *((real_per_round, name) for name in ("thompson-beta", "sliding-window-ucb:window=5", "exp3")),
+    *((real_per_rally, name) for name in ("thompson-beta", "discounted-ucb", "best-first")),
+    *((real_per_state, name) for name in ("direct", "doubly-robust", "linear-thompson")),
+]
+each_assignment = pytest.mark.parametrize(("make", "selector"), MAKERS)
+
+
+def outcomes(seed: int, steps: int) -> list[tuple[Array, Array, Step]]:
+    """Return (obs, draw, step) of a game where few steps bring a point or an end."""
+    rng = np.random.default_rng(seed)
+
+    def one() -> tuple[Array, Array, Step]:
+        reward = rng.choice([0.0, 1.0, -1.0], N, p=[0.7, 0.2, 0.1])
+        ends = [np.flatnonzero(rng.random(N) < 0.05).tolist() for _ in range(2)]
+        return (
+            rng.random((N, 1, 2)),
+            rng.random(N),
+            step(reward.tolist(), terminated=ends[0], truncated=ends[1]),
+        )
+
+    return [one() for _ in range(steps)]
+
+
+def drive(assignment: Assignment, *, seed: int, rounds: int) -> list[Any]:
+    """Return all that an assignment says in rounds of ten steps."""
+    said: list[Any] = []
+    for number in range(rounds):
+        assignment.begin()
+        for obs, draw, outcome in outcomes(100 * seed + number, 10):
+            said.append(assignment.leads(0.6, draw).tolist())
+            said.append(assignment.arms(obs).tolist())
+            assignment.paid(outcome)
+        for n, f in assignment.settle().items():
+            said.append((n, *(part.tolist() for part in vars(f).values())))
+        said.append(assignment.metrics())
+        trust = assignment.trust(np.random.default_rng(7).random((6, 1, 2)), np.arange(6) % 3)
+        said.append(None if trust is None else trust.tolist())
+    return said
+
+
+@each_assignment
+def test_a_teacher_that_fails_is_set_aside_with_a_warning_and_another_takes_its_place(
+    make: Maker, selector: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assignment = make(selector, 0)
+    drive(assignment, seed=1, rounds=3)
+    assignment.begin()
+    obs, draw, outcome = outcomes(5, 1)[0]
+    assignment.leads(1.0, draw)
+    before = assignment.arms(obs)
+    gone = int(before[0])
+    assignment.retire(gone, "NaN at env step 9")
+    assert capsys.readouterr().err == (
+        f"warning: teacher {NAMES[gone]} is set aside: NaN at env step 9\n"
+    )
+    after = assignment.arms(obs)
+    assert gone not in after
+    assignment.paid(outcome)
+    for obs, draw, outcome in outcomes(6, 60):
+        assignment.leads(1.0, draw)
+        assert gone not in assignment.arms(obs)
+        assignment.paid(outcome)
+    for f in assignment.settle().values():
+        assert np.isfinite(f.reward).all()
+    second, third = (k for k in range(3) if k != gone)
+    assignment.retire(second, "ill")
+    assert (assignment.arms(obs) == third).all()
+    with pytest.raises(UserError, match=f"teacher {NAMES[third]} failed, and no other is left: c"):
+        assignment.retire(third, "cold")
+
+
+def test_a_rally_goes_on_with_another_teacher_and_pays_that_one() -> None:
+    arms = iter([0, 1, 1, 2, 2, 0])
+    playing = Playing(per_rally(Scripted(lambda choice: next(arms))))
+    assert playing.step(step([0.0] * N)).tolist() == [0, 1, 1, 2]
+    playing.assignment.retire(1, "ill")
+    assert playing.step(step([1.0] * N)).tolist() == [0, 2, 0, 2]
+    settled = playing.assignment.settle()
+    assert [f.arm[0] for f in settled.values()] == [0, 2, 0, 2]
+    assert [f.probability[0] for f in settled.values()] == [1 / 2, 1 / 6, 1 / 7, 1 / 5]
+
+
+def test_in_a_rally_of_states_the_choices_of_a_failed_teacher_are_still_paid() -> None:
+    selector = Told(np.random.default_rng(1))
+    playing = Playing(per_state(selector))
+    first = playing.step(step([0.0] * N), obs=seen([0.5, 0.5])).copy()
+    playing.assignment.retire(0, "ill")
+    playing.step(step([1.0] * N), obs=seen([0.5, 0.5]))
+    settled = playing.assignment.settle()
+    assert [f.arm.tolist() for f in settled.values()] == [[arm, 1] for arm in first]
+    assert {f.probability[1] for f in settled.values()} == {1.0}
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("retired", [False, True])
+@each_assignment
+def test_a_restored_assignment_goes_on_identically(
+    make: Maker, selector: str, retired: bool, tmp_path: Path
+) -> None:
+    assignment, restored = make(selector, 0), make(selector, 9)
+    drive(assignment, seed=1, rounds=4)
+    if retired:
+        assignment.retire(1, "ill")
+    drive(restored, seed=2, rounds=2)  # what it did before must not shine through
+    (tmp_path / "state").write_bytes(pack_state(assignment.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    assert pack_state(restored.state()) == pack_state(assignment.state())
+    assert drive(restored, seed=3, rounds=5) == drive(assignment, seed=3, rounds=5)
+    assert pack_state(restored.state()) == pack_state(assignment.state())
+
+
+@each_assignment
+def test_a_state_is_a_copy_and_may_be_of_the_very_beginning(
+    make: Maker, selector: str, tmp_path: Path
+) -> None:
+    assignment = make(selector, 0)
+    (tmp_path / "state").write_bytes(pack_state(assignment.state()))
+    live, saved = assignment.state(), unpack_state(tmp_path / "state")
+    said = drive(assignment, seed=1, rounds=3)
+    for state in (live, saved):
+        again = make(selector, 9)
+        again.restore(state)
+        assert drive(again, seed=1, rounds=3) == said
+
+
+def test_arms_of_a_rally_are_drawn_as_often_as_their_probabilities_say() -> None:
+    assignment = real_per_state("direct:explore=squarecb", 0)
+    drive(assignment, seed=1, rounds=2)
+    obs = np.broadcast_to([[0.3, 0.8]], (N, 1, 2))
+    expected = assignment.selector.probabilities(READ.of(obs[:1]))[0]
+    counts = np.zeros(3)
+    for _ in range(600):
+        assignment.leads(0.0, np.zeros(N))
+        counts += np.bincount(assignment.arms(obs), minlength=3)
+        assignment.paid(step([1.0] * N))
+    assert chisquare(counts, expected * counts.sum()).pvalue > 1e-3
