@@ -686,7 +686,7 @@ def real(text: str, seed: int) -> Any:
 
 
 def real_per_round(text: str, seed: int) -> PerRound:
-    return per_round(real(text, seed))
+    return per_round(real(text, seed), "improvement")
 
 
 def real_per_rally(text: str, seed: int) -> PerRally:
@@ -700,7 +700,10 @@ def real_per_state(text: str, seed: int) -> PerState:
 MAKERS: list[tuple[Maker, str]] = [
     *((real_per_round, name) for name in ("thompson-beta", "sliding-window-ucb:window=5", "exp3")),
     *((real_per_rally, name) for name in ("thompson-beta", "discounted-ucb", "best-first")),
-    *((real_per_state, name) for name in ("direct", "doubly-robust", "linear-thompson")),
+    *(
+        (real_per_state, name)
+        for name in ("direct:explore=squarecb", "doubly-robust", "linear-thompson")
+    ),
 ]
 each_assignment = pytest.mark.parametrize(("make", "selector"), MAKERS)
 
@@ -712,11 +715,9 @@ def outcomes(seed: int, steps: int) -> list[tuple[Array, Array, Step]]:
     def one() -> tuple[Array, Array, Step]:
         reward = rng.choice([0.0, 1.0, -1.0], N, p=[0.7, 0.2, 0.1])
         ends = [np.flatnonzero(rng.random(N) < 0.05).tolist() for _ in range(2)]
-        return (
-            rng.random((N, 1, 2)),
-            rng.random(N),
-            step(reward.tolist(), terminated=ends[0], truncated=ends[1]),
-        )
+        returns = rng.uniform(0.0, 100.0, len({*ends[0], *ends[1]})).tolist()
+        outcome = step(reward.tolist(), terminated=ends[0], truncated=ends[1], returns=returns)
+        return rng.random((N, 1, 2)), rng.random(N), outcome
 
     return [one() for _ in range(steps)]
 
@@ -800,11 +801,14 @@ def test_a_restored_assignment_goes_on_identically(
     make: Maker, selector: str, retired: bool, tmp_path: Path
 ) -> None:
     assignment, restored = make(selector, 0), make(selector, 9)
-    drive(assignment, seed=1, rounds=4)
+    drive(assignment, seed=1, rounds=7)
     if retired:
         assignment.retire(1, "ill")
     drive(restored, seed=2, rounds=2)  # what it did before must not shine through
-    (tmp_path / "state").write_bytes(pack_state(assignment.state()))
+    state = assignment.state()
+    if not isinstance(assignment, PerRound):  # rallies of both kinds are under way
+        assert set(state["led"][~state["fresh"]]) == {True, False}
+    (tmp_path / "state").write_bytes(pack_state(state))
     restored.restore(unpack_state(tmp_path / "state"))
     assert pack_state(restored.state()) == pack_state(assignment.state())
     assert drive(restored, seed=3, rounds=5) == drive(assignment, seed=3, rounds=5)
