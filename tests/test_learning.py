@@ -48,7 +48,7 @@ DISTILL = Distill(
 )
 
 
-def controller(path: Path) -> Path:
+def controller(path: Path, *, env: str = "CartPole-v1") -> Path:
     """Write a teacher by hand: push towards where the pole falls. It balances all 500 steps."""
     network = QNetwork(Size((), (2,)), (1, 4), 2)
     lean = torch.tensor([0.05, 0.2, 1.0, 0.6])
@@ -57,7 +57,7 @@ def controller(path: Path) -> Path:
             parameter.zero_()
         network.body[1].weight.copy_(torch.stack([-lean, lean]))  # type: ignore[operator]
         network.head.weight.copy_(torch.eye(2))
-    teachers.save(path, network, env="CartPole-v1", card={})
+    teachers.save(path, network, env=env, card={})
     return path
 
 

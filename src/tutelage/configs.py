@@ -200,8 +200,6 @@ class Distill(Training):
         for name, choices in CHOICES.items():
             if vars(self)[name] not in choices:
                 raise choose_from(name, vars(self)[name], choices)
-        if len(self.teachers) > 1 and self.pay == "led" and self.teacher_acts == "0":
-            raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
         if self.credit_decay > 1.0:
             raise UserError(f"credit_decay must be in [0, 1], got {self.credit_decay}")
 

@@ -1,5 +1,6 @@
 """The ways through the house: each assembles parts for the one loop from a configuration."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -201,6 +202,10 @@ def _assignment(config: Distill, staff: teachers.Staff, learner: Learner) -> Ass
     names = tuple(teacher.name for teacher in staff.teachers)
     if len(names) == 1:
         return Alone()
+    acts = parse_schedule(config.teacher_acts)
+    by_rally = is_contextual(config.selector) or config.choice_per == "rally"
+    if by_rally and config.pay == "led" and acts(0) == acts(sys.maxsize) == 0.0:
+        raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
     rng = np.random.default_rng(seeded(config.seed, "selector"))
     rallies: dict[str, Any] = {
         "names": names,
