@@ -330,6 +330,17 @@ def test_a_schedule_begins_after_the_trial(tmp_path: Path) -> None:
     assert read_log(tmp_path / "led" / "selections.jsonl").feedback.reward.mean() > 0.9
 
 
+def test_a_teacher_that_fails_in_its_trial_is_set_aside(
+    tmp_path: Path, fail: Fail, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(GOOD, queries=3)
+    distill(config(tmp_path, selector="best-first", env_steps=512), tmp_path / "run")
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"teacher {team(tmp_path)[GOOD]} is set aside: NaN" in warning
+    log = read_log(tmp_path / "run" / "selections.jsonl")
+    assert set(log.feedback.arm) == {NOISY}
+
+
 # What may not be asked for.
 
 PONG80 = parse_size("1/1/1/1"), (4, 80, 80), 6
@@ -435,6 +446,14 @@ def test_a_return_that_there_cannot_be_ends_the_run_naming_it(tmp_path: Path) ->
 
 
 # On the command line.
+
+
+def test_evaluating_a_teacher_that_fails_says_so_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, fail: Fail
+) -> None:
+    fail(0, queries=3)
+    model = cartpole_model(tmp_path / "t.safetensors")
+    assert "NaN or infinite Q-values" in refusal(["evaluate", model, "--threads", "1"], capsys)
 
 
 def test_a_teacher_is_hired_once_for_all_of_its_copies(tmp_path: Path) -> None:

@@ -273,20 +273,25 @@ def _trial(
     if not isinstance(selector, BestFirst):
         return 0
     low, high = _return_range(config)
-    trials = [
-        evaluate(
-            staff.alone(k),
-            config,
-            episodes=config.measure_episodes,
-            seed=config.seed,
-            stream="trial",
-            device=device,
-            threads=config.threads,
-        )
-        for k in range(len(staff.teachers))
-    ]
-    selector.score([scale_reward(trial.mean, low, high) for trial in trials])
-    return int(sum(trial.lengths.sum() for trial in trials))
+    spent, scores = 0, [0.0] * len(staff.teachers)
+    for k in range(len(staff.teachers)):
+        try:
+            trial = evaluate(
+                staff.alone(k),
+                config,
+                episodes=config.measure_episodes,
+                seed=config.seed,
+                stream="trial",
+                device=device,
+                threads=config.threads,
+            )
+        except teachers.TeacherError as failure:
+            assignment.retire(k, failure.reason)
+        else:
+            spent += int(trial.lengths.sum())
+            scores[k] = scale_reward(trial.mean, low, high)
+    selector.score(scores)
+    return spent
 
 
 def _distill_offline(

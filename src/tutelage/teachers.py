@@ -134,7 +134,7 @@ class Teacher:
     wrappers: tuple[Wrapper, ...] = ()
 
 
-class TeacherError(Exception):
+class TeacherError(UserError):
     """A teacher raised an exception or gave Q-values that are not finite."""
 
     def __init__(self, arm: int, reason: str) -> None:
