@@ -414,6 +414,27 @@ def test_bad_flags_are_refused_in_one_line_before_a_run_begins(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "words"),
+    [
+        ("blind", ["unknown wrapper of a teacher 'blind'", "delay, negate, noise"]),
+        ("noise", ["noise ''", "noise:1"]),
+        ("noise:-1", ["noise '-1'", "0 or more"]),
+        ("delay:1", ["a stack of 1 frames"]),
+        ("restrict:ball-top", ["ball cannot be read", "float32 of shape (1, 1, 4)"]),
+        ("restrict:net", ["unknown region 'net'"]),
+    ],
+)
+def test_a_wrapper_that_does_not_fit_is_refused_before_a_run_begins(
+    wrapper: str, words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher = cartpole_model(tmp_path / "t.safetensors")
+    given = ["--teachers", teacher, f"{teacher}+{wrapper}", "--student", "mlp:4", *QUICK]
+    line = refusal(["distill", *given, "--out", str(tmp_path / "run")], capsys)
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_teachers_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["distill", *QUICK, "--out", str(tmp_path / "run"), "--teachers"]
     assert "teachers: none given, expected at least one" in refusal(words, capsys)

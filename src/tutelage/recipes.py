@@ -152,6 +152,7 @@ def distill(
     envs = make(config, seed=config.seed, threads=config.threads)
     for name, model in models.items():
         teachers.check_fits(model, name, config.env, envs.obs_shape, envs.num_actions)
+    staff.check(torch.from_numpy(envs.obs).to(device))
     network = _network(config, config.student, envs.obs_shape, envs.num_actions)
     network.calibrate(envs.obs[:, -1], config.scaling)
     network.to(device)

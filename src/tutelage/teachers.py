@@ -5,6 +5,7 @@ A teacher is any callable ``obs[B,*O] -> q[B,A]``.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from importlib.resources import files
@@ -179,6 +180,12 @@ class Staff:
                 order.append(at)
         q = torch.cat(parts)
         return q[torch.from_numpy(np.concatenate(order).argsort()).to(q.device)]
+
+    def check(self, obs: Tensor) -> None:
+        """Raise UserError if a wrapper does not fit ``obs[B,*O]``; failing otherwise is no matter."""
+        for k in range(len(self.teachers)):
+            with suppress(TeacherError), torch.inference_mode():
+                self(obs[:1], np.array([k]), 0)
 
     def _see(self, k: int, obs: Tensor) -> Tensor:
         wrappers = self.teachers[k].wrappers
