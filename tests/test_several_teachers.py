@@ -3,6 +3,7 @@
 The team is a good controller, a copy of it that noise makes useless, and one that is negated.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tutelage.evaluation import evaluate
 from tutelage.networks import parse_size
 from tutelage.offpolicy import Log, read_log
 from tutelage.recipes import distill
+from tutelage.report.summary import favourite
 from tutelage.runs import read_rows
 from tutelage.selection import scale_reward
 from tutelage.teachers import Staff, Teacher
@@ -467,6 +469,66 @@ def test_a_return_that_there_cannot_be_ends_the_run_naming_it(tmp_path: Path) ->
 
 
 # On the command line.
+
+
+def test_the_teacher_shown_is_the_one_that_was_chosen_most(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    assert favourite(tmp_path, names) == "a"  # no choice was paid
+    (tmp_path / "selections.jsonl").write_text("")
+    assert favourite(tmp_path, names) == "a"
+    rows = [
+        {"round": i, "context": [], "arm": arm, "probability": 0.5, "reward": 1.0}
+        for i, arm in enumerate([0, 2, 1, 2])
+    ]
+    (tmp_path / "selections.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert favourite(tmp_path, names) == "c"
+
+
+@pytest.mark.parametrize("choice_per", ["rally", "round"])
+def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
+    choice_per: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # By return, no round of this run is paid: none of its episodes ends.
+    words = ["distill", "--teachers", *team(tmp_path)[1:], "--choice-per", choice_per]
+    words += ["--measure", "return", "--return-range", "-1", "4", "--confirm-episodes", "1"]
+    words += ["--threads", "1", "--num-envs", "8", "--student", "mlp:4", "--precision", "fp32"]
+    steps = {"rally": "1024", "round": "32"}[choice_per]
+    words += ["--env-steps", steps, "--round-steps", "16", "--json", "--out", str(tmp_path / "run")]
+    main(words)
+    result = json.loads(capsys.readouterr().out)
+    assert result["teacher"]["name"] == team(tmp_path)[GOOD]
+    assert result["teacher"]["mean_return"] == 4.0
+    assert (tmp_path / "run" / "selections.jsonl").exists() == (choice_per == "rally")
+    assert (tmp_path / "run" / "report.html").stat().st_size > 0
+
+
+def test_a_favourite_that_failed_is_left_out_of_the_closing_table(
+    tmp_path: Path, fail: Fail, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One query checks its wrappers, 100 are its trial, 90 are of the run; the closing
+    # evaluation needs 200.
+    fail(0, queries=191)
+    words = ["distill", "--teachers", *team(tmp_path)[1:], "--selector", "best-first"]
+    words += ["--measure-episodes", "1", "--return-range", "-1", "4", "--confirm-episodes", "2"]
+    words += ["--threads", "1", "--num-envs", "8", "--student", "mlp:4", "--precision", "fp32"]
+    main(
+        [
+            *words,
+            "--env-steps",
+            "900",
+            "--round-steps",
+            "64",
+            "--json",
+            "--out",
+            str(tmp_path / "run"),
+        ]
+    )
+    shown = capsys.readouterr()
+    result = json.loads(shown.out)
+    assert result["mean_return"] <= 4.0
+    assert "teacher" not in result
+    assert f"warning: teacher {team(tmp_path)[GOOD]} is not shown: NaN or infinite" in shown.err
+    assert (tmp_path / "run" / "report.html").stat().st_size > 0
 
 
 def test_evaluating_a_teacher_that_fails_says_so_in_one_line(

@@ -1,6 +1,7 @@
 """How a run ends: closing evaluations, the table, ``result.json`` and ``report.html``."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -99,17 +100,21 @@ def close_distillation(config: Distill, folder: Path) -> Result:
         name = favourite(folder, config.teachers)
         staff, models = teachers.hire([name], device=torch.device("cpu"), seed=config.seed)
         (teacher,) = models.values()
-        result["teacher"] = {"name": name, **describe(teacher, play(staff.alone(0)))}
+        try:
+            result["teacher"] = {"name": name, **describe(teacher, play(staff.alone(0)))}
+        except teachers.TeacherError as failure:
+            print(f"warning: teacher {name} is not shown: {failure.reason}", file=sys.stderr)
     write_json(folder / "result.json", result)
     write_report(folder, video=True)
     return result
 
 
 def favourite(folder: Path, names: Sequence[str]) -> str:
-    """Return the teacher that was chosen most often, of several."""
-    if len(names) == 1:
+    """Return the teacher that was chosen most often, of several; the first if none was paid."""
+    path = folder / "selections.jsonl"
+    if len(names) == 1 or not path.is_file() or not path.stat().st_size:
         return names[0]
-    log = offpolicy.read_log(folder / "selections.jsonl")
+    log = offpolicy.read_log(path)
     return names[int(np.bincount(log.feedback.arm, minlength=len(names)).argmax())]
 
 
