@@ -18,7 +18,7 @@ from torch import Tensor
 from tests import point_pole
 from tests.test_cli import QUICK, cartpole_model, refusal
 from tests.test_learning import assert_gain, controller
-from tutelage import Distill, QNetwork, teachers
+from tutelage import Distill, QNetwork, cli, teachers
 from tutelage.cli import main
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
@@ -529,6 +529,17 @@ def test_a_favourite_that_failed_is_left_out_of_the_closing_table(
     assert "teacher" not in result
     assert f"warning: teacher {team(tmp_path)[GOOD]} is not shown: NaN or infinite" in shown.err
     assert (tmp_path / "run" / "report.html").stat().st_size > 0
+
+
+def test_a_runs_folder_can_be_named_as_a_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+    monkeypatch.setattr(cli, "_distill", lambda config, folder, **options: folders.append(folder))
+    main(["distill", "--teachers", "best/pong.safetensors+delay:2+noise:0.5", "pong"])
+    (folder,) = folders
+    assert teachers.parse_teacher(str(folder)) == (str(folder), ())
+    assert folder.name.startswith("distill__pong__1__")
 
 
 def test_evaluating_a_teacher_that_fails_says_so_in_one_line(

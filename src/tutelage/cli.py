@@ -51,7 +51,9 @@ class DistillCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        folder = _folder(self.out, "distill", Path(self.config.teachers[0]).stem, self.config.seed)
+        # Without its wrappers: a folder's name with "+" could not be named as a teacher.
+        first, *_ = self.config.teachers[0].split("+")
+        folder = _folder(self.out, "distill", Path(first).stem, self.config.seed)
         _distill(self.config, folder, resume=False, as_json=self.json)
 
 
