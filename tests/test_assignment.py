@@ -63,6 +63,9 @@ class Scripted:
     def probabilities(self, context: Array) -> Array:
         raise NotImplementedError
 
+    def exploit(self, context: Array) -> npt.NDArray[np.int64]:
+        return self.choose(context).arm
+
     def update(self, feedback: Feedback) -> None:
         self.tape.append("update")
         self.learnt.append(feedback)
@@ -424,6 +427,20 @@ def test_who_begins_a_rally_finishes_it_and_the_teachers_begin_a_share_of_beta(
     assert len(playing.assignment.settle()) == led[:, 0].sum()
 
 
+@pytest.mark.parametrize("pay_all", [False, True])
+def test_the_students_own_rallies_get_the_best_teacher_unless_they_are_paid(pay_all: bool) -> None:
+    selector = parse_selector("ucb1")(num_arms=3, rng=np.random.default_rng(0))
+    rewards = np.array([0.9] * 40 + [0.8] * 40 + [0.7])
+    arms = np.array([0] * 40 + [1] * 40 + [2])
+    one = np.ones(len(arms))
+    selector.update(Feedback(np.zeros((len(arms), 0)), arms, rewards, one))
+    assignment = per_rally(selector, num_envs=2, pay_all=pay_all)
+    assignment.begin()
+    assignment.leads(0.5, np.array([0.0, 0.9]))
+    # The bound of the arm tried once is the largest, the mean of the first one is.
+    assert assignment.arms(np.zeros((2, 1, 2))).tolist() == [2, 2 if pay_all else 0]
+
+
 # A teacher for each state.
 
 
@@ -440,6 +457,9 @@ class Told(DistributionSelector):
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
         left = context[:, arms]
         return np.asarray(left / left.sum(axis=1, keepdims=True))
+
+    def _worth(self, context: Floats, arms: Ints) -> Floats:
+        return context[:, arms]
 
     def _learn(self, feedback: Feedback) -> None:
         self.learnt.append(feedback)
@@ -633,11 +653,17 @@ def pay(assignment: PerRound | PerRally, arm: int, rewards: Sequence[float]) -> 
         assignment.settle()
 
 
-@pytest.mark.parametrize("make", [per_round, lambda s: per_rally(s, num_envs=1)])
+def test_per_round_all_labels_are_trusted_since_pay_rises_with_the_student() -> None:
+    assignment = per_round(Scripted(lambda choice: 0))
+    pay(assignment, 0, [1.0] * 8)
+    pay(assignment, 1, [0.0] * 8)
+    assert assignment.trust(np.zeros((2, 1, 2)), np.array([0, 1])) is None
+
+
 def test_labels_are_trusted_as_far_as_their_teachers_are(
-    make: Callable[[Scripted], PerRound | PerRally], capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assignment = make(Scripted(lambda choice: 0))
+    assignment = per_rally(Scripted(lambda choice: 0), num_envs=1)
     obs, arm = np.zeros((5, 1, 2)), np.array([0, 1, 1, 2, 0])
 
     def trust() -> list[float]:
@@ -836,7 +862,7 @@ def test_arms_of_a_rally_are_drawn_as_often_as_their_probabilities_say() -> None
     expected = assignment.selector.probabilities(READ.of(obs[:1]))[0]
     counts = np.zeros(3)
     for _ in range(600):
-        assignment.leads(0.0, np.zeros(N))
+        assignment.leads(1.0, np.zeros(N))
         counts += np.bincount(assignment.arms(obs), minlength=3)
         assignment.paid(step([1.0] * N))
     assert chisquare(counts, expected * counts.sum()).pvalue > 1e-3

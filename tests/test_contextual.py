@@ -229,7 +229,7 @@ def test_impossible_contexts_are_refused(name: str) -> None:
         selector.choose(np.array([[np.nan]]))
     with pytest.raises(UserError, match=r"shape \(1, 2\), expected \(N, 1\)"):
         selector.update(feedback([[0.1, 0.2]], [0], [0.5], [0.5]))
-    impossible = {"epsilon": 2.0} if name == "vw" else {"penalty": 0.0}
+    impossible: dict[str, Any] = {"epsilon": 2.0} if name == "vw" else {"penalty": 0.0}
     with pytest.raises(UserError, match=next(iter(impossible))):
         make(name, **impossible)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.test_bandits import NOTHING, make, settle
@@ -114,6 +115,9 @@ class VowpalWabbit:
         inside = zip(p.cumsum(axis=1)[:, :-1], draw, strict=True)
         arm = np.array([np.searchsorted(bounds, u, side="right") for bounds, u in inside])
         return Choice(arm, p[np.arange(len(p)), arm])
+
+    def exploit(self, context: Floats) -> npt.NDArray[np.int64]:
+        raise NotImplementedError
 
     def update(self, feedback: Feedback) -> None:
         for context, arm, reward, p in zip(
