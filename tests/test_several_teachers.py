@@ -29,7 +29,7 @@ from tutelage.recipes import distill
 from tutelage.report.summary import favourite
 from tutelage.runs import read_rows
 from tutelage.selection import scale_reward
-from tutelage.teachers import Staff, Teacher
+from tutelage.teachers import Staff
 from tutelage.types import QFunction, Row
 
 POINTS = EnvironmentConfig(env=point_pole.ENV)
@@ -548,12 +548,3 @@ def test_evaluating_a_teacher_that_fails_says_so_in_one_line(
     fail(0, queries=3)
     model = cartpole_model(tmp_path / "t.safetensors")
     assert "NaN or infinite Q-values" in refusal(["evaluate", model, "--threads", "1"], capsys)
-
-
-def test_a_teacher_is_hired_once_for_all_of_its_copies(tmp_path: Path) -> None:
-    names = team(tmp_path)
-    staff, models = teachers.hire(names, device=torch.device("cpu"), seed=3)
-    assert list(models) == [names[GOOD]]
-    assert [teacher.name for teacher in staff.teachers] == list(names)
-    assert all(isinstance(teacher, Teacher) for teacher in staff.teachers)
-    assert len({id(teacher.network) for teacher in staff.teachers}) == 1

@@ -182,7 +182,7 @@ class Staff:
         return q[torch.from_numpy(np.concatenate(order).argsort()).to(q.device)]
 
     def check(self, obs: Tensor) -> None:
-        """Raise UserError if a wrapper does not fit ``obs[B,*O]``; a failing teacher is no matter."""
+        """Raise UserError if a wrapper does not fit ``obs``; a teacher may fail otherwise."""
         for k in range(len(self.teachers)):
             with suppress(TeacherError), torch.inference_mode():
                 self(obs[:1], np.array([k]), 0)
