@@ -156,9 +156,10 @@ class Staff:
             raise UserError("no teachers, expected at least one")
         self.teachers = tuple(teachers)
         self._seed = seed
-        networks = list({id(teacher.network): teacher.network for teacher in teachers}.values())
-        self._networks = networks
-        self._network_of = np.array([networks.index(teacher.network) for teacher in teachers])
+        networks = {id(teacher.network): teacher.network for teacher in teachers}
+        place = {which: i for i, which in enumerate(networks)}
+        self._networks = list(networks.values())
+        self._network_of = np.array([place[id(teacher.network)] for teacher in teachers])
 
     def __call__(self, obs: Tensor, arm: npt.NDArray[np.int64], env_steps: int) -> Tensor:
         """Return what each row's own teacher says, ``q[N,A]``; raise TeacherError."""
