@@ -11,12 +11,19 @@ NUM_ACTIONS = 3
 FRAME = (2,)
 
 
-def invent(ends: npt.NDArray[np.int64], *, stack: int) -> list[Transitions]:
+NUM_ARMS = 5
+
+
+def invent(
+    ends: npt.NDArray[np.int64], *, stack: int, inside: npt.NDArray[np.bool_] | None = None
+) -> list[Transitions]:
     """Return T steps of N streams; ``ends[T,N]`` says how each step ended.
 
-    A frame is [stream + 1, its number in the stream], and numbers go on over episodes.
+    A frame is [stream + 1, its number in the stream], and numbers go on over episodes. All states
+    are inside of the region unless ``inside[T,N]`` says which.
     """
     rng = np.random.default_rng(0)
+    inside = np.ones(ends.shape, np.bool_) if inside is None else inside
     streams = np.arange(ends.shape[1])
     shown = np.zeros(len(streams), np.int32)
 
@@ -32,7 +39,7 @@ def invent(ends: npt.NDArray[np.int64], *, stack: int) -> list[Transitions]:
 
     obs = begin(np.zeros((len(streams), stack, *FRAME), np.int32), streams)
     steps = []
-    for end in ends:
+    for end, counts in zip(ends, inside, strict=True):
         next_obs = np.concatenate([obs[:, 1:], next_frame(streams)[:, None]], axis=1)
         steps.append(
             Transitions(
@@ -43,8 +50,8 @@ def invent(ends: npt.NDArray[np.int64], *, stack: int) -> list[Transitions]:
                 truncated=end == TRUNCATES,
                 next_obs=next_obs,
                 teacher_q=rng.normal(size=(len(streams), NUM_ACTIONS)).astype(np.float32),
-                inside=np.ones(len(streams), np.bool_),
-                arm=np.zeros(len(streams), np.int64),
+                inside=counts,
+                arm=rng.integers(NUM_ARMS, size=len(streams)),
             )
         )
         obs = begin(next_obs, np.flatnonzero(end != GOES_ON))

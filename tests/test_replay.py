@@ -36,7 +36,7 @@ def _never_hangs() -> Iterator[None]:
         raise TimeoutError("drawing from the replay does not end")
 
     before = signal.signal(signal.SIGVTALRM, fail)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 10.0)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 10.0, 10.0)
     yield
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
     signal.signal(signal.SIGVTALRM, before)
@@ -85,7 +85,7 @@ class Situation:
         return bool(step.terminated[stream] or step.truncated[stream])
 
     def drawable(self, *, ahead: int) -> set[tuple[int, int]]:
-        """The states whose whole stack is still held and whose next steps are known, slowly.
+        """The states inside, with their whole stack still held and their next steps known, slowly.
 
         A stream has room for its share of the capacity, or for one transition if that is more;
         a truncated episode takes one more, for its last observation.
@@ -98,6 +98,8 @@ class Situation:
                 stored += [time, None] if step.truncated[stream] else [time]
             held = set(stored[-room:])
             for time in (t for t in held if t is not None):
+                if not self.steps[time].inside[stream]:
+                    continue
                 past = [time]
                 while len(past) < self.stack and past[0] and not self.ended(past[0] - 1, stream):
                     past.insert(0, past[0] - 1)
@@ -108,9 +110,12 @@ class Situation:
         return found
 
     def n_step_return(self, time: int, stream: int) -> tuple[float, float, Array | None]:
-        """R, gamma^k and the observation to bootstrap from, step by step."""
+        """R, gamma^k and the observation to bootstrap from, step by step.
+
+        Whoever leaves the region is not followed there.
+        """
         total, discount = 0.0, 1.0
-        for step in self.steps[time : time + self.n_step]:
+        for then, step in enumerate(self.steps[time : time + self.n_step], start=time + 1):
             total += discount * float(step.reward[stream])
             discount *= GAMMA
             if step.terminated[stream]:
@@ -118,6 +123,8 @@ class Situation:
             last = step.next_obs[stream]
             if step.truncated[stream]:
                 break
+            if not self.steps[then].inside[stream]:
+                return total, 0.0, None
         return total, discount, last
 
 
@@ -127,21 +134,30 @@ def situations(draw: st.DrawFn) -> Situation:
     endings = st.sampled_from([GOES_ON, GOES_ON, GOES_ON, TERMINATES, TRUNCATES])
     ends = draw(st.lists(endings, min_size=num_envs, max_size=90))
     stack = draw(st.integers(1, 4))
-    rows = len(ends) // num_envs
+    shape = (len(ends) // num_envs, num_envs)
+    share = draw(st.sampled_from([1.0, 1.0, 0.8, 0.5, 0.05]))
+    inside = np.random.default_rng(draw(st.integers(0, 9))).random(shape) < share
     return Situation(
-        steps=invent(np.array(ends[: rows * num_envs]).reshape(rows, num_envs), stack=stack),
+        steps=invent(np.resize(ends, shape), stack=stack, inside=inside),
         capacity=draw(st.integers(1, 70)),
         stack=stack,
         n_step=draw(st.integers(1, 5)),
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=80)
 @given(situations())
 def test_samples_are_exactly_the_states_held_as_the_environment_showed_them(it: Situation) -> None:
+    drawable = it.drawable(ahead=0)
+    if not drawable:
+        with pytest.raises(ValueError, match="inside"):
+            it.replay().sample(1)
+        return
     batch = it.replay().sample(2000)
+    assert batch.arm is not None
     drawn = identify(batch.obs, index(it.steps))
-    assert set(drawn) == it.drawable(ahead=0)
+    assert set(drawn) == drawable
+    np.testing.assert_array_equal(batch.arm, [it.steps[t].arm[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.obs, [it.steps[t].obs[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.teacher_q, [it.steps[t].teacher_q[s] for t, s in drawn])
 
@@ -155,6 +171,7 @@ def test_transitions_equal_a_step_by_step_reference(it: Situation) -> None:
             it.replay().sample_transitions(1)
         return
     batch = it.replay().sample_transitions(2000)
+    assert batch.arm is not None
     assert batch.action is not None
     assert batch.n_step_reward is not None
     assert batch.bootstrap is not None
@@ -163,6 +180,7 @@ def test_transitions_equal_a_step_by_step_reference(it: Situation) -> None:
     assert set(drawn) == drawable
     np.testing.assert_array_equal(batch.obs, [it.steps[t].obs[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.teacher_q, [it.steps[t].teacher_q[s] for t, s in drawn])
+    np.testing.assert_array_equal(batch.arm, [it.steps[t].arm[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.action, [it.steps[t].action[s] for t, s in drawn])
     expected = {at: it.n_step_return(*at) for at in drawable}
     np.testing.assert_allclose(
@@ -202,14 +220,28 @@ def test_every_state_is_equally_likely(capacity: int, ahead: int) -> None:
     ends[:, 1] = TRUNCATES
     ends[:, 2] = GOES_ON
     it = Situation(invent(ends, stack=2), capacity, 2, 3)
+    assert_equally_likely(it, ahead=ahead)
+
+
+def test_few_states_inside_among_many_outside_are_equally_likely_too() -> None:
+    ends = random_ends(steps=200, num_envs=3, likely=0.01)
+    inside = np.random.default_rng(0).random(ends.shape) < 0.03
+    it = Situation(invent(ends, stack=2, inside=inside), 1000, 2, 3)
+    assert len(it.drawable(ahead=3)) < 25
+    assert_equally_likely(it, ahead=3, batches=1000, batch_size=3)
+
+
+def assert_equally_likely(
+    it: Situation, *, ahead: int, batches: int = 10, batch_size: int = 2000
+) -> None:
     replay = it.replay()
     draw = replay.sample_transitions if ahead else replay.sample
     known = index(it.steps)
     counts: Counter[tuple[int, int]] = Counter()
-    for _ in range(10):
-        counts.update(identify(draw(2000).obs, known))
+    for _ in range(batches):
+        counts.update(identify(draw(batch_size).obs, known))
     states = it.drawable(ahead=ahead)
-    expected = 20_000 / len(states)
+    expected = batches * batch_size / len(states)
     chi_square = sum((counts[at] - expected) ** 2 / expected for at in states)
     freedom = len(states) - 1
     assert chi_square < freedom + 4.0 * np.sqrt(2.0 * freedom)
@@ -269,6 +301,45 @@ def test_a_replay_too_young_for_its_n_steps_says_so_instead_of_searching_forever
         replay.sample_transitions(1)
     replay.add(steps[3])
     assert len(replay.sample_transitions(5).obs) == 5
+
+
+@pytest.mark.parametrize(
+    ("inside", "ahead"),
+    [([], 0), ([], 3), ([5, 6, 7], 3)],
+    ids=["none", "none with a future", "only the last three"],
+)
+def test_a_replay_of_states_outside_says_so_instead_of_searching_forever(
+    inside: list[int], ahead: int
+) -> None:
+    within = np.isin(np.arange(8), inside)[:, None]
+    steps = invent(np.full((8, 1), GOES_ON), stack=2, inside=within)
+    replay = fill(empty(capacity=40, num_envs=1, n_step=3), steps)
+    draw = replay.sample_transitions if ahead else replay.sample
+    with pytest.raises(ValueError, match=rf"8 slots in use.*inside.*next {ahead} steps known"):
+        draw(64)
+
+
+def test_the_one_state_inside_is_found_among_many() -> None:
+    ends = np.full((4000, 2), GOES_ON)
+    inside = np.zeros(ends.shape, np.bool_)
+    inside[1234, 1] = True
+    steps = invent(ends, stack=2, inside=inside)
+    batch = fill(empty(capacity=8000, num_envs=2), steps).sample(64)
+    assert set(identify(batch.obs, index(steps))) == {(1234, 1)}
+
+
+def test_leaving_the_region_ends_a_return_with_the_reward_of_the_last_step_inside() -> None:
+    inside = np.array([[True], [True], [False], [False], [True], [True]])
+    steps = invent(np.full((6, 1), GOES_ON), stack=2, inside=inside)
+    batch = fill(empty(capacity=40, num_envs=1, n_step=3), steps).sample_transitions(50)
+    assert batch.n_step_reward is not None
+    assert batch.bootstrap is not None
+    (r0,), (r1,) = steps[0].reward, steps[1].reward
+    times = [t for t, _ in identify(batch.obs, index(steps))]
+    assert set(times) == {0, 1}
+    expected = [r0 + GAMMA * r1 if t == 0 else r1 for t in times]
+    np.testing.assert_allclose(batch.n_step_reward, expected, rtol=1e-6)
+    assert not batch.bootstrap.any()
 
 
 def test_added_steps_are_copied() -> None:

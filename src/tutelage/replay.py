@@ -131,30 +131,43 @@ class Replay:
         )
 
     def _draw(self, batch_size: int, *, ahead: int) -> tuple[Index, Index]:
-        """Draw (stream, time) of states whose stack is whole and whose future is known."""
-        # A stream's first step is known the longest, so without one of these there is none.
-        everyone = np.arange(len(self._written))
-        if not self._future_known(everyone, np.zeros_like(everyone), ahead).any():
-            raise ValueError(
-                f"cannot sample: no state in the replay ({len(self)} slots in use) has its next "
-                f"{ahead} steps known"
-            )
-        used: Index = np.minimum(self._written, self._slots)
-        ends: Index = np.cumsum(used)
+        """Draw (stream, time) of states that ``_find`` says may be drawn."""
+        slots = len(self)
         stream = np.zeros(batch_size, np.int64)
         time = np.zeros(batch_size, np.int64)
         missing = np.arange(batch_size)
-        while missing.size:
-            slot = self._rng.integers(ends[-1], size=missing.size)
-            s = np.searchsorted(ends, slot, side="right")
-            t = self._written[s] - (ends[s] - slot)
-            age = self._at("age", s, t)
-            whole = np.minimum(age, self._stack - 1) <= t - (self._written[s] - used[s])
-            good = whole & ~self._at("final", s, t) & ~self._at("outside", s, t)
-            good &= self._future_known(s, t, ahead)
+        while missing.size and slots:
+            s, t, good = self._find(self._rng.integers(slots, size=missing.size), ahead)
+            if missing.size == batch_size and not good.any():
+                break
             stream[missing], time[missing] = s, t
             missing = missing[~good]
-        return stream, time
+        if not missing.size:
+            return stream, time
+        # Not one of a whole batch: there are few, or none at all.
+        s, t, good = self._find(np.arange(slots), ahead)
+        if not good.any():
+            raise ValueError(
+                f"cannot sample: no state in the replay ({slots} slots in use) is inside of the "
+                f"region and has its next {ahead} steps known"
+            )
+        drawn = self._rng.choice(np.flatnonzero(good), batch_size)
+        return s[drawn], t[drawn]
+
+    def _find(self, slot: Index, ahead: int) -> tuple[Index, Index, npt.NDArray[np.bool_]]:
+        """Return the stream and the time of slots in use, and whether they may be drawn.
+
+        They may if the state is inside, its stack whole and its future known.
+        """
+        used: Index = np.minimum(self._written, self._slots)
+        ends: Index = np.cumsum(used)
+        s = np.searchsorted(ends, slot, side="right")
+        t = self._written[s] - (ends[s] - slot)
+        whole = np.minimum(self._at("age", s, t), self._stack - 1) <= t - (
+            self._written[s] - used[s]
+        )
+        good = whole & ~self._at("final", s, t) & ~self._at("outside", s, t)
+        return s, t, good & self._future_known(s, t, ahead)
 
     def _future_known(self, stream: Index, time: Index, ahead: int) -> npt.NDArray[np.bool_]:
         known = time + ahead < self._written[stream]
