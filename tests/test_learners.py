@@ -213,6 +213,72 @@ def test_autocast_rounds_the_forward_pass_only() -> None:
     assert weights_of(network).dtype == measured["train/loss"].dtype == torch.float32
 
 
+def given_losses(*losses: float) -> Loss:
+    """Return a loss that is given; its gradient for every output of sample i is i + 1."""
+
+    def loss(student_q: Tensor, target: Tensor) -> Tensor:
+        number = torch.arange(1.0, len(losses) + 1.0)
+        return torch.tensor(losses) + number * (student_q - student_q.detach()).sum(dim=1)
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("weight", "losses", "gradient"),
+    [
+        (None, [8.0, 4.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]),
+        ([1.0, 1.0, 1.0, 1.0], [8.0, 4.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]),
+        ([0.3, 0.3, 0.3, 0.3], [8.0, 4.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]),
+        ([1.0, 0.0, 0.5, 0.5], [16.0, 0.0, 2.0, 1.0], [2.0, 0.0, 3.0, 4.0]),
+        ([0.0, 0.0, 0.0, 0.25], [0.0, 0.0, 0.0, 4.0], [0.0, 0.0, 0.0, 16.0]),
+        ([0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_labels_count_by_their_share_of_all_trust(
+    weight: list[float] | None, losses: list[float], gradient: list[float]
+) -> None:
+    """The weights of a batch are scaled to a mean of 1."""
+    batch = make_batch(size=4)
+    if weight is not None:
+        batch = replace(batch, weight=torch.tensor(weight))
+    q = torch.zeros(4, 2, requires_grad=True)
+    measured = distil(given_losses(8.0, 4.0, 2.0, 1.0))(q, batch)
+    torch.testing.assert_close(measured, torch.tensor(losses))
+    measured.sum().backward()  # type: ignore[no-untyped-call]
+    assert q.grad is not None
+    torch.testing.assert_close(q.grad, torch.tensor(gradient)[:, None].expand(4, 2))
+
+
+def test_a_label_without_trust_teaches_nothing() -> None:
+    half = torch.tensor([1.0, 0.0]).repeat_interleave(8)
+    batch, other = make_batch(seed=0), make_batch(seed=1)
+    mixed = replace(batch, teacher_q=torch.where(half[:, None] > 0, batch.teacher_q, 0.0))
+    learnt = []
+    for labels in (batch.teacher_q, mixed.teacher_q, other.teacher_q):
+        network = tiny_network()
+        learner = make_learner(network, {"distill": term(distil("mse"))})
+        learner.update(replace(batch, teacher_q=labels, weight=half))
+        learnt.append(weights_of(network))
+    assert torch.equal(learnt[0], learnt[1])
+    assert not torch.equal(learnt[0], learnt[2])
+
+
+def test_a_batch_that_nobody_trusts_changes_nothing_and_is_finite() -> None:
+    network = tiny_network()
+    before = weights_of(network)
+    learner = make_learner(network, {"distill": term(distil())})
+    measured = learner.update(replace(make_batch(), weight=torch.zeros(16)))
+    assert all(bool(torch.isfinite(value)) for value in measured.values())
+    assert measured["train/loss"] == 0.0
+    assert torch.equal(weights_of(network), before)
+
+
+def test_trust_of_another_shape_is_refused_showing_both() -> None:
+    learner = make_learner(tiny_network(), {"distill": term(distil())})
+    with pytest.raises(ValueError, match=r"weight has shape \(16, 1\), expected \(16,\)"):
+        learner.update(replace(make_batch(), weight=torch.ones(16, 1)))
+
+
 def test_labels_of_another_shape_are_refused_showing_both() -> None:
     learner = make_learner(tiny_network(), {"distill": term(distil())})
     with pytest.raises(ValueError, match=r"teacher_q has shape \(16, 3\), expected \(16, 2\)"):

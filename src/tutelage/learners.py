@@ -82,6 +82,7 @@ class Distillation:
         loss = self.loss(q, self.target(batch.teacher_q))
         if batch.weight is None:
             return loss
+        check_shape("weight", batch.weight, (len(q),))
         return loss * batch.weight / batch.weight.mean().clamp(min=1e-6)
 
     def after_update(self, updates: int) -> None:
