@@ -150,6 +150,33 @@ def test_shift_and_scale_fold_into_the_first_layer() -> None:
     torch.testing.assert_close(single, plain_q.float(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_scaling_leaves_the_observations_as_they_are(dtype: torch.dtype, autocast: bool) -> None:
+    network, obs = build("4/4/4/8:valid"), frames(3).to(dtype)
+    network.calibrate(frames(3).numpy())
+    shown = obs.clone()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        network(obs)
+        network.hidden(obs)
+    assert torch.equal(obs, shown)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_scaling_is_its_formula_bit_for_bit(dtype: torch.dtype, autocast: bool) -> None:
+    network, obs = build("4/4/4/8:valid"), frames(3).to(dtype)
+    network.calibrate(frames(3).numpy())
+    given: list[torch.Tensor] = []
+    network.body.register_forward_pre_hook(lambda body, inputs: given.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        network(obs)
+    wanted = torch.bfloat16 if autocast else torch.float32
+    shift, scale = network.shift.to(wanted), network.scale.to(wanted)
+    assert given[0].dtype == wanted
+    assert torch.equal(given[0], (obs.to(wanted) - shift) * scale)
+
+
 def test_under_bf16_autocast_q_is_float32_and_close() -> None:
     network, obs = build("4/4/4/32"), frames(8)
     network.calibrate(obs.numpy())
