@@ -196,6 +196,30 @@ def test_without_an_average_the_network_itself_is_evaluated() -> None:
     assert make_learner(network, {"distill": term(distil())}).averaged is network
 
 
+def test_labels_count_by_how_far_they_are_trusted() -> None:
+    batch = make_batch()
+    weight = torch.zeros(16)
+    weight[[2, 3, 7]] = torch.tensor([1.0, 0.5, 0.25])
+    q = tiny_network()(batch.obs).detach()
+    each = parse_loss("mse")(q, batch.teacher_q)
+    for given in (weight, 8.0 * weight):  # the step is as large however many are trusted
+        loss = distil("mse")(q, replace(batch, weight=given))
+        torch.testing.assert_close(loss.mean(), (each[2] + 0.5 * each[3] + 0.25 * each[7]) / 1.75)
+    alike = distil("mse")(q, replace(batch, weight=torch.full((16,), 0.3)))
+    torch.testing.assert_close(alike, each)
+    assert distil("mse")(q, replace(batch, weight=torch.zeros(16))).tolist() == [0.0] * 16
+
+
+def test_trust_is_of_labels_and_does_not_touch_reward() -> None:
+    batch = make_batch()
+    trusted = replace(batch, weight=torch.zeros(16))
+    losses = [
+        make_learner(network, {"double_q": term(DoubleQ(network, target_every=9))}).update(given)
+        for given, network in ((batch, tiny_network()), (trusted, tiny_network()))
+    ]
+    assert losses[0]["train/loss"] == losses[1]["train/loss"] > 0.0
+
+
 def test_autocast_rounds_the_forward_pass_only() -> None:
     network, seen = tiny_network(), []
 

@@ -23,6 +23,7 @@ from tutelage.cli import main
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
+from tutelage.learners import Learner
 from tutelage.networks import parse_size
 from tutelage.offpolicy import Log, read_log
 from tutelage.recipes import distill
@@ -30,7 +31,7 @@ from tutelage.report.summary import favourite
 from tutelage.runs import read_rows
 from tutelage.selection import scale_reward
 from tutelage.teachers import Staff
-from tutelage.types import QFunction, Row
+from tutelage.types import Batch, QFunction, Row
 
 POINTS = EnvironmentConfig(env=point_pole.ENV)
 NOISY, GOOD, NEGATED = range(3)
@@ -118,6 +119,54 @@ def test_a_selector_finds_the_good_teacher_and_the_student_learns(
         evaluate(network, POINTS, episodes=20).returns for network in (outcome.student, untrained)
     )
     assert_gain(trained, before, at_least=3.0)
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """Return a list to which every batch that is learnt from is added."""
+    learnt: list[Batch] = []
+    update = Learner.update
+
+    def noted(self: Learner, batch: Batch) -> dict[str, Tensor]:
+        learnt.append(batch)
+        return update(self, batch)
+
+    monkeypatch.setattr(Learner, "update", noted)
+    return learnt
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_labels_of_teachers_found_worse_are_forgotten_if_asked(
+    forget: bool, tmp_path: Path, batches: list[Batch]
+) -> None:
+    settings = config(tmp_path, env_steps=3_072, selector="random", forget=forget)
+    distill(settings, tmp_path / "run")
+    late = batches[-5:]
+    arm = torch.cat([batch.arm for batch in late if batch.arm is not None])
+    assert set(arm.tolist()) == {NOISY, GOOD, NEGATED}
+    if forget:
+        weight = torch.cat([batch.weight for batch in late if batch.weight is not None])
+        assert torch.equal(weight, (arm == GOOD).float())
+    else:
+        assert all(batch.weight is None for batch in batches)
+
+
+def test_what_is_learnt_beside_each_state_is_what_its_own_teacher_says(
+    tmp_path: Path, batches: list[Batch]
+) -> None:
+    settings = config(tmp_path, env_steps=1_024, selector="random", reward_weight="0.1")
+    distill(settings, tmp_path / "run")
+    good = teachers.load(settings.teachers[GOOD]).network
+    seen = set()
+    for batch in batches[-9:]:
+        assert batch.arm is not None
+        q = good(batch.obs)
+        torch.testing.assert_close(batch.teacher_q[batch.arm == GOOD], q[batch.arm == GOOD])
+        torch.testing.assert_close(batch.teacher_q[batch.arm == NEGATED], -q[batch.arm == NEGATED])
+        noise = (batch.teacher_q - q)[batch.arm == NOISY]
+        assert noise.abs().max() > 0.5
+        seen |= set(batch.arm.tolist())
+    assert seen == {NOISY, GOOD, NEGATED}
 
 
 # Going on after an interruption.
