@@ -8,6 +8,9 @@ from tutelage.experiments.statistics import ratio
 from tutelage.files import write_atomic
 from tutelage.report.comparison import env_steps_plot, median
 
+SEEDS = 3
+"""Fewer settle nothing."""
+
 HEAD = """# Reproduction
 
 Made by `tutelage reproduce --docs docs` from `results/reproduce/rows.jsonl`; not typed. Every run
@@ -56,15 +59,20 @@ def section(name: str, experiment: Experiment, rows: Sequence[Row]) -> str:
         "mean return",
         *experiment.columns,
     ]
-    claimed = [method for method in experiment.claimed if method in ratios]
-    if not claimed:
+    judged = {
+        method: ratios[method].verdict(experiment.within)
+        if len(methods[method]) >= SEEDS
+        else f"not settled (fewer than {SEEDS} seeds)"
+        for method in experiment.claimed
+        if method in ratios
+    }
+    if not judged:
         verdict = "not settled (not run)"
     elif experiment.any_of:
-        best = min(claimed, key=lambda method: ratios[method].middle)
-        verdict = f"{ratios[best].verdict(experiment.within)} (by {best})"
+        best = min(judged, key=lambda method: ratios[method].middle)
+        verdict = f"{judged[best]} (by {best})"
     else:
-        verdicts = {method: ratios[method].verdict(experiment.within) for method in claimed}
-        verdict = ", ".join(f"{method}: {verdict}" for method, verdict in verdicts.items())
+        verdict = ", ".join(f"{method}: {verdict}" for method, verdict in judged.items())
     commits = sorted({row["commit"][:7] for of in methods.values() for row in of})
     return f"""
 ## {experiment.title}
