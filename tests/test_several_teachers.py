@@ -313,7 +313,8 @@ def test_after_the_best_teacher_has_failed_the_student_learns_from_the_others(
     tmp_path: Path, fail: Fail
 ) -> None:
     fail(GOOD, queries=100)
-    distill(config(tmp_path, selector="random"), tmp_path / "run")
+    # The replay forgets what the good teacher said.
+    distill(config(tmp_path, selector="random", replay_size=512), tmp_path / "run")
     rows = read_rows(tmp_path / "run")
     log = read_log(tmp_path / "run" / "selections.jsonl")
     assert log.feedback.reward[log.feedback.arm == GOOD].mean() > 0.9
@@ -369,16 +370,13 @@ def test_the_env_steps_of_a_trial_are_counted_and_the_best_is_used(tmp_path: Pat
 
 
 def test_a_schedule_begins_after_the_trial(tmp_path: Path) -> None:
-    settings = config(
-        tmp_path, selector="best-first", env_steps=1_024, teacher_acts="1:0:3", pay="all"
-    )
+    settings = config(tmp_path, selector="best-first", measure_episodes=10, teacher_acts="1:0:1000")
     distill(settings, tmp_path / "run")
-    # Led in its first step alone, a new student loses soon.
+    assert read_rows(tmp_path / "run")[0]["env_steps"] > 1_000 + 128
+    # Rallies are led, though the trial alone takes longer than the schedule.
     log = read_log(tmp_path / "run" / "selections.jsonl")
-    assert log.feedback.reward.mean() < 0.5
-    led = replace(settings, teacher_acts="1:0:100000")
-    distill(led, tmp_path / "led")
-    assert read_log(tmp_path / "led" / "selections.jsonl").feedback.reward.mean() > 0.9
+    assert len(log.round) > 10
+    assert log.feedback.reward.mean() > 0.9
 
 
 def test_a_teacher_that_fails_in_its_trial_is_set_aside(
