@@ -1,6 +1,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -117,6 +118,14 @@ def test_a_signal_in_the_last_round_changes_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert conduct_all(run, make_parts(in_round=kill_at(10)), env_steps=20) == [10, 20]
     assert checkpoints(run) == [20]
+
+
+def test_a_run_can_be_conducted_in_a_thread_that_no_signal_reaches(tmp_path: Path) -> None:
+    run, handler = make_run(tmp_path), signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as thread:
+        conducted = thread.submit(conduct_all, run, make_parts(), env_steps=20).result()
+    assert conducted == [10, 20]
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_a_signal_that_comes_after_the_saving_waits_for_the_next_one(

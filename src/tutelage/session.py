@@ -1,6 +1,7 @@
 """Conducting a run: rows written, evaluations when they are due, checkpoints, a safe way out."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -196,8 +197,14 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question that is asked between rounds."""
+    """Turn Ctrl-C and SIGTERM into a question that is asked between rounds.
+
+    They reach the main thread alone; a run in another one cannot be stopped by them.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
     try:
