@@ -82,10 +82,13 @@ class _News:
 
 
 def table(title: str, rows: Sequence[Mapping[str, str]], *, wrap: bool = False) -> None:
-    """Print rows of the same keys as a table on stdout; long cells on several lines if ``wrap``."""
-    shown = Table(title=title, title_justify="left")
+    """Print rows of the same keys as a table on stdout: figures, or text to read if ``wrap``.
+
+    Figures are flush right; text is flush left, on several lines where it is long.
+    """
+    shown = Table(title=title, title_justify="left", show_lines=wrap)
     for i, name in enumerate(rows[0]):
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=not wrap)
+        shown.add_column(name, justify="left" if i == 0 or wrap else "right", no_wrap=not wrap)
     for row in rows:
         shown.add_row(*row.values())
     width = None if sys.stdout.isatty() else 120
