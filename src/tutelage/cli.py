@@ -4,7 +4,9 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -17,7 +19,7 @@ from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
-from tutelage.experiments import Experiment, document, engine, find_experiments
+from tutelage.experiments import Experiment, Row, document, engine, find_experiments
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.runs import read_config
@@ -274,30 +276,46 @@ class ReproduceCommand:
             for method in self.methods:
                 if method not in found[name].methods:
                     raise choose_from(f"method of {name}", method, found[name].methods)
-        for name in self.experiments:
-            self._run_one(name, found[name])
+        try:
+            failed = [line for n in self.experiments for line in self._run_one(n, found[n])]
+        except KeyboardInterrupt:
+            raise UserError("stopped; the same command goes on from there") from None
         if self.docs:
             document.write(engine.finished(Path(self.results)), Path(self.docs))
+        if failed:
+            raise UserError(
+                f"{len(failed)} of the runs failed (the same command tries them again): "
+                + "; ".join(failed)
+            )
 
-    def _run_one(self, name: str, experiment: Experiment) -> None:
+    def _run_one(self, name: str, experiment: Experiment) -> list[str]:
+        """Run an experiment and show what came of it; return a line for each run that failed."""
         results = Path(self.results)
         grid = engine.jobs(name, experiment, seeds=self.seeds, budget=self.budget)
         if self.methods:
             grid = [job for job in grid if job.method in self.methods]
         workers = self.workers or os.cpu_count() or 1
-        for job, row in engine.run_grid(
-            grid, results=results, runs=Path(self.runs), workers=workers
-        ):
-            reached = row["env_steps_to_target"]
-            text = f"{reached:,}" if reached is not None else f"over {row['env_steps']:,}"
-            print(
-                f"{name}: {job.method}, seed {row['seed']}: {text} env steps to "
-                f"{row['target_return']:g} ({row['seconds']:.0f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-        lines = engine.overview(grid, engine.finished(results))
-        display.table(f"{name}: env steps to the target", lines)
+        failed = []
+        outcomes = engine.run_grid(grid, results=results, runs=Path(self.runs), workers=workers)
+        with closing(outcomes):
+            for job, outcome in outcomes:
+                line = f"{name}: {job.method}, seed {job.config.seed}: {_came_to(outcome)}"
+                print(line, file=sys.stderr, flush=True)
+                if isinstance(outcome, Exception):
+                    failed.append(line)
+                    if not isinstance(outcome, UserError):
+                        traceback.print_exception(outcome)
+        if lines := engine.overview(grid, engine.finished(results)):
+            display.table(f"{name}: env steps to the target", lines)
+        return failed
+
+
+def _came_to(outcome: Row | Exception) -> str:
+    if isinstance(outcome, Exception):
+        return f"failed: {outcome if isinstance(outcome, UserError) else repr(outcome)}"
+    reached = outcome["env_steps_to_target"]
+    steps = f"{reached:,}" if reached is not None else f"over {outcome['env_steps']:,}"
+    return f"{steps} env steps to {outcome['target_return']:g} ({outcome['seconds']:.0f} s)"
 
 
 COMMANDS: dict[str, Any] = {
@@ -321,6 +339,9 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print(f"tutelage: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("tutelage: interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
 

@@ -139,9 +139,12 @@ class TeacherError(UserError):
     """A teacher raised an exception or gave Q-values that are not finite."""
 
     def __init__(self, arm: int, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(arm, reason)  # with both it can be pickled
         self.arm = arm
         self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class Staff:

@@ -2,17 +2,21 @@
 
 A row per finished run goes to ``results/rows.jsonl`` under a digest of its settings; what has a
 row is never run again, whichever experiment asks for it, and a run that was interrupted goes on
-from its checkpoint.
+from its checkpoint. Each run is a process of its own, so that one that fails harms no other.
 """
 
 import json
 import multiprocessing
 import os
+import signal
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Collection, Generator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ import numpy as np
 
 from tutelage import recipes, teachers
 from tutelage.configs import Distill, from_mapping
+from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.experiments import Experiment, Row, find_experiments
 from tutelage.files import sync
@@ -91,25 +96,99 @@ def finished(results: Path) -> list[Row]:
 
 def run_grid(
     grid: Sequence[Job], *, results: Path, runs: Path, workers: int
-) -> Iterator[tuple[Job, Row]]:
-    """Run what has no row yet, yielding each with its row as that is written."""
-    done = {key(row["settings"], row["seed"]) for row in finished(results)}
-    left = [job for job in grid if job.key not in done]
-    results.mkdir(parents=True, exist_ok=True)
-    # The children read this as they start: more threads than cores would slow all of them.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        waiting = {pool.submit(run_job, job, runs): job for job in left}
+) -> Generator[tuple[Job, Row | Exception], None, None]:
+    """Run what has no row yet; yield each with its row as that is written, or with its failure.
+
+    What failed has no row, and is tried again another time. On Ctrl-C, SIGTERM or ``close`` the
+    runs under way finish their round and save it; on a second Ctrl-C they end at once.
+    """
+    done = _keys(results)
+    left: dict[str, Job] = {}
+    for job in grid:
+        if job.key not in done:
+            left.setdefault(job.key, job)
+    path = _rows_file(results)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Only this process is to see Ctrl-C, and it tells the others: they inherit who is deaf to it.
+    # The tracker of multiprocessing makes the thread that starts it listen again, so it goes first.
+    resource_tracker.ensure_running()
+    deaf = (signal.SIG_BLOCK, {signal.SIGINT})
+    pool = ThreadPoolExecutor(workers, initializer=signal.pthread_sigmask, initargs=deaf)
+    waiting = {pool.submit(in_a_process, job, runs): job for job in left.values()}
+    try:
+        for future in as_completed(list(waiting)):
+            failure = future.exception()
+            if isinstance(failure, Exception):
+                yield waiting.pop(future), failure
+                continue
+            row = future.result()
+            _append(path, row)
+            yield waiting.pop(future), row
+    finally:
         try:
-            for future in as_completed(waiting):
-                row = future.result()
-                with (results / "rows.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                sync(results / "rows.jsonl")
-                yield waiting[future], row
+            pool.shutdown(wait=False, cancel_futures=True)
+            _stop(waiting)
+            done = _keys(results)
+            for future, job in waiting.items():
+                if not future.cancelled() and not future.exception() and job.key not in done:
+                    _append(path, future.result())
         finally:
-            pool.shutdown(cancel_futures=True)
+            signal.signal(signal.SIGTERM, before)
+
+
+def in_a_process(job: Job, runs: Path) -> Row:
+    """Run or go on with one job in a process of its own, on one thread; return its row."""
+    # The process reads this as it starts: more threads than cores would slow all of them.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            return alone.submit(run_job, job, runs).result()
+    except BrokenProcessPool:
+        raise UserError("its process was killed, perhaps for want of memory") from None
+
+
+def _stop(running: Collection[Future[Row]]) -> None:
+    """Have the processes under way finish their round; end them at once if interrupted again."""
+    left = [future for future in running if not future.done()]
+    if left:
+        text = "the runs under way finish their round and save it; Ctrl-C again ends them at once"
+        print(text, file=sys.stderr, flush=True)
+    try:
+        while left:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            wait(left, timeout=1.0)
+            left = [future for future in left if not future.done()]
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+
+
+def _keys(results: Path) -> set[str]:
+    return {key(row["settings"], row["seed"]) for row in finished(results)}
+
+
+def _rows_file(results: Path) -> Path:
+    """Return the file of rows, without a line that a crash cut short."""
+    path = results / "rows.jsonl"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _append(path: Path, row: Row) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        sync(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def run_job(job: Job, runs: Path) -> Row:
@@ -142,8 +221,9 @@ def run_job(job: Job, runs: Path) -> Row:
         "machine": about["machine"],
         **find_experiments()[job.experiment].score(folder),
     }
-    if (folder / "selections.jsonl").exists():
-        arm = read_log(folder / "selections.jsonl").feedback.arm
+    log = folder / "selections.jsonl"
+    if log.exists() and log.stat().st_size:
+        arm = read_log(log).feedback.arm
         row["picks"] = np.bincount(arm, minlength=len(job.config.teachers)).tolist()
     return row
 

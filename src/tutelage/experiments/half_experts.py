@@ -15,7 +15,7 @@ def agreement(folder: Path) -> Mapping[str, Any]:
     Of states in which the ball is seen; the context is ``ball-half``, one-hot of top and bottom.
     """
     path = folder / "selections.jsonl"
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return {}
     log = read_log(path).feedback
     if log.context.shape[1] != 2:
