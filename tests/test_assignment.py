@@ -588,6 +588,24 @@ def test_a_rally_of_the_student_pays_no_choice_unless_all_are_paid() -> None:
         assert all(len(f.arm) == 2 for f in settled.values())
 
 
+@pytest.mark.parametrize("pay_all", [False, True])
+def test_in_the_students_own_rallies_each_state_gets_its_best_teacher_unless_they_are_paid(
+    pay_all: bool,
+) -> None:
+    playing = Playing(per_state(pay_all=pay_all))
+    contexts = {1: seen([0.4, 0.6]), 0: seen([0.6, 0.4])}
+    led = np.array([0.0, 0.9, 0.0, 0.9])
+    agree: list[npt.NDArray[np.bool_]] = []
+    for _ in range(200):
+        for best, obs in contexts.items():
+            outcome = step([float(best == 0)] * N)  # the second step ends the rally
+            agree.append(playing.step(outcome, obs=obs, beta=0.5, draw=led) == best)
+    share = np.mean(agree, axis=0)
+    drawn = np.array([True, pay_all, True, pay_all])
+    assert (share[~drawn] == 1.0).all()
+    assert (np.abs(share[drawn] - 0.6) < 0.1).all()
+
+
 # How far labels are trusted.
 
 
