@@ -1,7 +1,6 @@
 """The command line: results on stdout, progress on stderr, bad input ends with exit code 2."""
 
 import json
-import os
 import sys
 import time
 import traceback
@@ -19,7 +18,10 @@ from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
-from tutelage.experiments import Experiment, Row, document, engine, find_experiments
+from tutelage.experiments import Experiment, Row, document, find_experiments
+from tutelage.experiments.engines import ENGINES
+from tutelage.experiments.grid import finished, overview, run_grid
+from tutelage.experiments.jobs import BUDGETS, Job, jobs
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.runs import read_config
@@ -238,16 +240,18 @@ class SizesCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceCommand:
-    """Run the paper's experiments and ours, or list them; what has a row is not run again."""
+    """Run the paper's claims and ours, or list them; what has a row is not run again."""
 
-    experiments: Positional[tuple[str, ...]] = ()
-    """Their names; none lists them."""
+    claims: Positional[tuple[str, ...]] = ()
+    """Their names, or all; none lists them."""
     seeds: int = 3
     """Seeds per method."""
     budget: str = "short"
     """smoke (a look), short (50,000 env steps) or paper (250,000)."""
     methods: tuple[str, ...] = ()
     """Only these methods."""
+    engine: str = "local"
+    """local (this machine) or ray (the cluster at RAY_ADDRESS)."""
     workers: int = 0
     """Runs at once, each on one thread; 0: one per core."""
     results: str = "results/reproduce"
@@ -259,63 +263,75 @@ class ReproduceCommand:
 
     def run(self) -> None:
         found = find_experiments()
-        if not self.experiments and not self.docs:
+        if not self.claims and not self.docs:
             rows = [
-                {"experiment": name, "methods": str(len(e.methods)), "claim": e.claim}
+                {"#": e.number, "name": name, "methods": str(len(e.methods)), "claim": e.claim}
                 for name, e in found.items()
             ]
-            display.table("Experiments", rows, wrap=True)
+            display.table("Claims", rows, wrap=True)
             return
-        if self.budget not in engine.BUDGETS:
-            raise choose_from("budget", self.budget, engine.BUDGETS)
-        if self.seeds < 1 or self.workers < 0:
-            raise UserError(f"seeds {self.seeds}, workers {self.workers}: expected 1 and 0 or more")
-        for name in self.experiments:
-            if name not in found:
-                raise choose_from("experiment", name, found)
-            for method in self.methods:
-                if method not in found[name].methods:
-                    raise choose_from(f"method of {name}", method, found[name].methods)
+        grid = self._jobs(found)
+        results, runs = Path(self.results), Path(self.runs)
+        failed = []
         try:
-            failed = [line for n in self.experiments for line in self._run_one(n, found[n])]
+            outcomes = run_grid(
+                ENGINES[self.engine], grid, results=results, runs=runs, workers=self.workers
+            )
+            with closing(outcomes):
+                for job, outcome in outcomes:
+                    line = f"{job.experiment}: {job.method}, seed {job.seed}: {_came_to(outcome)}"
+                    print(line, file=sys.stderr, flush=True)
+                    if isinstance(outcome, Exception):
+                        failed.append(line)
+                        if not isinstance(outcome, UserError):
+                            traceback.print_exception(outcome)
         except KeyboardInterrupt:
             raise UserError("stopped; the same command goes on from there") from None
+        for name in self._names(found):
+            of_one = [job for job in grid if job.experiment == name]
+            if lines := overview(of_one, finished(results)):
+                display.table(f"{found[name].number} {name}", lines)
         if self.docs:
-            document.write(engine.finished(Path(self.results)), Path(self.docs))
+            document.write(finished(results), Path(self.docs))
         if failed:
             raise UserError(
                 f"{len(failed)} of the runs failed (the same command tries them again): "
                 + "; ".join(failed)
             )
 
-    def _run_one(self, name: str, experiment: Experiment) -> list[str]:
-        """Run an experiment and show what came of it; return a line for each run that failed."""
-        results = Path(self.results)
-        grid = engine.jobs(name, experiment, seeds=self.seeds, budget=self.budget)
-        if self.methods:
-            grid = [job for job in grid if job.method in self.methods]
-        workers = self.workers or os.cpu_count() or 1
-        failed = []
-        outcomes = engine.run_grid(grid, results=results, runs=Path(self.runs), workers=workers)
-        with closing(outcomes):
-            for job, outcome in outcomes:
-                line = f"{name}: {job.method}, seed {job.config.seed}: {_came_to(outcome)}"
-                print(line, file=sys.stderr, flush=True)
-                if isinstance(outcome, Exception):
-                    failed.append(line)
-                    if not isinstance(outcome, UserError):
-                        traceback.print_exception(outcome)
-        if lines := engine.overview(grid, engine.finished(results)):
-            display.table(f"{name}: env steps to the target", lines)
-        return failed
+    def _names(self, found: Mapping[str, Experiment]) -> list[str]:
+        names = list(found) if self.claims == ("all",) else list(self.claims)
+        for name in names:
+            if name not in found:
+                raise choose_from("claim", name, [*found, "all"])
+        return names
+
+    def _jobs(self, found: Mapping[str, Experiment]) -> list[Job]:
+        """Return the runs asked for; raise UserError for what there is not."""
+        if self.engine not in ENGINES:
+            raise choose_from("engine", self.engine, ENGINES)
+        if self.budget not in BUDGETS:
+            raise choose_from("budget", self.budget, BUDGETS)
+        if self.seeds < 1 or self.workers < 0:
+            raise UserError(f"seeds {self.seeds}, workers {self.workers}: expected 1 and 0 or more")
+        grid = []
+        for name in self._names(found):
+            for method in self.methods:
+                if method not in found[name].methods:
+                    raise choose_from(f"method of {name}", method, found[name].methods)
+            grid += jobs(name, found[name], seeds=self.seeds, budget=self.budget)
+        return [job for job in grid if not self.methods or job.method in self.methods]
 
 
 def _came_to(outcome: Row | Exception) -> str:
     if isinstance(outcome, Exception):
         return f"failed: {outcome if isinstance(outcome, UserError) else repr(outcome)}"
+    took = f"({outcome['seconds']:.0f} s)"
+    if "target_return" not in outcome:
+        return f"returned {outcome['mean_return']:.1f} {took}"
     reached = outcome["env_steps_to_target"]
     steps = f"{reached:,}" if reached is not None else f"over {outcome['env_steps']:,}"
-    return f"{steps} env steps to {outcome['target_return']:g} ({outcome['seconds']:.0f} s)"
+    return f"{steps} env steps to {outcome['target_return']:g} {took}"
 
 
 COMMANDS: dict[str, Any] = {

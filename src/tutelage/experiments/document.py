@@ -1,15 +1,14 @@
-"""What came of the experiments, on one page made from the rows alone."""
+"""What came of the claims, on one page made from the rows alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tutelage.experiments import Experiment, Row, engine, find_experiments
-from tutelage.experiments.statistics import ratio
+from tutelage.experiments import Experiment, Row, find_experiments
+from tutelage.experiments.grid import by_method
+from tutelage.experiments.jobs import jobs
+from tutelage.experiments.verdicts import ratio_of, steps
 from tutelage.files import write_atomic
-from tutelage.report.comparison import env_steps_plot, median
-
-SEEDS = 3
-"""Fewer settle nothing."""
+from tutelage.report.comparison import median
 
 HEAD = """# Reproduction
 
@@ -18,64 +17,72 @@ is a row there, with its settings, seed, commit and machine. A run stops when te
 and thirty further ones hold the target return, or when its budget of env steps is spent; "-" is a
 run that missed the target, and its mean return is over thirty held-out episodes of its best
 network. A ratio is of geometric means of env steps over the seeds, with a 95 % bootstrap interval;
-a missed target counts as the budget, which makes a ratio a lower bound (marked >=). With three
+a missed target counts as the budget, which makes a ratio a bound (marked ≥ or ≤). With three
 seeds such an interval is too narrow rather than too wide: read "holds" as "was not contradicted
-here".
+here". Claims 1 to 12 are the paper's; those with a letter are ours, beside one of its own.
 """
 
 
 def page(rows: Sequence[Row]) -> str:
-    """Return the page, with a section for each experiment that has rows."""
-    sections = [section(name, e, rows) for name, e in find_experiments().items()]
-    return "\n".join([HEAD, *(text for text in sections if text)])
+    """Return the page: a table of verdicts, then a section for each claim that has rows."""
+    found = find_experiments()
+    sections = [section(name, e, methods_of(name, e, rows)) for name, e in found.items()]
+    return "\n".join([HEAD, verdicts(rows), *(text for text in sections if text)])
 
 
-def section(name: str, experiment: Experiment, rows: Sequence[Row]) -> str:
-    """Return an experiment's claim, table, verdict and figure; nothing without its reference."""
-    methods = _methods(name, experiment, rows)
-    if experiment.reference not in methods:
-        return ""
-    target = next(iter(methods.values()))[0]["target_return"]
-    reference = _steps(methods[experiment.reference])
-    budget = max(row["env_steps"] for of in methods.values() for row in of)
-    lines, ratios = [], {}
-    for method, of in methods.items():
-        ratios[method] = ratio(_steps(of), reference, budget=budget)
-        middle = median(_steps(of))
-        cells = [
-            method,
-            " ".join("-" if s is None else f"{s:,.0f}" for s in _steps(of)),
-            "-" if middle is None else f"{middle:,.0f}",
-            str(ratios[method]).replace("\u2265", ">="),
-            " ".join(f"{row['mean_return']:.1f}" for row in of),
-            *(_column(column, of) for column in experiment.columns.values()),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    heads = [
-        "method",
-        f"env steps to {target:g}, by seed",
-        "median",
-        f"times {experiment.reference}",
-        "mean return",
-        *experiment.columns,
+def verdicts(rows: Sequence[Row]) -> str:
+    """Return a table with a line for each claim."""
+    lines = [
+        "| # | claim | paper | ours (95 % interval) | env steps | verdict | decided by |",
+        "|---|---|---|---|---|---|---|",
     ]
-    judged = {
-        method: ratios[method].verdict(experiment.within)
-        if len(methods[method]) >= SEEDS
-        else f"not settled (fewer than {SEEDS} seeds)"
-        for method in experiment.claimed
-        if method in ratios
-    }
-    if not judged:
-        verdict = "not settled (not run)"
-    elif experiment.any_of:
-        best = min(judged, key=lambda method: ratios[method].middle)
-        verdict = f"{judged[best]} (by {best})"
-    else:
-        verdict = ", ".join(f"{method}: {verdict}" for method, verdict in judged.items())
+    for name, experiment in find_experiments().items():
+        methods = methods_of(name, experiment, rows)
+        verdict = experiment.judge(methods)
+        total = sum(row["env_steps"] for of in methods.values() for row in of)
+        cells = (
+            experiment.number,
+            f"[{experiment.title}](#{_anchor(experiment)})" if methods else experiment.title,
+            experiment.paper,
+            verdict.ours,
+            f"{total:,}" if total else "-",
+            f"**{verdict.word}**",
+            verdict.test,
+        )
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def section(name: str, experiment: Experiment, methods: Mapping[str, Sequence[Row]]) -> str:
+    """Return an experiment's claim, table, verdict and figure; nothing without rows."""
+    if not methods:
+        return ""
+    studied = {m: of for m, of in methods.items() if "env_steps_to_target" in of[0]}
+    reference = next(iter(studied), "")
+    target = studied[reference][0]["target_return"] if studied else 0.0
+    heads = ["method"]
+    if studied:
+        heads += [f"env steps to {target:g}, by seed", "median", f"times {reference}"]
+    heads += ["mean return", *experiment.columns]
+    lines = []
+    for method, of in methods.items():
+        cells = [method]
+        if method in studied:
+            middle = median(steps(of))
+            cells += [
+                " ".join("-" if s is None else f"{s:,.0f}" for s in steps(of)),
+                "-" if middle is None else f"{middle:,.0f}",
+                str(ratio_of(methods, method, reference)),
+            ]
+        elif studied:
+            cells += ["", "", ""]
+        cells.append(_returns(of))
+        cells += [_column(column, of) for column in experiment.columns.values()]
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    verdict = experiment.judge(methods)
     commits = sorted({row["commit"][:7] for of in methods.values() for row in of})
     return f"""
-## {experiment.title}
+## {_heading(experiment)}
 
 {experiment.claim}
 
@@ -83,7 +90,7 @@ def section(name: str, experiment: Experiment, rows: Sequence[Row]) -> str:
 |{"---|" * len(heads)}
 {chr(10).join(lines)}
 
-**Within {experiment.within:g} times {experiment.reference}: {verdict}.**
+**{_plain(verdict.word.capitalize())}**: {_plain(verdict.ours)} ({_plain(verdict.test)}).
 `tutelage reproduce {name}` at {", ".join(commits)}.
 
 ![{experiment.title}](images/{name}.png)
@@ -94,28 +101,40 @@ def write(rows: Sequence[Row], docs: Path) -> None:
     """Write ``reproduction.md`` and a figure for each experiment into ``docs``."""
     write_atomic(docs / "reproduction.md", page(rows).encode())
     for name, experiment in find_experiments().items():
-        methods = _methods(name, experiment, rows)
-        if experiment.reference in methods:
-            env_steps_plot(
-                {method: _steps(of) for method, of in methods.items()},
-                docs / "images" / f"{name}.png",
-                title=experiment.title,
-                budget=max(row["env_steps"] for of in methods.values() for row in of),
-                target=next(iter(methods.values()))[0]["target_return"],
-            )
+        if methods := methods_of(name, experiment, rows):
+            experiment.plot(methods, docs / "images" / f"{name}.png", experiment.title)
 
 
-def _methods(name: str, experiment: Experiment, rows: Sequence[Row]) -> dict[str, list[Row]]:
+def methods_of(name: str, experiment: Experiment, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of an experiment's methods, as far as there are any."""
     seeds = max((int(row["seed"]) for row in rows), default=1)
-    grid = engine.jobs(name, experiment, seeds=seeds, budget="short")
-    return {method: of for method, of in engine.by_method(grid, rows).items() if of}
+    grid = jobs(name, experiment, seeds=seeds, budget="short")
+    return {method: of for method, of in by_method(grid, rows).items() if of}
 
 
-def _steps(rows: Sequence[Row]) -> list[float | None]:
-    return [row["env_steps_to_target"] for row in rows]
+def _heading(experiment: Experiment) -> str:
+    return f"{experiment.number} {experiment.title}"
+
+
+def _anchor(experiment: Experiment) -> str:
+    """Return what GitHub names the heading."""
+    kept = (c for c in _heading(experiment).lower() if c.isalnum() or c in " -_")
+    return "".join(kept).replace(" ", "-")
+
+
+def _returns(rows: Sequence[Row]) -> str:
+    if len(rows) > 1 or "returns" not in rows[0]:
+        return " ".join(f"{row['mean_return']:.1f}" for row in rows)
+    low, high = rows[0]["ci95"]
+    return f"{rows[0]['mean_return']:.2f} ({low:.2f} … {high:.2f})"
 
 
 def _column(column: object, rows: Sequence[Row]) -> str:
     assert callable(column)
     values = [column(row) for row in rows]
     return " ".join("-" if value is None else f"{value:.0%}" for value in values)
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` fit for a cell of a table."""
+    return text.replace("|", "/")

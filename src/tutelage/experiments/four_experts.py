@@ -1,17 +1,20 @@
-"""Four experts: whether it matters how one chooses among equals."""
+"""Claim 8: four experts: whether it matters how one chooses among equals."""
 
 from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import EXPERTS
+from tutelage.experiments.verdicts import as_fast
 
 EXPERIMENT = Experiment(
+    number="8",
     title="Four experts",
-    claim="With four expert teachers, random, epsilon-greedy and UCB1 choices reach 20 equally "
-    "fast (section 4.5, figure 4.5-1).",
+    claim="With four expert teachers, random, epsilon-greedy and UCB1 choices learn equally fast: "
+    '"the performance of these students is practically identical" (section 4.5, figure 4.5-1).',
+    paper="no difference seen",
     methods={
         name: {"teachers": EXPERTS, "selector": name}
         for name in ("random", "epsilon-greedy", "ucb1")
     },
-    reference="random",
-    within=1.25,
-    claimed=("epsilon-greedy", "ucb1"),
+    judge=as_fast("random", claimed=("epsilon-greedy", "ucb1"), within=1.25),
+    plot=env_steps,
 )

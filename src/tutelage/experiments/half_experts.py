@@ -1,11 +1,13 @@
-"""Two experts of half a court each: the contextual choice that the paper left undone."""
+"""Claim 11: the contextual choice that the paper left undone."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import HALVES
+from tutelage.experiments.verdicts import as_fast, both, reaches
 from tutelage.offpolicy import read_log
 
 
@@ -29,9 +31,11 @@ LONGER = {"teacher_acts": "1:0:16000", "target_return": 18.0}
 """A choice per state is harder than one for all: the teachers act for longer."""
 
 EXPERIMENT = Experiment(
+    number="11",
     title="Two experts of half a court each",
     claim="A contextual selector makes one student of the whole court from a top and a bottom "
     "expert, where no other selector can (section 5, future work).",
+    paper="not done",
     methods={
         **{
             name: {"teachers": HALVES, "selector": name, **LONGER}
@@ -47,10 +51,11 @@ EXPERIMENT = Experiment(
         "top alone": {"teachers": HALVES[:1], **LONGER},
         "bottom alone": {"teachers": HALVES[1:], **LONGER},
     },
-    reference="thompson-beta",
-    within=1.0,
-    claimed=("linear-thompson", "doubly-robust", "linucb"),
-    any_of=True,
+    judge=both(
+        reaches("linear-thompson"),
+        as_fast("thompson-beta", claimed=("linear-thompson",), within=1.0),
+    ),
+    plot=env_steps,
     score=agreement,
     columns={"agreement with the ball's half": lambda row: row.get("agreement_with_half")},
 )

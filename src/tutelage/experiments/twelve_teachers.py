@@ -1,14 +1,18 @@
-"""Twelve teachers: four experts, the same with noise N(0, 1), the same with N(0, 2)."""
+"""Claim 9: twelve teachers: four experts, the same with noise N(0, 1), the same with N(0, 2)."""
 
 from tutelage.bandits import SELECTORS
 from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import EXPERTS, NOISY
+from tutelage.experiments.verdicts import as_fast
 
 FIRST = ("random", "ucb1", "epsilon-greedy", "thompson-beta")
 """The paper's own and the default come first, should the time run out."""
 
 EXPERIMENT = Experiment(
+    number="9",
     title="Twelve teachers, eight of them noisy",
+    paper="as fast as experts only",
     claim="With eight noisy teachers beside four experts, UCB1 learns as fast as from the experts "
     "alone (section 4.5, figure 4.5-2).",
     methods={
@@ -18,7 +22,6 @@ EXPERIMENT = Experiment(
             for name in (*FIRST, *(name for name in SELECTORS if name not in FIRST))
         },
     },
-    reference="experts only",
-    within=1.25,
-    claimed=("ucb1",),
+    judge=as_fast("experts only", claimed=("ucb1",), within=1.25),
+    plot=env_steps,
 )

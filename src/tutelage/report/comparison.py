@@ -96,6 +96,50 @@ def env_steps_plot(
     write_png(figure, path)
 
 
+def returns_plot(
+    rows: Mapping[str, Sequence[tuple[float, float, float]]],
+    path: Path,
+    *,
+    title: str,
+    target: float | None = None,
+) -> None:
+    """Draw a strip for each method, in the order given: mean return and interval of every seed.
+
+    ``rows`` holds (mean, low, high) for each seed, each on a lane of its own, the first on top; on
+    the right is the mean over seeds. Raises ValueError where there is nothing to draw, UserError if
+    ``path`` cannot be written.
+    """
+    if not rows or not all(rows.values()):
+        raise ValueError("rows: expected at least one method, and a seed for each")
+    figure = blank(title, height=len(rows) * ROW + AROUND)
+    axes = figure.subplots()
+    place = np.arange(len(rows), dtype=float)[::-1]
+    for y, seeds in zip(place, rows.values(), strict=True):
+        lanes = y + (np.linspace(LANES, -LANES, len(seeds)) if len(seeds) > 1 else np.zeros(1))
+        for (mean, low, high), lane in zip(seeds, lanes, strict=True):
+            axes.hlines(lane, low, high, color=BLUE, linewidth=2.0)
+            axes.plot(mean, lane, **REACHED)
+    style: dict[str, Any] = {**REACHED, "linestyle": "-", "linewidth": 2.0}
+    handles = [Line2D([], [], label="one run, 95 % interval", **style)]
+    if target is not None:
+        style = {"color": GREY, "linewidth": 1.5, "linestyle": (0, (6, 3))}
+        axes.axvline(target, zorder=1, **style)
+        handles.append(Line2D([], [], label=f"target ({target:g})", **style))
+    dress(axes)
+    for y in place[:-1]:
+        axes.axhline(y - 0.5, color=FAINT, linewidth=0.8)
+    label_rows(
+        axes,
+        place.tolist(),
+        [textwrap.fill(name, 20) for name in rows],
+        [f"{np.mean([mean for mean, *_ in seeds]):.1f}" for seeds in rows.values()],
+    )
+    axes.set_ylim(-0.5, len(rows) - 0.5)
+    axes.set_xlabel("return per episode (mean over seeds on the right)", fontsize=FONT)
+    legend(axes, handles)
+    write_png(figure, path)
+
+
 def _median(steps: Sequence[float | None], budget: float) -> str:
     middle = median(steps)
     return f"> {budget:,.0f}" if middle is None else f"{middle:,.0f}"

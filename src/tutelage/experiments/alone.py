@@ -1,0 +1,27 @@
+"""Claim 5: a student's network may express a policy that it fails to learn by itself."""
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
+from tutelage.experiments.verdicts import both, reaches, returns_more
+
+REWARD = {"reward_weight": "1", "learning_rate": "3e-4"}
+
+EXPERIMENT = Experiment(
+    number="5",
+    title="The student by itself",
+    claim='The student\'s network "is not large enough to properly learn and explore" a policy by '
+    "itself, though it can express it (section 4.4).",
+    paper="no figure",
+    methods={
+        "distilled": {},
+        "by itself": {
+            **REWARD,
+            "distill_weight": "0",
+            "teacher_acts": "0",
+            "explore": "epsilon:1:0.01:10000",
+        },
+        "kickstarted": {**REWARD, "distill_weight": "1:0:10000", "loss": "mse", "target": "raw"},
+    },
+    judge=both(reaches("distilled"), returns_more(("distilled", "by itself"))),
+    plot=env_steps,
+)

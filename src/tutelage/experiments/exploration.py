@@ -1,0 +1,28 @@
+"""Claim 4: how the student should explore, in our usual setting."""
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
+from tutelage.experiments.verdicts import faster
+
+STRATEGIES = {
+    "greedy": "greedy",
+    "epsilon-greedy": "epsilon:1:0.1:10000",
+    "boltzmann": "boltzmann:0.1",
+    "dropout of Q": "dropout-q:0.1",
+    "mc-dropout": "mc-dropout:0.1",
+}
+"""Epsilon falls over a fifth of the budget, as in the authors' code; the student says q / 0.1, so
+that Boltzmann's temperature is 0.01 on the scale of Q."""
+
+EXPERIMENT = Experiment(
+    number="4",
+    title="Exploration",
+    claim='Greedy and Bayesian exploration reach 21 in 250K time steps, Boltzmann in 400K; "only '
+    'Epsilon-Greedy exploration strategy failed" (section 4.4).',
+    paper="greedy 250K, Bayesian 250K, Boltzmann 400K; epsilon-greedy 16 at 5M",
+    methods={name: {"explore": explore} for name, explore in STRATEGIES.items()},
+    judge=faster(
+        ("greedy", "epsilon-greedy"), ("dropout of Q", "epsilon-greedy"), ("greedy", "boltzmann")
+    ),
+    plot=env_steps,
+)

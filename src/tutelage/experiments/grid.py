@@ -1,0 +1,116 @@
+"""What has been run: a row per finished run in ``results/rows.jsonl``, under its job's key.
+
+What has a row is never run again, whichever experiment asks for it.
+"""
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from tutelage.errors import UserError
+from tutelage.experiments import Row
+from tutelage.experiments.jobs import Job, key
+from tutelage.files import sync
+from tutelage.report.comparison import median
+from tutelage.runs import read_rows
+
+Outcome = tuple[Job, Row | Exception]
+"""A job with its row, or with its failure."""
+
+
+class Engine(Protocol):
+    """Runs jobs somewhere, several at once, in their order."""
+
+    def __call__(
+        self, left: Sequence[Job], *, runs: Path, workers: int, keep: Callable[[Row], None]
+    ) -> Generator[Outcome, None, None]:
+        """Run what is ``left``; ``keep`` a row before it is yielded.
+
+        ``workers`` run at once (0: as many as there are cores). A run that fails costs no other.
+        When the generator is closed, runs under way end as soon as they can without a loss.
+        """
+
+
+def run_grid(
+    engine: Engine, jobs: Sequence[Job], *, results: Path, runs: Path, workers: int
+) -> Generator[Outcome, None, None]:
+    """Run what has no row yet; yield each with its row as that is written, or with its failure.
+
+    What failed has no row, and is tried again another time.
+    """
+    path = _rows_file(results)
+    with closing(
+        engine(missing(jobs, results), runs=runs, workers=workers, keep=_keeper(path))
+    ) as outcomes:
+        yield from outcomes
+
+
+def finished(results: Path) -> list[Row]:
+    """Return the rows that there are."""
+    return list(read_rows(results, "rows.jsonl"))
+
+
+def missing(jobs: Sequence[Job], results: Path) -> list[Job]:
+    """Return the jobs that have no row yet, each once."""
+    done = {key(row["settings"], row["seed"]) for row in finished(results)}
+    left: dict[str, Job] = {}
+    for job in jobs:
+        if job.key not in done:
+            left.setdefault(job.key, job)
+    return list(left.values())
+
+
+def by_method(jobs: Sequence[Job], rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of a grid's methods, in the order of the grid, seed by seed."""
+    known = {key(row["settings"], row["seed"]): row for row in rows}
+    methods: dict[str, list[Row]] = {job.method: [] for job in jobs}
+    for job in jobs:
+        if job.key in known:
+            methods[job.method].append(known[job.key])
+    return methods
+
+
+def overview(jobs: Sequence[Job], rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Return a line per method: its seeds one by one, and their median."""
+    lines = []
+    for method, of in by_method(jobs, rows).items():
+        if not of:
+            continue
+        steps = [row.get("env_steps_to_target") for row in of]
+        middle = median(steps)
+        lines.append(
+            {
+                "method": method,
+                "env steps, by seed": " ".join("-" if s is None else f"{s:,}" for s in steps),
+                "median": "-" if middle is None else f"{middle:,.0f}",
+                "mean return": " ".join(f"{row['mean_return']:.1f}" for row in of),
+            }
+        )
+    return lines
+
+
+def _rows_file(results: Path) -> Path:
+    """Return the file of rows, without a line that a crash cut short."""
+    path = results / "rows.jsonl"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _keeper(path: Path) -> Callable[[Row], None]:
+    def keep(row: Row) -> None:
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            sync(path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+    return keep

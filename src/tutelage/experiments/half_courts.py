@@ -1,0 +1,29 @@
+"""Claim 10: experts of half a court, in their half and on the whole."""
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.plots import returns
+from tutelage.experiments.tasks import Play
+from tutelage.experiments.teams import HALVES
+from tutelage.experiments.verdicts import returns_more
+
+TOP, BOTTOM = HALVES
+
+EXPERIMENT = Experiment(
+    number="10",
+    title="Experts of half a court",
+    claim='The top expert reaches "an average reward of up to 15.02" in its half, the bottom one '
+    '"a maximum reward of 2"; "both of these agents performed poorly when operating in the '
+    'entirety of the state space" (section 4.5).',
+    paper="top 15.02, bottom 2",
+    methods={
+        "top expert, top half": Play(TOP, only="ball-top"),
+        "top expert, whole court": Play(TOP),
+        "bottom expert, bottom half": Play(BOTTOM, only="ball-bottom"),
+        "bottom expert, whole court": Play(BOTTOM),
+    },
+    judge=returns_more(
+        ("top expert, top half", "top expert, whole court"),
+        ("bottom expert, bottom half", "bottom expert, whole court"),
+    ),
+    plot=returns,
+)

@@ -1,0 +1,23 @@
+"""Claim 2: which loss teaches fastest."""
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
+from tutelage.experiments.verdicts import faster
+
+EXPERIMENT = Experiment(
+    number="2",
+    title="Losses",
+    claim='"Using the KL divergence for the student loss results in the best student performance '
+    "in terms of how quickly the student reaches maximum average reward, followed by the MSE loss "
+    'and then the NLL"; combinations are no better (section 4.2, figure 4.2-1).',
+    paper="KL, MSE, NLL in this order; 1.1M steps, the teacher 2.5M",
+    methods={
+        "kl": {},
+        "mse": {"loss": "mse"},
+        "nll": {"loss": "nll"},
+        "mse-prob": {"loss": "mse-prob"},
+        "mse + nll": {"loss": "mse:0.5+nll:0.5"},
+    },
+    judge=faster(("kl", "mse"), ("mse", "nll")),
+    plot=env_steps,
+)

@@ -1,0 +1,25 @@
+"""Claim 12: from recorded play as well as from one's own."""
+
+from tutelage.experiments import Experiment
+from tutelage.experiments.plots import env_steps
+from tutelage.experiments.verdicts import reaches
+
+SAMPLES = 24_576
+"""Env steps recorded."""
+
+EXPERIMENT = Experiment(
+    number="12",
+    title="Online and offline",
+    claim="A student learns online, from states it visits itself, and offline, from a data set of "
+    "its teacher's (section 3.2).",
+    paper="both learn",
+    methods={
+        "online": {},
+        "offline, the teacher plays": {"record": {"env_steps": SAMPLES}},
+        "offline, the teacher explores": {
+            "record": {"env_steps": SAMPLES, "explore": "epsilon:0.25"}
+        },
+    },
+    judge=reaches("online", "offline, the teacher plays"),
+    plot=env_steps,
+)

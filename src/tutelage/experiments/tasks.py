@@ -1,0 +1,131 @@
+"""What one run does: distil a student, or let a model play."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from tutelage import recipes, teachers
+from tutelage.configs import Distill, Record
+from tutelage.evaluation import Evaluation, evaluate
+from tutelage.offpolicy import read_log
+from tutelage.runs import read_rows
+
+
+class Task(Protocol):
+    """One run, but for its seed and its folder."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what tells it from every other task, as plain data."""
+
+    def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
+        """Do it, or go on with it, in ``folder`` on one thread; return what is kept of it."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """A model plays."""
+
+    model: str
+    """Perhaps with wrappers."""
+    episodes: int = 100
+    only: str = ""
+    """A region of the court: elsewhere the last action is repeated and nothing counts."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"play": asdict(self)}
+
+    def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
+        torch.set_num_threads(1)
+        staff, models = teachers.hire([self.model], device=torch.device("cpu"), seed=seed)
+        (model,) = models.values()
+        played = evaluate(
+            staff.alone(0),
+            replace(teachers.environment_of(model), only=self.only),
+            episodes=self.episodes,
+            seed=seed,
+            threads=1,
+        )
+        return {"env_steps": int(played.lengths.sum()), **_figures(played)}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A student is taught, perhaps from a data set that is recorded first."""
+
+    config: Distill
+    record: Record | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what differs from the usual: a new setting leaves earlier runs known."""
+        recorded = {} if self.record is None else {"record": _different(self.record, Record())}
+        return {**_different(self.config, Distill()), **recorded}
+
+    def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
+        config = replace(self.config, seed=seed)
+        if self.record is not None:
+            config = replace(config, dataset=str(_recorded(self.record, folder, seed)))
+        outcome = recipes.distill(config, folder, resume=(folder / "config.toml").exists())
+        played = outcome.evaluation
+        if outcome.passed_at is None:
+            best = teachers.load(str(folder))
+            played = evaluate(
+                best.network,
+                teachers.environment_of(best),
+                episodes=config.confirm_episodes,
+                seed=seed,
+                stream="closing",
+                threads=1,
+            )
+        assert played is not None
+        row = {
+            "env_steps": outcome.env_steps,
+            "target_return": config.target_return,
+            "env_steps_to_target": outcome.passed_at,
+            **_figures(played),
+            "curve": _curve(folder),
+        }
+        log = folder / "selections.jsonl"
+        if log.exists() and log.stat().st_size:
+            arm = read_log(log).feedback.arm
+            row["picks"] = np.bincount(arm, minlength=len(config.teachers)).tolist()
+        return row
+
+
+def _different(config: Any, usual: Any) -> dict[str, Any]:
+    known = asdict(usual)
+    return {k: v for k, v in asdict(config).items() if v != known[k] and k != "seed"}
+
+
+def _recorded(record: Record, folder: Path, seed: int) -> Path:
+    """Return the run's own data set, recorded now unless it is there."""
+    path = folder.with_name(f"{folder.name}-data")
+    if not path.exists():
+        part = path.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        recipes.record(replace(record, seed=seed), part)
+        part.rename(path)
+    return path
+
+
+def _figures(played: Evaluation) -> dict[str, Any]:
+    return {**played.summary(), "returns": played.returns.tolist()}
+
+
+def _curve(folder: Path) -> dict[str, list[float]]:
+    """Return the reward per env step in training, round by round."""
+    name = "rollout/reward_per_step"
+    rows = [row for row in read_rows(folder) if name in row]
+    return {"env_steps": [row["env_steps"] for row in rows], name: [row[name] for row in rows]}
+
+
+def is_play(settings: Mapping[str, Any]) -> bool:
+    """Return whether these are the settings of a model that plays."""
+    return "play" in settings
