@@ -20,8 +20,9 @@ from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
 from tutelage.experiments import Experiment, Row, document, find_experiments
 from tutelage.experiments.engines import ENGINES
-from tutelage.experiments.grid import finished, overview, run_grid
+from tutelage.experiments.grid import finished, missing, overview, run_grid
 from tutelage.experiments.jobs import BUDGETS, Job, jobs
+from tutelage.experiments.progress import Progress
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.runs import read_config
@@ -273,18 +274,20 @@ class ReproduceCommand:
         grid = self._jobs(found)
         results, runs = Path(self.results), Path(self.runs)
         failed = []
+        progress = Progress(missing(grid, results), runs)
+        outcomes = run_grid(
+            ENGINES[self.engine], grid, results=results, runs=runs, workers=self.workers
+        )
         try:
-            outcomes = run_grid(
-                ENGINES[self.engine], grid, results=results, runs=runs, workers=self.workers
-            )
-            with closing(outcomes):
+            with display.status(progress.line) as say, closing(outcomes):
                 for job, outcome in outcomes:
+                    progress.note((job, outcome))
                     line = f"{job.experiment}: {job.method}, seed {job.seed}: {_came_to(outcome)}"
-                    print(line, file=sys.stderr, flush=True)
+                    say(line)
                     if isinstance(outcome, Exception):
                         failed.append(line)
                         if not isinstance(outcome, UserError):
-                            traceback.print_exception(outcome)
+                            say("".join(traceback.format_exception(outcome)))
         except KeyboardInterrupt:
             raise UserError("stopped; the same command goes on from there") from None
         for name in self._names(found):

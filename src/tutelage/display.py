@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tutelage.types import Row
 
@@ -79,6 +81,20 @@ class _News:
             words.append(f"{(row.env_steps - steps) / max(now - at, 1e-9):,.0f} steps/s")
         self._before = (row.env_steps, now)
         return "  ".join(words)
+
+
+@contextmanager
+def status(line: Callable[[], str]) -> Iterator[Callable[[str], None]]:
+    """Keep ``line()`` up to date at the foot of a terminal's stderr, below what is printed.
+
+    Yields what prints. Elsewhere the line follows whatever is printed.
+    """
+    console = Console(file=sys.stderr, highlight=False)
+    if not console.is_terminal:
+        yield lambda text: print(f"{text}\n  {line()}", file=sys.stderr, flush=True)
+        return
+    with Live(get_renderable=lambda: Text(line()), console=console, refresh_per_second=1):
+        yield lambda text: console.print(Text(text))
 
 
 def table(title: str, rows: Sequence[Mapping[str, str]], *, wrap: bool = False) -> None:

@@ -23,6 +23,10 @@ class Task(Protocol):
     def settings(self) -> dict[str, Any]:
         """Return what tells it from every other task, as plain data."""
 
+    @property
+    def most_env_steps(self) -> int:
+        """Return the env steps of training that it may take."""
+
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         """Do it, or go on with it, in ``folder`` on one thread; return what is kept of it."""
 
@@ -40,6 +44,10 @@ class Play:
     @property
     def settings(self) -> dict[str, Any]:
         return {"play": asdict(self)}
+
+    @property
+    def most_env_steps(self) -> int:
+        return 0
 
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -67,6 +75,10 @@ class Study:
         """Return what differs from the usual: a new setting leaves earlier runs known."""
         recorded = {} if self.record is None else {"record": _different(self.record, Record())}
         return {**_different(self.config, Distill()), **recorded}
+
+    @property
+    def most_env_steps(self) -> int:
+        return self.config.env_steps
 
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         config = replace(self.config, seed=seed)
