@@ -11,21 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
-from tutelage.assignment import (
-    MEASURES,
-    Alone,
-    Assignment,
-    Led,
-    PerRally,
-    PerRound,
-    PerState,
-    Round,
-    not_worse,
-)
+from tutelage.assignment import Alone, Assignment, Led, PerRound
 from tutelage.environments import Step
 from tutelage.errors import UserError
 from tutelage.features import Feature
 from tutelage.files import pack_state, unpack_state
+from tutelage.measures import MEASURES, Round
+from tutelage.rallies import PerRally, PerState, not_worse
 from tutelage.selection import DistributionSelector, Floats, Ints, Statistics
 from tutelage.selectors import is_contextual, parse_selector
 from tutelage.types import Array, Choice, Feedback, State

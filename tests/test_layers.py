@@ -21,6 +21,7 @@ LEAVES = {
     "features",
     "files",
     "losses",
+    "measures",
     "networks",
     "offpolicy",
     "replay",

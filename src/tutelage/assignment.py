@@ -1,13 +1,11 @@
 """Who teaches in which state, and what that choice is paid.
 
-A teacher is chosen for a round of env steps, for a rally in one environment, or for each state by
-its context. A rally is the stretch up to the next reward that is not 0, or the episode's end.
+A teacher is chosen here for a round of env steps; for a rally in one environment, or for each
+state by its context, in ``rallies``.
 """
 
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +13,9 @@ import numpy.typing as npt
 
 from tutelage.environments import Step
 from tutelage.errors import UserError
-from tutelage.features import Feature
-from tutelage.selection import Floats, Statistics, scale_reward
-from tutelage.types import Array, Feedback, Selector, State, generator_state
+from tutelage.measures import Measure, Round
+from tutelage.selection import Floats
+from tutelage.types import Array, Feedback, Selector, State
 
 Arms = npt.NDArray[np.int64]
 Led = npt.NDArray[np.bool_]
@@ -97,77 +95,6 @@ class Alone:
         pass
 
 
-@dataclass(frozen=True)
-class Round:
-    """What a round gave, for a measure of it."""
-
-    won: float
-    """Sum of the positive rewards."""
-    lost: float
-    """Sum of the negative ones, as a positive number."""
-    mean_return: float
-    """Mean return of the episodes that ended in the round; NaN if none did."""
-    previous: float
-    """The same of the last round that had one; NaN before."""
-    low: float
-    """The least return there is."""
-    high: float
-    """The largest return there is."""
-    play: Callable[[], float]
-    """Evaluate the student for a moment; its mean return."""
-
-
-Measure = Callable[[Round], float]
-"""A round -> its reward in [0, 1], or NaN where the round tells nothing."""
-
-
-def points(played: Round) -> float:
-    """Return the share of the points played that was won; 1/2 where none was played."""
-    total = played.won + played.lost
-    return played.won / total if total else 0.5
-
-
-def mean_return(played: Round) -> float:
-    """Return the mean return of the round's episodes, scaled from [low, high] to [0, 1]."""
-    if np.isnan(played.mean_return):
-        return played.mean_return
-    return scale_reward(played.mean_return, played.low, played.high)
-
-
-def improvement(played: Round) -> float:
-    """Return by how much the mean return has risen, scaled from [low - high, high - low]."""
-    rise, span = played.mean_return - played.previous, played.high - played.low
-    return rise if np.isnan(rise) else scale_reward(rise, -span, span)
-
-
-def evaluation(played: Round) -> float:
-    """Return the mean return of a short greedy evaluation, scaled from [low, high]."""
-    return scale_reward(played.play(), played.low, played.high)
-
-
-MEASURES: dict[str, Measure] = {
-    "points": points,
-    "return": mean_return,
-    "improvement": improvement,
-    "evaluation": evaluation,
-}
-"""Name -> what a round is paid."""
-
-
-def not_worse(s: Statistics, left: Arms, z: float = 1.645) -> Led:
-    """Return which teachers ``[K]`` are not shown to be worse than the best one that is left.
-
-    Under Beta(1 + S_k, 1 + n_k - S_k) for each, teacher k is eliminated where the means differ by
-    more than z standard deviations of their difference: 5 % for one pair. (Successive elimination,
-    Even-Dar et al. 2006, with posteriors instead of Hoeffding's bound.)
-    """
-    a, b = 1.0 + s.total, 1.0 + s.count - s.total
-    mean = a / (a + b)
-    variance = mean * (1.0 - mean) / (a + b + 1.0)
-    best = left[mean[left].argmax()]
-    return np.asarray(mean[best] - mean <= z * np.sqrt(variance + variance[best]))
-
-
 class PerRound:
     """One teacher for all environments, chosen by a selector at the beginning of a round."""
 
@@ -238,7 +165,7 @@ class PerRound:
         return {self._rounds: feedback}
 
     def retire(self, arm: int, reason: str) -> None:
-        _retire(self.selector, arm, self._names, reason)
+        retire(self.selector, arm, self._names, reason)
         self._choose()
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
@@ -263,270 +190,8 @@ class PerRound:
         self._previous = float(state["previous"])
 
 
-class _Rallies(ABC):
-    """Choices that are paid by how the rally they were made in ends.
-
-    Who acts is drawn once for a rally: with probability beta its teachers do. A rally that the
-    student played says little of them, so only led rallies are paid, unless ``pay_all``. Where a
-    choice is not paid there is nothing to explore for, and the best teacher known is taken.
-    """
-
-    def __init__(
-        self,
-        selector: Selector,
-        *,
-        names: tuple[str, ...],
-        num_envs: int,
-        rng: np.random.Generator,
-        pay_all: bool = False,
-    ) -> None:
-        self.selector = selector
-        self._names = names
-        self._rng = rng
-        self._pay_all = pay_all
-        self._rallies = 0
-        self._fresh = np.ones(num_envs, np.bool_)
-        self._led = np.zeros(num_envs, np.bool_)
-        self._closed: list[Feedback] = []
-
-    def begin(self) -> None:
-        self._taught = np.zeros(len(self._names))
-
-    @abstractmethod
-    def arms(self, obs: Array) -> Arms: ...
-
-    @abstractmethod
-    def trust(self, obs: Array, arm: Arms) -> Floats | None: ...
-
-    @abstractmethod
-    def _note(self) -> Arms:
-        """Remember the choices just made; return their arms ``[N]``."""
-
-    @abstractmethod
-    def _close(self, i: int, won: float) -> Feedback:
-        """Forget environment i's choices; return them as paid for ``won``: 1, 0 or -1."""
-
-    @property
-    def _paying(self) -> Led:
-        return self._led | self._pay_all
-
-    def leads(self, beta: float, draw: Array) -> Led:
-        """Let who begins a rally finish it."""
-        self._led = np.where(self._fresh, draw < beta, self._led)
-        return self._led
-
-    def paid(self, step: Step) -> None:
-        self._taught += np.bincount(self._note(), minlength=len(self._names))
-        self._fresh = (step.reward != 0) | step.terminated | step.truncated
-        for i in np.flatnonzero(self._fresh):
-            feedback = self._close(int(i), float(np.sign(step.reward[i])))
-            if self._paying[i]:
-                self._closed.append(feedback)
-
-    def settle(self) -> Mapping[int, Feedback]:
-        closed, self._closed = self._closed, []
-        if closed:
-            self.selector.update(
-                Feedback(
-                    np.concatenate([f.context for f in closed]),
-                    np.concatenate([f.arm for f in closed]),
-                    np.concatenate([f.reward for f in closed]),
-                    np.concatenate([f.probability for f in closed]),
-                )
-            )
-        settled = dict(enumerate(closed, start=self._rallies + 1))
-        self._rallies += len(closed)
-        self._reward = float(np.mean([f.reward.mean() for f in closed])) if closed else np.nan
-        return settled
-
-    def retire(self, arm: int, reason: str) -> None:
-        _retire(self.selector, arm, self._names, reason)
-
-    def metrics(self) -> dict[str, float]:
-        share = self._taught / max(self._taught.sum(), 1.0)
-        paid = {} if np.isnan(self._reward) else {"teachers/reward": self._reward}
-        return {**{f"teachers/{k}": float(s) for k, s in enumerate(share)}, **paid}
-
-    def state(self) -> State:
-        return {
-            "selector": self.selector.state(),
-            "rng": generator_state(self._rng),
-            "rallies": self._rallies,
-            "fresh": self._fresh.copy(),
-            "led": self._led.copy(),
-        }
-
-    def restore(self, state: State) -> None:
-        self.selector.restore(state["selector"])
-        self._rng.bit_generator.state = state["rng"]
-        self._rallies = int(state["rallies"])
-        self._fresh = np.asarray(state["fresh"], np.bool_).copy()
-        self._led = np.asarray(state["led"], np.bool_).copy()
-
-
-class PerRally(_Rallies):
-    """A teacher for each rally in each environment, chosen without a context."""
-
-    def __init__(
-        self,
-        selector: Selector,
-        *,
-        names: tuple[str, ...],
-        num_envs: int,
-        rng: np.random.Generator,
-        pay_all: bool = False,
-    ) -> None:
-        super().__init__(selector, names=names, num_envs=num_envs, rng=rng, pay_all=pay_all)
-        self._arm = np.zeros(num_envs, np.int64)
-        self._probability = np.ones(num_envs)
-        self._paid = Statistics(len(names))
-
-    def arms(self, obs: Array) -> Arms:
-        for i in np.flatnonzero(self._fresh):
-            self._choose(int(i))
-        return self._arm.copy()
-
-    def _choose(self, i: int) -> None:
-        if self._paying[i]:
-            choice = self.selector.choose(NO_CONTEXT)
-            self._arm[i], self._probability[i] = choice.arm[0], choice.probability[0]
-        else:
-            self._arm[i], self._probability[i] = self.selector.exploit(NO_CONTEXT)[0], 1.0
-
-    def _note(self) -> Arms:
-        return self._arm
-
-    def _close(self, i: int, won: float) -> Feedback:
-        return Feedback(
-            NO_CONTEXT,
-            self._arm[[i]],
-            np.array([(1.0 + won) / 2.0]),
-            self._probability[[i]],
-        )
-
-    def settle(self) -> Mapping[int, Feedback]:
-        settled = super().settle()
-        for rally in settled.values():
-            self._paid.add(int(rally.arm[0]), float(rally.reward[0]))
-        return settled
-
-    def trust(self, obs: Array, arm: Arms) -> Floats | None:
-        """Trust the teachers that are not shown to be worse than the best."""
-        return not_worse(self._paid, self.selector.left)[arm].astype(np.float64)
-
-    def retire(self, arm: int, reason: str) -> None:
-        super().retire(arm, reason)
-        for i in np.flatnonzero(self._arm == arm):
-            self._choose(int(i))
-
-    def state(self) -> State:
-        return {
-            **super().state(),
-            "arm": self._arm.copy(),
-            "probability": self._probability.copy(),
-            "paid": self._paid.state(),
-        }
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self._arm = np.asarray(state["arm"], np.int64).copy()
-        self._probability = np.asarray(state["probability"], np.float64).copy()
-        self._paid.restore(state["paid"])
-
-
-class PerState(_Rallies):
-    """A teacher for each state, chosen by a selector from features of it.
-
-    One number is drawn per environment and rally, and decides all choices in it: so each keeps the
-    probability that the selector gives it, while a rally is taught by one consistent policy and not
-    by a new throw of the dice at each step. A choice made k steps before the point is paid
-    (1 + decay^k sign(r)) / 2; decay = 1 pays the whole rally alike.
-    """
-
-    def __init__(
-        self,
-        selector: Selector,
-        *,
-        names: tuple[str, ...],
-        feature: Feature,
-        num_envs: int,
-        rng: np.random.Generator,
-        decay: float,
-        pay_all: bool = False,
-    ) -> None:
-        super().__init__(selector, names=names, num_envs=num_envs, rng=rng, pay_all=pay_all)
-        self._feature = feature
-        self._decay = decay
-        self._draw = np.zeros(num_envs)
-        self._open = [_Rally([], [], []) for _ in range(num_envs)]
-
-    def arms(self, obs: Array) -> Arms:
-        self._draw = np.where(self._fresh, self._rng.random(len(self._draw)), self._draw)
-        self._context = self._feature.of(obs)
-        self._choice = self.selector.choose(self._context, self._draw)
-        if not (paying := self._paying).all():
-            best = self.selector.exploit(self._context)
-            self._choice = replace(self._choice, arm=np.where(paying, self._choice.arm, best))
-        return self._choice.arm
-
-    def trust(self, obs: Array, arm: Arms) -> Floats | None:
-        """Trust a teacher in proportion to its probability of being chosen in that state now."""
-        probability = self.selector.probabilities(self._feature.of(obs))
-        return np.asarray(
-            probability[np.arange(len(arm)), arm] / probability.max(axis=1), np.float64
-        )
-
-    def _note(self) -> Arms:
-        choice = self._choice
-        for rally, *now in zip(
-            self._open, self._context, choice.arm, choice.probability, strict=True
-        ):
-            rally.add(*now)
-        return choice.arm
-
-    def _close(self, i: int, won: float) -> Feedback:
-        rally, self._open[i] = self._open[i], _Rally([], [], [])
-        before = np.arange(len(rally.arm) - 1, -1, -1)
-        return Feedback(
-            np.array(rally.context),
-            np.array(rally.arm),
-            np.asarray((1.0 + self._decay**before * won) / 2.0, np.float64),
-            np.array(rally.probability),
-        )
-
-    def state(self) -> State:
-        return {
-            **super().state(),
-            "draw": self._draw.copy(),
-            "lengths": np.array([len(rally.arm) for rally in self._open]),
-            "context": np.array([x for r in self._open for x in r.context], np.float64),
-            "arm": np.array([a for r in self._open for a in r.arm], np.int64),
-            "probability": np.array([p for r in self._open for p in r.probability], np.float64),
-        }
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self._draw = np.asarray(state["draw"]).copy()
-        ends = np.cumsum(np.asarray(state["lengths"]))[:-1]
-        parts = [np.split(np.asarray(state[name]), ends) for name in _Rally.__dataclass_fields__]
-        self._open = [_Rally(*map(list, rally)) for rally in zip(*parts, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Rally:
-    """The choices made in one environment since the last point."""
-
-    context: list[Array]
-    arm: list[int]
-    probability: list[float]
-
-    def add(self, context: Array, arm: int, probability: float) -> None:
-        self.context.append(context)
-        self.arm.append(arm)
-        self.probability.append(probability)
-
-
-def _retire(selector: Selector, arm: int, names: tuple[str, ...], reason: str) -> None:
+def retire(selector: Selector, arm: int, names: tuple[str, ...], reason: str) -> None:
+    """Set a teacher that failed aside, with a warning; raise UserError if it is the last one."""
     try:
         selector.retire(arm)
     except UserError as error:

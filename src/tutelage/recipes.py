@@ -1,6 +1,5 @@
 """The ways through the house: each assembles parts for the one loop from a configuration."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,27 +10,24 @@ import torch
 from torch import Tensor
 
 from tutelage import teachers
-from tutelage.assignment import MEASURES, Alone, Assignment, PerRally, PerRound, PerState
-from tutelage.bandits import BestFirst
+from tutelage.appointment import assign, try_out
+from tutelage.assignment import Alone, Assignment
 from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Dataset, Writer
 from tutelage.environments import RETURNS, Environments, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import Abandoned, Evaluation, evaluate, examine
 from tutelage.exploration import epsilon_greedy, parse_exploration
-from tutelage.features import FEATURES, Feature
 from tutelage.learners import Distillation, DoubleQ, Learner, Term
 from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, parse_size
 from tutelage.replay import Replay
 from tutelage.runs import Run
 from tutelage.schedules import constant, parse_schedule
-from tutelage.selection import scale_reward
-from tutelage.selectors import is_contextual, parse_selector
 from tutelage.session import Examiner, Never, Parts, conduct
 from tutelage.sources import Memory, Offline, Online
 from tutelage.targets import parse_target
-from tutelage.types import Array, Batch, Row, Schedule, StepQ, seeded, torch_generator
+from tutelage.types import Batch, Row, Schedule, StepQ, seeded, torch_generator
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
 Watch = Callable[[Row], None]
@@ -160,8 +156,13 @@ def distill(
     exploration = parse_exploration(config.explore)
     draw = replay.sample_transitions if config.reward_weight != "0" else replay.sample
     learner = _student(config, network)
-    assignment = _assignment(config, staff, learner)
-    spent = _trial(config, staff, assignment, device)
+    assignment = assign(
+        config,
+        staff,
+        network=learner.averaged,
+        play=lambda number: _play(config, learner.averaged, f"measure-{number}").mean,
+    )
+    spent = try_out(config, staff, assignment, device)
 
     def sample() -> Batch:
         batch = draw(config.batch_size)
@@ -193,106 +194,6 @@ def distill(
         )
     finally:
         envs.close()
-
-
-def _assignment(config: Distill, staff: teachers.Staff, learner: Learner) -> Assignment:
-    """Return what assigns a teacher to each state, by the selector asked for."""
-    build = parse_selector(config.selector)
-    if config.measure not in MEASURES:
-        raise choose_from("measure", config.measure, MEASURES)
-    names = tuple(teacher.name for teacher in staff.teachers)
-    if len(names) == 1:
-        return Alone()
-    acts = parse_schedule(config.teacher_acts)
-    by_rally = is_contextual(config.selector) or config.choice_per == "rally"
-    if by_rally and config.pay == "led" and acts(0) == acts(sys.maxsize) == 0.0:
-        raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
-    rng = np.random.default_rng(seeded(config.seed, "selector"))
-    rallies: dict[str, Any] = {
-        "names": names,
-        "num_envs": config.num_envs,
-        "rng": np.random.default_rng(seeded(config.seed, "rallies")),
-        "pay_all": config.pay == "all",
-    }
-    if is_contextual(config.selector):
-        feature = _feature(config, learner.averaged)
-        selector = build(num_arms=len(names), rng=rng, context_dim=feature.dim)
-        return PerState(selector, feature=feature, decay=config.credit_decay, **rallies)
-    selector = build(num_arms=len(names), rng=rng)
-    if config.choice_per == "rally":
-        return PerRally(selector, **rallies)
-    low, high = _return_range(config)
-    return PerRound(
-        selector,
-        names=names,
-        measure=MEASURES[config.measure],
-        low=low,
-        high=high,
-        play=lambda number: _play(config, learner.averaged, f"measure-{number}").mean,
-    )
-
-
-def _return_range(config: Distill) -> tuple[float, float]:
-    """Return the least and the largest return there is; NaN where nobody needs them."""
-    if config.return_range or config.env in RETURNS:
-        low, high = config.return_range or RETURNS[config.env]
-        return low, high
-    if config.measure != "points" or config.selector.startswith("best-first"):
-        raise UserError(
-            f"the returns of {config.env} are not known: name them by return_range LOW HIGH"
-        )
-    return float("nan"), float("nan")
-
-
-def _feature(config: Distill, network: QNetwork) -> Feature:
-    if config.features == "hidden":
-
-        def hidden(obs: Array) -> Array:
-            device = next(network.parameters()).device
-            with torch.inference_mode():
-                units = network.hidden(torch.from_numpy(obs).to(device))
-            return units.cpu().numpy().astype(np.float64)
-
-        return Feature(network.head.in_features, hidden)
-    if config.features not in FEATURES:
-        raise choose_from("features", config.features, [*FEATURES, "hidden"])
-    if config.env != "pong":
-        raise UserError(
-            f"features {config.features!r} are of pong, this is {config.env}: choose hidden"
-        )
-    return FEATURES[config.features]
-
-
-def _trial(
-    config: Distill, staff: teachers.Staff, assignment: Assignment, device: torch.device
-) -> int:
-    """Let every teacher play if the selector is the naive baseline; return the env steps taken.
-
-    The paper, section 3.5: evaluate every teacher first, then use the best.
-    """
-    selector = getattr(assignment, "selector", None)
-    if not isinstance(selector, BestFirst):
-        return 0
-    low, high = _return_range(config)
-    spent, scores = 0, [0.0] * len(staff.teachers)
-    for k in range(len(staff.teachers)):
-        try:
-            trial = evaluate(
-                staff.alone(k),
-                config,
-                episodes=config.measure_episodes,
-                seed=config.seed,
-                stream="trial",
-                device=device,
-                threads=config.threads,
-            )
-        except teachers.TeacherError as failure:
-            assignment.retire(k, failure.reason)
-        else:
-            spent += int(trial.lengths.sum())
-            scores[k] = scale_reward(trial.mean, low, high)
-    selector.score(scores)
-    return spent
 
 
 def _distill_offline(
