@@ -1,6 +1,7 @@
 """Who teaches where, and what that is paid: by hand, against a naive model, and over draws."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Scripted:
         self.tape: list[str] = []
         self.learnt: list[Feedback] = []
         self.left = np.arange(num_arms)
+        self.tried = True
         self._script = script
         self._choices = 0
 
@@ -698,6 +700,22 @@ def test_per_state_a_label_is_trusted_by_the_odds_of_its_teacher_there() -> None
     trust = per_state().trust(obs, np.array([1, 0, 1, 0]))
     assert trust is not None
     np.testing.assert_allclose(trust, [1.0, 1.0, 0.25, 1 / 9])
+
+
+def test_per_state_all_labels_are_trusted_until_every_teacher_has_been_tried() -> None:
+    selector = parse_selector("linear-thompson")(
+        num_arms=2, rng=np.random.default_rng(0), context_dim=2
+    )
+    assignment = per_state(selector)
+    obs, arm = np.array([[[0.5, 0.5]], [[0.5, 0.5]]]), np.array([0, 1])
+    assert assignment.trust(obs, arm) is None
+    half = Feedback(np.array([[0.5, 0.5]]), np.array([0]), np.array([1.0]), np.array([0.5]))
+    selector.update(half)
+    assert assignment.trust(obs, arm) is None
+    selector.update(replace(half, arm=np.array([1]), reward=np.array([0.0])))
+    trust = assignment.trust(obs, arm)
+    assert trust is not None
+    assert trust[0] == 1.0 > trust[1] > 0.0
 
 
 def test_alone_there_is_nothing_to_choose_or_to_trust() -> None:

@@ -100,6 +100,10 @@ class VowpalWabbit:
     def left(self) -> Ints:
         raise NotImplementedError
 
+    @property
+    def tried(self) -> bool:
+        raise NotImplementedError
+
     @staticmethod
     def _text(context: Floats) -> str:
         return "| " + " ".join(f"f{i}:{value}" for i, value in enumerate(context))

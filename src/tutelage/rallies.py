@@ -237,7 +237,12 @@ class PerState(_Rallies):
         return self._choice.arm
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
-        """Trust a teacher in proportion to its probability of being chosen in that state now."""
+        """Trust a teacher in proportion to its probability of being chosen in that state now.
+
+        And all alike while some are untried: those are chosen to be tried, not for what they know.
+        """
+        if not self.selector.tried:
+            return None
         probability = self.selector.probabilities(self._feature.of(obs))
         return np.asarray(
             probability[np.arange(len(arm)), arm] / probability.max(axis=1), np.float64

@@ -60,6 +60,10 @@ class DistributionSelector(ABC):
     def left(self) -> Ints:
         return self._left.copy()
 
+    @property
+    def tried(self) -> bool:
+        return bool(self._tried()[self._left].all())
+
     def _tried(self) -> npt.NDArray[np.bool_]:
         return self._settled > 0
 

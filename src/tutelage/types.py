@@ -150,6 +150,10 @@ class Selector(Protocol):
     def left(self) -> npt.NDArray[np.int64]:
         """The arms that are not set aside."""
 
+    @property
+    def tried(self) -> bool:
+        """Whether all of them have been tried and paid."""
+
     def choose(self, context: Array, draw: Array | None = None) -> Choice:
         """Return an arm for each row of ``context[N,d]`` and how likely it was.
 
