@@ -9,6 +9,11 @@ from tutelage.experiments.verdicts import as_fast
 FIRST = ("random", "ucb1", "epsilon-greedy", "thompson-beta")
 """The paper's own and the default come first, should the time run out."""
 
+LONGER = {"teacher_acts": "1:0:11000", "learning_starts": 3_000}
+"""Twelve teachers take longer to be told apart: all try before the student learns, and lead on."""
+
+TWELVE = (*EXPERTS, *NOISY)
+
 EXPERIMENT = Experiment(
     number="9",
     title="Twelve teachers, eight of them noisy",
@@ -18,9 +23,10 @@ EXPERIMENT = Experiment(
     methods={
         "experts only": {"teachers": EXPERTS, "selector": "random"},
         **{
-            name: {"teachers": (*EXPERTS, *NOISY), "selector": name}
+            name: {"teachers": TWELVE, "selector": name}
             for name in (*FIRST, *(name for name in SELECTORS if name not in FIRST))
         },
+        "thompson-beta, longer lead": {"teachers": TWELVE, "selector": "thompson-beta", **LONGER},
     },
     judge=as_fast("experts only", claimed=("ucb1",), within=1.25),
     plot=env_steps,
