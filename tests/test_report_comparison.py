@@ -1,15 +1,18 @@
-"""The strips of methods: their medians by hand, and the figure opened again."""
+"""Methods side by side: medians and curves by hand, and the figures opened again."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.test_report import inked
 from tutelage.errors import UserError
 from tutelage.report import style
-from tutelage.report.comparison import env_steps_plot, median
+from tutelage.report.comparison import env_steps_plot, median, returns_plot, sizes_plot
+from tutelage.report.courses import STYLES, Curve, course, curves_plot, smooth
 
 
 @pytest.mark.parametrize(
@@ -73,3 +76,100 @@ def test_nothing_to_draw_and_nowhere_to_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         env_steps_plot({"KL": [1]}, tmp_path / "file" / "steps.png", title="A", budget=4)
+
+
+def test_a_budget_that_all_stayed_within_is_not_drawn(tmp_path: Path) -> None:
+    figures = []
+    for budget in (30_720.0, 40_960.0):
+        env_steps_plot({"KL": [10_240]}, tmp_path / "steps.png", title="A", budget=budget)
+        figures.append((tmp_path / "steps.png").read_bytes())
+    assert figures[0] == figures[1]
+
+
+def columns(path: Path, colour: str) -> list[float]:
+    """Return the middles of the vertical lines and marks of a colour, as shares of the width."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    body = pixels[pixels.shape[0] // 4 : -pixels.shape[0] // 4]  # without legend and labels
+    there = (np.abs(body - (red, green, blue)).max(axis=2) < 8).any(axis=0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], there.astype(int), [0]])))
+    return [float(middle) for middle in (edges[::2] + edges[1::2]) / 2 / pixels.shape[1]]
+
+
+def test_returns_reach_as_far_as_their_intervals(tmp_path: Path) -> None:
+    path = tmp_path / "returns.png"
+    wide = {"a": [(0.0, -10.0, 10.0)], "b": [(5.0, 4.0, 6.0)]}
+    returns_plot(wide, path, title="Returns of $1")
+    assert inked(path, style.BLUE)
+    (middle,) = columns(path, style.BLUE)  # one bar from -10 to 10, the other within it
+    returns_plot({"a": [(0.0, -10.0, -9.0)], "b": [(5.0, 4.0, 6.0)]}, path, title="A")
+    assert columns(path, style.BLUE) != [middle]
+
+
+def test_sizes_stand_where_their_logarithm_is(tmp_path: Path) -> None:
+    path = tmp_path / "sizes.png"
+    rows = {10**k: [(20.0, 19.5, 20.5)] for k in (6, 3, 4)}  # in no order
+    sizes_plot(rows, path, title="Sizes", whole=4 * 10**6, target=19.0)
+    small, middle, large = columns(path, style.BLUE)
+    assert (large - middle) / (middle - small) == pytest.approx(2.0, abs=0.05)
+    rows[10**4] = [(20.0, 19.5, 20.5)] * 3
+    sizes_plot(rows, path, title="Sizes", whole=4 * 10**6, target=19.0)
+    assert len(columns(path, style.BLUE)) == 5  # seeds stand beside each other
+    with warnings.catch_warnings(action="error"):
+        sizes_plot({10**4: rows[10**4]}, path, title="Sizes", whole=4 * 10**6, target=19.0)
+    assert len(columns(path, style.BLUE)) == 3
+
+
+def test_a_point_is_the_mean_of_those_around_it() -> None:
+    assert smooth([0.0, 5.0, 10.0, 0.0, 0.0, 20.0]).tolist() == pytest.approx(
+        [5.0, 3.75, 3.0, 7.0, 7.5, 20.0 / 3]
+    )
+    assert smooth([4.0]).tolist() == [4.0]
+
+
+def test_a_run_that_is_over_counts_on_with_its_last_value() -> None:
+    x, y = course([([10, 20], [1.0, 3.0]), ([10, 20, 25, 30], [4.0, 4.0, 4.0, 4.0])])
+    assert x.tolist() == [10, 20, 25, 30]
+    assert y.tolist() == [[2.0] * 4, [4.0] * 4]
+
+
+LEARNS = ([1024, 2048, 3072], [-0.01, 0.0, 0.01])
+
+
+@pytest.mark.parametrize("count", [1, len(STYLES), len(STYLES) + 1, len(STYLES) + 2])
+def test_every_method_has_a_line_of_its_own(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "curves.png"
+    rows = {f"method {i} of $1": [LEARNS, ([1024], [0.01])] for i in range(count)}
+    # A line for each, one above the other.
+    apart = {
+        m: [(x, [v + i / 50 for v in y]) for x, y in of] for i, (m, of) in enumerate(rows.items())
+    }
+    curves_plot(apart, path, title="Curves")
+    with Image.open(path) as image:
+        assert image.width == 1024
+    shown = [s["color"] for s in STYLES] if count <= len(STYLES) else [style.BLUE]
+    assert all(inked(path, colour) for colour in shown[:count])
+    assert not any(inked(path, colour) for colour in shown[count:])
+
+
+@pytest.mark.parametrize("count", [1, len(STYLES) + 1])
+def test_a_teacher_is_a_line_to_measure_by(tmp_path: Path, count: int) -> None:
+    figures = []
+    for teacher in (None, ("pong", 0.0117), ("pong", 0.005)):
+        rows = {str(i): [LEARNS] for i in range(count)}
+        curves_plot(rows, tmp_path / "curves.png", title="Curves", teacher=teacher)
+        figures.append((tmp_path / "curves.png").read_bytes())
+    assert len(set(figures)) == 3
+
+
+def test_nothing_to_draw_of_returns_sizes_and_curves(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with pytest.raises(ValueError, match="a seed for each"):
+        returns_plot({"KL": []}, path, title="A")
+    with pytest.raises(ValueError, match="a seed for each"):
+        sizes_plot({}, path, title="A", whole=1, target=20.0)
+    nothing: list[dict[str, list[Curve]]] = [{}, {"KL": []}, {"KL": [([], [])]}]
+    for rows in nothing:
+        with pytest.raises(ValueError, match="a seed with a point for each"):
+            curves_plot(rows, path, title="A")
+    assert not path.exists()

@@ -18,7 +18,10 @@ DPI = 160
 FONT = 13.0
 # From Okabe and Ito's palette, told apart by lightness too.
 SKY, VERMILION, BLUE, BLACK, GREY = "#56B4E9", "#B84300", "#0072B2", "#111111", "#555555"
+ORANGE, PINK = "#E69F00", "#CC79A7"
 FAINT, TRACK = "#dddddd", "#ececec"
+DASHED: dict[str, Any] = {"color": GREY, "linewidth": 1.5, "linestyle": (0, (6, 3))}
+"""A line to measure by: a budget, a target, a teacher."""
 
 
 def blank(title: str, *, height: float) -> Figure:
