@@ -1,5 +1,7 @@
 """The curve and the page that the report package writes are opened again and looked into."""
 
+import base64
+import io
 import math
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +13,7 @@ from PIL import Image, ImageColor
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.report import style
+from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.report.video import play
@@ -115,7 +118,8 @@ SUMMARY = [
 
 
 def written(tmp_path: Path) -> str:
-    learning_curve(ROWS, tmp_path / "curve.png", title="A run")
+    curve = tmp_path / "curve.png"
+    learning_curve(ROWS, curve, title="A run")
     play(
         lambda obs: obs.float().sum((2, 3)), EnvironmentConfig(), tmp_path / "film.mp4", max_steps=3
     )
@@ -123,16 +127,15 @@ def written(tmp_path: Path) -> str:
         tmp_path / "report.html",
         title='<script>alert("1")</script>',
         sections=[
-            Section("Curve", tmp_path / "curve.png", 'Up, then "down".', "Shown <small>."),
-            Section("Comparison", rows=SUMMARY),
+            Section("Curve", [Figure(curve, 'Up, then "down".', "Shown <small>.")]),
+            Section("Comparison", [Table("Comparison", SUMMARY)]),
             Section(
-                "Both", tmp_path / "curve.png", rows=[{"n": i, "square": i * i} for i in range(3)]
+                "Both", [Figure(curve), Table("Both", [{"n": i, "i²": i * i} for i in range(3)])]
             ),
+            Section("Play", [Film(tmp_path / "film.mp4", '"Quoted"')]),
         ],
         settings={"env": "pong", "learner": {"tau": 0.01, "note": "<i>&"}, "clip": False},
-        video_mp4=tmp_path / "film.mp4",
         text=["First.", "Second & last."],
-        video_caption='"Quoted"',
     )
     return (tmp_path / "report.html").read_text()
 
@@ -178,15 +181,15 @@ def test_page_keeps_the_order_of_its_sections(tmp_path: Path) -> None:
     headings = [page.text.index(name) for name in ("Curve", "Comparison", "Both", "Play")]
     assert headings == sorted(headings)
     assert headings[0] < page.text.index("Shown <small>.") < headings[1]
-    assert headings[2] < page.text.index("square") < headings[3]
+    assert headings[2] < page.text.index("i²") < headings[3]
     # Few rows of many figures are turned on a narrow screen; many rows are not.
-    assert [table.get("class") for table in page.all("table")] == ["few", "many", None]
+    assert [table.get("class") for table in page.all("table")] == ["few", "many", "settings"]
 
 
 def test_page_does_without_film_table_and_settings(tmp_path: Path) -> None:
     learning_curve([], tmp_path / "curve.png", title="A run")
     path = tmp_path / "report.html"
-    curve = Section("Curve", tmp_path / "curve.png")
+    curve = Section("Curve", [Figure(tmp_path / "curve.png")])
     write_page(path, title="A", sections=[curve], settings={})
     page = Page(path.read_text())
     assert not page.all("video")
@@ -200,19 +203,42 @@ def test_page_refuses_files_that_are_not_what_they_should_be(tmp_path: Path) -> 
     (tmp_path / "text").write_text("neither image nor film")
     learning_curve([], tmp_path / "curve.png", title="A run")
 
-    def write(curve: str, film: str | None = None) -> None:
-        write_page(
-            tmp_path / "report.html",
-            title="A",
-            sections=[Section("Curve", tmp_path / curve)],
-            settings={},
-            video_mp4=film and tmp_path / film,  # type: ignore[arg-type]
-        )
+    def write(block: Figure | Film) -> None:
+        write_page(tmp_path / "report.html", title="A", sections=[Section("B", [block])])
 
     with pytest.raises(UserError, match=r"cannot read .*nowhere\.png"):
-        write("nowhere.png")
-    with pytest.raises(UserError, match="text is no PNG image"):
-        write("text")
+        write(Figure(tmp_path / "nowhere.png"))
+    for small in (False, True):
+        with pytest.raises(UserError, match="text is no PNG image"):
+            write(Figure(tmp_path / "text", small=small))
     with pytest.raises(UserError, match="text is no mp4 video"):
-        write("curve.png", "text")
+        write(Film(tmp_path / "text"))
     assert not (tmp_path / "report.html").exists()
+
+
+def test_page_of_many_things_folds_links_and_shrinks(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.png"
+    learning_curve(ROWS, curve, title="A run")
+    rows = [{"claim": Link("1 <Same>", "same"), "verdict": Strong("holds"), "left": ""}]
+    inside: list[Block] = [
+        Figure(curve, small=True, name="run-1"),
+        Table("Runs", [{"run": "KL & NLL"}]),
+    ]
+    sections = [
+        Section("Verdicts", [Table("Verdicts", rows, prose=True)]),
+        Section("Same", ["A paragraph <b>.", Details("Every <run>", inside)], name="same"),
+    ]
+    write_page(tmp_path / "report.html", title="A", sections=sections, wide=True)
+    page = Page((tmp_path / "report.html").read_text())
+    names = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert [link["href"] for link in page.all("a")] == ["#same"]
+    assert names == {"same", "run-1"}
+    assert {"1 <Same>", "holds", "A paragraph <b>.", "Every <run>", "KL & NLL"} <= set(page.text)
+    # Where the heads of columns are out of sight, each cell says its own.
+    assert [cell.get("data-head") for cell in page.all("td")] == ["verdict", "left"]
+    data = base64.b64decode(str(page.all("img")[0]["src"]).partition(",")[2])
+    assert len(data) < curve.stat().st_size / 3
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (512, 576)
+        image.convert("RGB").save(tmp_path / "small.png")
+    assert inked(tmp_path / "small.png", style.VERMILION)

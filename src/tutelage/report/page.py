@@ -1,20 +1,13 @@
-"""One HTML page that holds everything a run has to show, and needs nothing else."""
+"""One HTML page that holds everything a run, or many, have to show, and needs nothing else."""
 
-import base64
-import io
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import av
-from PIL import Image, UnidentifiedImageError
-
-from tutelage.errors import UserError
 from tutelage.files import write_atomic
+from tutelage.report.blocks import Block, Details, Settings, html_of
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1b1f24; --soft: #5b6570;
@@ -28,16 +21,20 @@ STYLE = """
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 48rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
+main.wide { max-width: 68rem; }
+.wide p, .wide figcaption { max-width: 44rem; }
 h1 { font-size: clamp(1.45rem, 5vw, 2rem); line-height: 1.2; margin: 0 0 0.75rem;
   overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 0.75rem; }
 p { margin: 0 0 0.75rem; overflow-wrap: anywhere; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.5rem; }
-img, video { display: block; width: 100%; height: auto; border-radius: 6px; }
-img { max-width: 40rem; margin: 0 auto; }
-figure + .scroll { margin-top: 1.25rem; }
-video { background: #000; margin: 0 auto; }
+img, video { display: block; width: 100%; height: auto; margin: 0 auto; border-radius: 6px; }
+img { max-width: 40rem; }
+.wide img, .wide video { margin: 0; }
+figure + figure, figure + .scroll, .scroll + figure, figure + p { margin-top: 1.25rem; }
+a { color: inherit; text-underline-offset: 0.2em; }
+video { background: #000; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.5rem 0.6rem; border-bottom: 1px solid var(--line); text-align: right;
@@ -51,9 +48,12 @@ details { margin-top: 2.5rem; border: 1px solid var(--line); border-radius: 6px;
 summary { cursor: pointer; font-weight: 600; }
 details table { margin-top: 0.75rem; font-size: 0.9rem; }
 details tr:last-child > * { border-bottom: 0; }
-details th, details td { text-align: left; font-weight: 400; vertical-align: top; }
-details td { font-family: ui-monospace, Menlo, Consolas, monospace; white-space: normal;
+.settings th, .settings td { text-align: left; font-weight: 400; vertical-align: top; }
+.settings td { font-family: ui-monospace, Menlo, Consolas, monospace; white-space: normal;
   overflow-wrap: anywhere; }
+.prose { font-size: 0.9rem; }
+.prose th, .prose td { text-align: left; vertical-align: top; white-space: normal; }
+.prose tbody th { font-weight: 600; }
 @media (max-width: 40rem) {
   main { padding-top: 1.25rem; }
   /* Rows become columns: few players and many figures each fit a narrow screen upright. */
@@ -69,6 +69,18 @@ details td { font-family: ui-monospace, Menlo, Consolas, monospace; white-space:
   .many th:first-child { grid-column: 1 / -1; border-bottom: 0; padding: 0.6rem 0 0;
     overflow-wrap: anywhere; }
   .many td:nth-child(2), .many th:nth-child(2) { padding-left: 0; }
+  /* Cells of words stand one below the other, each beside the head of its column. */
+  .prose, .prose tbody { display: block; }
+  .prose thead { display: none; }
+  .prose tr { display: flex; flex-direction: column; padding: 0.6rem 0;
+    border-bottom: 1px solid var(--line); }
+  .prose th, .prose td { border-bottom: 0; padding: 0.15rem 0; overflow-wrap: anywhere; }
+  .prose tbody th { font-size: 1rem; }
+  .prose td { display: grid; grid-template-columns: 6.5rem 1fr; gap: 0.75rem; }
+  .prose td::before { content: attr(data-head); color: var(--soft); }
+  .prose td:empty { display: none; }
+  .prose td:has(strong) { order: 1; }
+  .prose td:not(:has(strong)) { order: 2; }
 }
 """
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
@@ -77,15 +89,12 @@ POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and under it a figure, a table, or both."""
+    """A heading and what stands under it."""
 
     title: str
-    png: Path | None = None
-    alt: str = ""
-    """What the figure shows, for those who do not see it."""
-    caption: str = ""
-    rows: Sequence[Mapping[str, Any]] = ()
-    """The table's; they share their keys, the first of which is the row's name."""
+    blocks: Sequence[Block]
+    name: str = ""
+    """What links lead to."""
 
 
 def write_page(
@@ -93,27 +102,23 @@ def write_page(
     *,
     title: str,
     sections: Sequence[Section],
-    settings: Mapping[str, Any],
-    video_mp4: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     text: Sequence[str] = (),
-    video_caption: str = "Greedy play, every game on the same seed.",
+    wide: bool = False,
 ) -> None:
-    """Write one HTML file with figures, tables, a film and the settings inside.
+    """Write one HTML file with everything inside, in the order of ``sections``.
 
     ``text`` is paragraphs for the top; nested ``settings`` are shown with dotted names. Everything
-    is escaped. Raises UserError if a PNG or the mp4 cannot be read, or ``path`` cannot be written.
+    is escaped. Raises UserError if an image or a film cannot be read, or ``path`` cannot
+    be written.
     """
-    body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in text)]
+    body = [f"<h1>{escape(title)}</h1>", *(html_of(paragraph) for paragraph in text)]
     for section in sections:
-        body.append(f"<h2>{escape(section.title)}</h2>")
-        if section.png is not None:
-            body.append(_figure(section.png, section.alt, section.caption))
-        if section.rows:
-            body.append(_table(section.title, section.rows))
-    if video_mp4 is not None:
-        body += ["<h2>Play</h2>", _film(video_mp4, video_caption)]
+        name = f' id="{escape(section.name)}"' if section.name else ""
+        body.append(f"<h2{name}>{escape(section.title)}</h2>")
+        body += [html_of(block) for block in section.blocks]
     if settings:
-        body.append(_settings(settings))
+        body.append(html_of(Details("Settings", [Settings(settings)])))
     content = "\n".join(body)
     page = f"""<!doctype html>
 <html lang="en">
@@ -125,101 +130,10 @@ def write_page(
 <style>{STYLE}</style>
 </head>
 <body>
-<main>
+<main{' class="wide"' if wide else ""}>
 {content}
 </main>
 </body>
 </html>
 """
     write_atomic(path, page.encode())
-
-
-def _figure(path: Path, alt: str, caption: str) -> str:
-    data = _read(path)
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            width, height = image.size
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is no PNG image") from error
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure><img class="figure" src="{_embed(data, "image/png")}" alt="{escape(alt)}" '
-        f'width="{width}" height="{height}">{below}</figure>'
-    )
-
-
-def _film(path: Path, caption: str) -> str:
-    data = _read(path)
-    try:
-        with av.open(io.BytesIO(data), mode="r", format="mp4") as container:
-            first: Image.Image = next(container.decode(video=0)).to_image()  # type: ignore[no-untyped-call]
-    except (av.error.FFmpegError, StopIteration) as error:
-        raise UserError(f"{path} is no mp4 video") from error
-    still = io.BytesIO()
-    first.save(still, "PNG", optimize=True)
-    # Phones show nothing of a video before it is started, hence the poster.
-    return (
-        f'<figure><video controls muted loop playsinline preload="metadata" '
-        f'width="{first.width}" height="{first.height}" aria-label="{escape(caption)}" '
-        f'style="max-width: {first.width}px" '
-        f'poster="{_embed(still.getvalue(), "image/png")}" src="{_embed(data, "video/mp4")}">'
-        f"</video><figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    keys = list(rows[0])
-    # The roles are implied until the narrow layout changes how cells are displayed.
-    head = "".join(f'<th role="columnheader" scope="col">{escape(key)}</th>' for key in keys)
-    lines = []
-    for row in rows:
-        name, *rest = (escape(_cell(row.get(key))) for key in keys)
-        cells = "".join(f'<td role="cell">{value}</td>' for value in rest)
-        lines.append(f'<tr role="row"><th role="rowheader" scope="row">{name}</th>{cells}</tr>')
-    kind, tracks = ("few", len(keys)) if 2 * len(rows) <= len(keys) else ("many", len(keys) - 1)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="{kind}" role="table" style="--tracks: {tracks}">'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
-        f'<tbody role="rowgroup">{"".join(lines)}</tbody></table></div>'
-    )
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    lines = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>'
-        for key, value in _flat(settings)
-    )
-    return f"<details><summary>Settings</summary><table><tbody>{lines}</tbody></table></details>"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, str):
-            yield prefix + key, value
-        else:
-            yield prefix + key, json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _cell(value: object) -> str:
-    """Return a number as one reads it: grouped by thousands, with a true minus."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "\N{EN DASH}"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        whole = isinstance(value, int)
-        number = f"{value:,}" if whole else f"{value:,.{1 if abs(value) >= 10 else 2}f}"
-        return number.replace("-", "\N{MINUS SIGN}")
-    return str(value)
-
-
-def _embed(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error

@@ -18,6 +18,7 @@ from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.files import write_json
 from tutelage.report import selections
+from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.report.video import side_by_side
@@ -26,6 +27,8 @@ from tutelage.teachers import Model
 from tutelage.types import QFunction
 
 Result = dict[str, Any]
+
+CURVE = "Learning curve: return per episode above, agreement with the teacher or loss below."
 
 
 def microseconds_per_action(
@@ -186,6 +189,7 @@ def write_report(folder: Path, *, video: bool) -> Path:
     config = read_config(folder)
     curve, film, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
     teaching = config["command"] == "teach"
+    players = [{"player": "teacher", **cells(result)}] if teaching else compare(result)
     learning_curve(
         read_rows(folder),
         curve,
@@ -194,15 +198,8 @@ def write_report(folder: Path, *, video: bool) -> Path:
         target=None if teaching else config["target_return"],
     )
     sections = [
-        Section(
-            "Learning curve",
-            curve,
-            "Learning curve: return per episode above, agreement with the teacher or loss below.",
-        ),
-        Section(
-            "Comparison",
-            rows=[{"player": "teacher", **cells(result)}] if teaching else compare(result),
-        ),
+        Section("Learning curve", [Figure(curve, CURVE)]),
+        Section("Comparison", [Table("Comparison", players)]),
     ]
     text = [] if teaching else [headline(result)]
     try:
@@ -214,12 +211,13 @@ def write_report(folder: Path, *, video: bool) -> Path:
             _film(result, config, folder, film)
         except UserError as error:
             text.append(f"No film: {error}")
+    if film.exists():
+        sections.append(Section("Play", [Film(film)]))
     write_page(
         page,
         title=f"{result['env']}, {config['command']}",
         sections=sections,
         settings=config,
-        video_mp4=film if film.exists() else None,
         text=text,
     )
     return page
@@ -237,8 +235,8 @@ def _chosen(result: Result, config: Mapping[str, Any], folder: Path) -> list[Sec
         figure,
         title=f"{result['env']}: teachers by {config['selector']}, seed {config['seed']}",
     )
-    rows = selections.picks(log, names)
-    return [Section("Teachers", figure, selections.ALT, selections.CAPTION, rows)]
+    shown = Figure(figure, selections.ALT, selections.CAPTION)
+    return [Section("Teachers", [shown, Table("Teachers", selections.picks(log, names))])]
 
 
 def _film(result: Result, config: Mapping[str, Any], folder: Path, path: Path) -> None:
