@@ -1,13 +1,102 @@
-"""The page of the experiments is made from their rows, not typed."""
+"""The page and the manifest of the experiments are made from their rows, not typed."""
 
+import json
+import re
 from pathlib import Path
 
-from tutelage.experiments import document, engine
+import pytest
+from PIL import Image
+
+from tests.synthetic import row_of, rows_of
+from tutelage.experiments import document, find_experiments, plots
+from tutelage.experiments.grid import finished, methods_of
+from tutelage.experiments.manifest import manifest
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "reproduce"
+PAGE = ROOT / "docs" / "reproduction.md"
 
 
 def test_the_page_is_what_the_rows_in_the_repository_give() -> None:
-    rows = engine.finished(ROOT / "results" / "reproduce")
+    rows = finished(RESULTS)
     assert rows
-    assert (ROOT / "docs" / "reproduction.md").read_text() == document.page(rows)
+    assert PAGE.read_text() == document.page(rows)
+
+
+def test_the_figures_of_the_page_are_there() -> None:
+    figures = re.findall(r"!\[[^]]+\]\((images/.+\.png)\)", PAGE.read_text())
+    assert figures
+    for figure in figures:
+        with Image.open(PAGE.parent / figure) as image:
+            assert image.format == "PNG"
+
+
+def test_the_manifest_is_what_the_rows_in_the_repository_give() -> None:
+    written = json.loads((RESULTS / "manifest.json").read_text())
+    expected = manifest(finished(RESULTS), {})
+    assert {**written, "written_with": {}} == expected
+    assert {"python", "torch", "numpy", "ale-py"} <= written["written_with"].keys()
+
+
+def test_a_manifest_by_hand() -> None:
+    rows = rows_of("sizes", seeds=2)
+    elsewhere = row_of({"env_steps": 512}, 1, 0)  # a look: no claim's
+    versions = {"torch": "2", "commit": "c" * 40, "machine": "Linux"}
+    it = manifest([*rows, elsewhere], versions)
+    assert (it["rows"], it["seeds"], it["seconds"]) == (13, [1, 2], 1300.0)
+    assert it["env_steps"] == sum(row["env_steps"] for row in rows) + elsewhere["env_steps"]
+    assert it["commits"] == {"0" * 40: 6, "1" * 40: 7}
+    assert it["machines"] == {"Linux": 13}
+    assert it["written_with"] == {"torch": "2"}
+    claims = {claim["name"]: claim for claim in it["claims"]}
+    assert list(claims) == list(find_experiments())
+    assert claims["sizes"] == {
+        "name": "sizes",
+        "number": "7",
+        "rows": 12,
+        "env_steps": sum(row["env_steps"] for row in rows),
+        "seconds": 1200.0,
+        "verdict": "not settled",
+    }
+    # The usual student is one of the sizes, and a run is known by its settings alone.
+    assert claims["losses"]["rows"] == 2
+    assert claims["four-experts"]["rows"] == 0
+
+
+def test_a_page_shows_learning_curves_where_there_are_any(tmp_path: Path) -> None:
+    early = rows_of("losses", curves=False)
+    assert "images/losses.png" in document.page(early)
+    assert "-curves.png" not in document.page(early)
+    rows = [*early[1:], *rows_of("losses", seeds=1)[:1]]
+    document.write(rows, tmp_path / "docs", results=tmp_path, versions={"torch": "2"})
+    assert (tmp_path / "docs" / "reproduction.md").read_text() == document.page(rows)
+    shown = re.findall(r"images/(.+\.png)", document.page(rows))
+    assert "losses-curves.png" in shown
+    assert sorted(shown) == sorted(p.name for p in (tmp_path / "docs" / "images").iterdir())
+    assert json.loads((tmp_path / "manifest.json").read_text())["rows"] == len(rows)
+
+
+def test_curves_are_of_the_rows_that_have_one_and_the_teacher_of_any_that_played() -> None:
+    rows = [*rows_of("losses", curves=False)[1:], *rows_of("losses", seeds=1)[:1]]
+    rows += rows_of("same-return", "half-courts")
+    methods = methods_of("losses", find_experiments()["losses"], rows)
+    learning = plots.with_curves(methods)
+    assert {method: len(of) for method, of in learning.items()} == {"kl": 1}
+    assert plots.played_by_teacher(learning, rows) == ("pong", 0.0117)
+    assert plots.played_by_teacher(learning, rows[:-6]) is None
+    # In half a court a model's rate is another matter.
+    halves = {"a": [row_of({"teachers": ["pong-top+scale:0.1"]}, 1, 0)]}
+    half = [row for row in rows if row["settings"].get("play", {}).get("only")]
+    assert len(half) == 2
+    assert plots.played_by_teacher(halves, half) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, 216_246), ({"student": "student"}, 216_246), ({"student": "4/4/4/16"}, 7_954)],
+)
+def test_a_row_is_placed_by_its_students_parameters(
+    settings: dict[str, str], expected: int
+) -> None:
+    assert plots.parameters(row_of(settings, 1, 0)) == expected
+    assert plots.TEACHER == 3_358_374

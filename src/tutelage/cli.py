@@ -25,7 +25,7 @@ from tutelage.experiments.jobs import BUDGETS, Job, jobs
 from tutelage.experiments.progress import Progress
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
-from tutelage.runs import read_config
+from tutelage.runs import read_config, versions
 
 CONFIGS: dict[str, Any] = {"teach": Teach, "distill": Distill}
 
@@ -295,7 +295,9 @@ class ReproduceCommand:
             if lines := overview(of_one, finished(results)):
                 display.table(f"{found[name].number} {name}", lines)
         if self.docs:
-            document.write(finished(results), Path(self.docs))
+            document.write(
+                finished(results), Path(self.docs), results=results, versions=versions()
+            )
         if failed:
             raise UserError(
                 f"{len(failed)} of the runs failed (the same command tries them again): "

@@ -1,115 +1,142 @@
 """What came of the claims, on one page made from the rows alone."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tutelage.experiments import Experiment, Row, find_experiments
-from tutelage.experiments.grid import by_method
-from tutelage.experiments.jobs import jobs
+from tutelage.experiments import ByMethod, Experiment, Row, find_experiments, plots
+from tutelage.experiments.grid import methods_of
+from tutelage.experiments.manifest import manifest
 from tutelage.experiments.verdicts import ratio_of, steps
-from tutelage.files import write_atomic
+from tutelage.files import write_atomic, write_json
 from tutelage.report.comparison import median
+from tutelage.report.courses import CAPTION
 
 HEAD = """# Reproduction
 
 Made by `tutelage reproduce --docs docs` from `results/reproduce/rows.jsonl`; not typed. Every run
-is a row there, with its settings, seed, commit and machine. A run stops when ten held-out episodes
-and thirty further ones hold the target return, or when its budget of env steps is spent; "-" is a
-run that missed the target, and its mean return is over thirty held-out episodes of its best
-network. A ratio is of geometric means of env steps over the seeds, with a 95 % bootstrap interval;
-a missed target counts as the budget, which makes a ratio a bound (marked ≥ or ≤). With three
-seeds such an interval is too narrow rather than too wide: read "holds" as "was not contradicted
-here". Claims 1 to 12 are the paper's; those with a letter are ours, beside one of its own.
+is a row there, with its settings, seed, commit and machine.
 """
+TERMS = """A run stops when ten held-out episodes and thirty further ones hold the target return, or
+when its budget of env steps is spent; "-" is a run that missed the target, and its mean return is
+over thirty held-out episodes of its best network. A ratio is of geometric means of env steps over
+the seeds, with a 95 % bootstrap interval; a missed target counts as the budget, which makes a ratio
+a bound (marked ≥ or ≤). With three seeds such an interval is too narrow rather than too wide: read
+"holds" as "was not contradicted here". Claims 1 to 12 are the paper's; those with a letter are
+ours, beside one of its own.
+"""
+LEARNING = textwrap.fill(f"Learning curves: {CAPTION[0].lower()}{CAPTION[1:]}", 100) + "\n"
 
 
 def page(rows: Sequence[Row]) -> str:
     """Return the page: a table of verdicts, then a section for each claim that has rows."""
     found = find_experiments()
     sections = [section(name, e, methods_of(name, e, rows)) for name, e in found.items()]
-    return "\n".join([HEAD, verdicts(rows), *(text for text in sections if text)])
+    head = [HEAD, TERMS, LEARNING]
+    return "\n".join([*head, verdicts(rows), *(text for text in sections if text)])
 
 
 def verdicts(rows: Sequence[Row]) -> str:
     """Return a table with a line for each claim."""
-    lines = [
-        "| # | claim | paper | ours (95 % interval) | env steps | verdict | decided by |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for name, experiment in find_experiments().items():
         methods = methods_of(name, experiment, rows)
-        verdict = experiment.judge(methods)
-        total = sum(row["env_steps"] for of in methods.values() for row in of)
-        cells = (
-            experiment.number,
-            f"[{experiment.title}](#{_anchor(experiment)})" if methods else experiment.title,
-            experiment.paper,
-            verdict.ours,
-            f"{total:,}" if total else "-",
-            f"**{verdict.word}**",
-            verdict.test,
-        )
-        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
-    return "\n".join([*lines, ""])
+        cells = verdict_cells(experiment, methods)
+        if methods:
+            cells["claim"] = f"[{cells['claim']}](#{_anchor(experiment)})"
+        lines.append({**cells, "verdict": f"**{cells['verdict']}**"})
+    return _table(lines)
 
 
-def section(name: str, experiment: Experiment, methods: Mapping[str, Sequence[Row]]) -> str:
-    """Return an experiment's claim, table, verdict and figure; nothing without rows."""
+def section(name: str, experiment: Experiment, methods: ByMethod) -> str:
+    """Return an experiment's claim, table, verdict and figures; nothing without rows."""
     if not methods:
         return ""
-    studied = {m: of for m, of in methods.items() if "env_steps_to_target" in of[0]}
-    reference = next(iter(studied), "")
-    target = studied[reference][0]["target_return"] if studied else 0.0
-    heads = ["method"]
-    if studied:
-        heads += [f"env steps to {target:g}, by seed", "median", f"times {reference}"]
-    heads += ["mean return", *experiment.columns]
-    lines = []
-    for method, of in methods.items():
-        cells = [method]
-        if method in studied:
-            middle = median(steps(of))
-            cells += [
-                " ".join("-" if s is None else f"{s:,.0f}" for s in steps(of)),
-                "-" if middle is None else f"{middle:,.0f}",
-                str(ratio_of(methods, method, reference)),
-            ]
-        elif studied:
-            cells += ["", "", ""]
-        cells.append(_returns(of))
-        cells += [_column(column, of) for column in experiment.columns.values()]
-        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     verdict = experiment.judge(methods)
     commits = sorted({row["commit"][:7] for of in methods.values() for row in of})
+    figures = [f"![{experiment.title}](images/{name}.png)"]
+    if plots.with_curves(methods):
+        figures.append(f"![{experiment.title}: learning curves](images/{name}-curves.png)")
     return f"""
 ## {_heading(experiment)}
 
 {experiment.claim}
 
-| {" | ".join(heads)} |
-|{"---|" * len(heads)}
-{chr(10).join(lines)}
-
+{_table(method_cells(experiment, methods))}
 **{_plain(verdict.word.capitalize())}**: {_plain(verdict.ours)} ({_plain(verdict.test)}).
 `tutelage reproduce {name}` at {", ".join(commits)}.
 
-![{experiment.title}](images/{name}.png)
+{chr(10).join(figures)}
 """
 
 
-def write(rows: Sequence[Row], docs: Path) -> None:
-    """Write ``reproduction.md`` and a figure for each experiment into ``docs``."""
+def verdict_cells(experiment: Experiment, methods: ByMethod) -> dict[str, str]:
+    """Return a claim's line in the table of verdicts."""
+    verdict = experiment.judge(methods)
+    total = sum(row["env_steps"] for of in methods.values() for row in of)
+    return {
+        "#": experiment.number,
+        "claim": experiment.title,
+        "paper": experiment.paper,
+        "ours (95 % interval)": verdict.ours,
+        "env steps": f"{total:,}" if total else "-",
+        "verdict": verdict.word,
+        "decided by": verdict.test,
+    }
+
+
+def method_cells(experiment: Experiment, methods: ByMethod) -> list[dict[str, str]]:
+    """Return the lines of a claim's table: its methods."""
+    studied = {m: of for m, of in methods.items() if "env_steps_to_target" in of[0]}
+    reference = next(iter(studied), "")
+    target = studied[reference][0]["target_return"] if studied else 0.0
+    lines = []
+    for method, of in methods.items():
+        cells = {"method": method}
+        if studied:
+            there = method in studied
+            middle = median(steps(of))
+            by_seed = " ".join("-" if s is None else f"{s:,.0f}" for s in steps(of))
+            cells[f"env steps to {target:g}, by seed"] = by_seed if there else ""
+            cells["median"] = "" if not there else "-" if middle is None else f"{middle:,.0f}"
+            ratio = str(ratio_of(methods, method, reference)) if there else ""
+            cells[f"times {reference}"] = ratio
+        cells["mean return"] = _returns(of)
+        cells |= {head: _column(column, of) for head, column in experiment.columns.items()}
+        lines.append(cells)
+    return lines
+
+
+def draw(name: str, experiment: Experiment, rows: Sequence[Row], folder: Path) -> dict[str, Path]:
+    """Draw an experiment's figures, as far as it has rows; return the PNGs by title."""
+    methods = methods_of(name, experiment, rows)
+    figures = {}
+    if methods:
+        figures[experiment.title] = folder / f"{name}.png"
+        experiment.plot(methods, folder / f"{name}.png", experiment.title)
+    if learning := plots.with_curves(methods):
+        title = f"{experiment.title}: learning curves"
+        figures[title] = folder / f"{name}-curves.png"
+        teacher = plots.played_by_teacher(learning, rows)
+        plots.curves(learning, figures[title], title, teacher=teacher)
+    return figures
+
+
+def write(rows: Sequence[Row], docs: Path, *, results: Path, versions: Mapping[str, Any]) -> None:
+    """Write ``reproduction.md`` and its figures into ``docs``, the manifest into ``results``.
+
+    ``versions`` are of what writes (see ``runs.versions``).
+    """
     write_atomic(docs / "reproduction.md", page(rows).encode())
     for name, experiment in find_experiments().items():
-        if methods := methods_of(name, experiment, rows):
-            experiment.plot(methods, docs / "images" / f"{name}.png", experiment.title)
+        draw(name, experiment, rows, docs / "images")
+    write_json(results / "manifest.json", manifest(rows, versions))
 
 
-def methods_of(name: str, experiment: Experiment, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of an experiment's methods, as far as there are any."""
-    seeds = max((int(row["seed"]) for row in rows), default=1)
-    grid = jobs(name, experiment, seeds=seeds, budget="short")
-    return {method: of for method, of in by_method(grid, rows).items() if of}
+def _table(lines: Sequence[Mapping[str, str]]) -> str:
+    cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
+    return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in cells)
 
 
 def _heading(experiment: Experiment) -> str:

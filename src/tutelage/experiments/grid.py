@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tutelage.errors import UserError
-from tutelage.experiments import Row
+from tutelage.experiments import Experiment, Row
 from tutelage.experiments.jobs import Job, key
+from tutelage.experiments.jobs import jobs as jobs_of
 from tutelage.files import sync
 from tutelage.report.comparison import median
 from tutelage.runs import read_rows
@@ -70,6 +71,13 @@ def by_method(jobs: Sequence[Job], rows: Sequence[Row]) -> dict[str, list[Row]]:
         if job.key in known:
             methods[job.method].append(known[job.key])
     return methods
+
+
+def methods_of(name: str, experiment: Experiment, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of an experiment's methods, as far as there are any."""
+    seeds = max((int(row["seed"]) for row in rows), default=1)
+    grid = jobs_of(name, experiment, seeds=seeds, budget="short")
+    return {method: of for method, of in by_method(grid, rows).items() if of}
 
 
 def overview(jobs: Sequence[Job], rows: Sequence[Row]) -> list[dict[str, str]]:
