@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from tutelage import display, recipes, teachers
 from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
@@ -22,6 +22,7 @@ from tutelage.experiments import Experiment, Row, document, find_experiments
 from tutelage.experiments.engines import ENGINES
 from tutelage.experiments.grid import finished, missing, overview, run_grid
 from tutelage.experiments.jobs import BUDGETS, Job, jobs
+from tutelage.experiments.overview import write_overview
 from tutelage.experiments.progress import Progress
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
@@ -195,15 +196,33 @@ class WatchCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Draw a run's curve, film its student, and write its report.html again."""
+    """Write a run's report.html again, with curve and film; or, with --all, one of all claims."""
 
-    folder: Positional[str]
+    folder: Positional[str] = ""
     """The run's folder."""
-    video: bool = True
-    """Film student and teacher side by side."""
+    all: Annotated[bool, FlagCreatePairsOff] = False
+    """All claims: verdicts, figures, and every run that has a row."""
+    video: Annotated[bool, FlagCreatePairsOff] = False
+    """With --all: film one student for each claim."""
+    no_video: Annotated[bool, FlagCreatePairsOff] = False
+    """With a folder: do not film student and teacher side by side."""
+    results: str = "results/reproduce"
+    """With --all: where rows.jsonl is."""
+    runs: str = "runs/reproduce"
+    """With --all: where the runs' folders are, as far as they still are."""
+    out: str = ""
+    """With --all: the page; by default report.html beside the rows."""
 
     def run(self) -> None:
-        print(summary.write_report(Path(self.folder), video=self.video))
+        if bool(self.folder) == self.all:
+            raise UserError("report needs either a run's folder or --all, and not both")
+        if not self.all:
+            print(summary.write_report(Path(self.folder), video=not self.no_video))
+            return
+        page = Path(self.out) if self.out else Path(self.results) / "report.html"
+        rows = finished(Path(self.results))
+        write_overview(rows, page, runs=Path(self.runs), film=self.video)
+        print(page)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,9 +314,7 @@ class ReproduceCommand:
             if lines := overview(of_one, finished(results)):
                 display.table(f"{found[name].number} {name}", lines)
         if self.docs:
-            document.write(
-                finished(results), Path(self.docs), results=results, versions=versions()
-            )
+            document.write(finished(results), Path(self.docs), results=results, versions=versions())
         if failed:
             raise UserError(
                 f"{len(failed)} of the runs failed (the same command tries them again): "
