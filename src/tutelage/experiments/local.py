@@ -7,7 +7,6 @@ checkpoint when it is asked for again.
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from tutelage.errors import UserError
 from tutelage.experiments import Row
 from tutelage.experiments.grid import Outcome
 from tutelage.experiments.jobs import Job
+from tutelage.experiments.stopping import sigterm_as_ctrl_c, stop
 
 
 def run_local(
@@ -28,39 +28,36 @@ def run_local(
     On Ctrl-C, SIGTERM or ``close`` the runs under way finish their round and save it; on a second
     Ctrl-C they end at once.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Only this process is to see Ctrl-C, and it tells the others: they inherit who is deaf to it.
     # The tracker of multiprocessing makes the thread that starts it listen again, so it goes first.
     resource_tracker.ensure_running()
     deaf = (signal.SIG_BLOCK, {signal.SIGINT})
-    pool = ThreadPoolExecutor(
-        workers or os.cpu_count() or 1, initializer=signal.pthread_sigmask, initargs=deaf
-    )
-    waiting = {pool.submit(in_a_process, job, runs): job for job in left}
-    kept: set[Future[Row]] = set()
+    with sigterm_as_ctrl_c():
+        pool = ThreadPoolExecutor(
+            workers or os.cpu_count() or 1, initializer=signal.pthread_sigmask, initargs=deaf
+        )
+        waiting = {pool.submit(in_a_process, job, runs): job for job in left}
+        kept: set[Future[Row]] = set()
 
-    def keep_once(future: Future[Row]) -> None:
-        if future not in kept:
-            kept.add(future)
-            keep(future.result())
+        def keep_once(future: Future[Row]) -> None:
+            if future not in kept:
+                kept.add(future)
+                keep(future.result())
 
-    try:
-        for future in as_completed(list(waiting)):
-            failure = future.exception()
-            if isinstance(failure, Exception):
-                yield waiting[future], failure
-                continue
-            keep_once(future)
-            yield waiting[future], future.result()
-    finally:
         try:
+            for future in as_completed(list(waiting)):
+                failure = future.exception()
+                if isinstance(failure, Exception):
+                    yield waiting[future], failure
+                    continue
+                keep_once(future)
+                yield waiting[future], future.result()
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
             _stop(waiting)
             for future in waiting:
                 if not future.cancelled() and not future.exception():
                     keep_once(future)
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 def in_a_process(job: Job, runs: Path) -> Row:
@@ -79,17 +76,19 @@ def in_a_process(job: Job, runs: Path) -> Row:
 
 def _stop(running: Collection[Future[Row]]) -> None:
     """Have the processes under way finish their round; end them at once if interrupted again."""
-    left = [future for future in running if not future.done()]
-    if left:
-        text = "the runs under way finish their round and save it; Ctrl-C again ends them at once"
-        print(text, file=sys.stderr, flush=True)
-    try:
-        while left:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            wait(left, timeout=1.0)
-            left = [future for future in left if not future.done()]
-    except KeyboardInterrupt:
+
+    def left() -> list[Future[Row]]:
+        return [future for future in running if not future.done()]
+
+    def ask() -> bool:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        wait(left(), timeout=1.0)
+        return bool(left())
+
+    def end() -> None:
         for child in multiprocessing.active_children():
             child.kill()
-        raise
+
+    if left():
+        stop(ask, end)
