@@ -295,7 +295,12 @@ class ReproduceCommand:
         failed = []
         progress = Progress(missing(grid, results), runs)
         outcomes = run_grid(
-            ENGINES[self.engine], grid, results=results, runs=runs, workers=self.workers
+            ENGINES[self.engine],
+            grid,
+            results=results,
+            runs=runs,
+            workers=self.workers,
+            begin=progress.begin,
         )
         try:
             with display.status(progress.line) as say, closing(outcomes):

@@ -29,7 +29,12 @@ REACHED_WITHIN = 10.0
 
 
 def run_ray(
-    left: Sequence[Job], *, runs: Path, workers: int, keep: Callable[[Row], None]
+    left: Sequence[Job],
+    *,
+    runs: Path,
+    workers: int,
+    keep: Callable[[Row], None],
+    begin: Callable[[Job], None] = lambda job: None,
 ) -> Generator[Outcome, None, None]:
     """Run jobs on a cluster (see ``grid.Engine``).
 
@@ -75,6 +80,7 @@ def run_ray(
                 room = workers or max(1, int(ray.cluster_resources().get("CPU", 0)))
                 while waiting and len(running) < room:
                     job = waiting.popleft()
+                    begin(job)
                     running[task.remote(job, runs.absolute())] = job
                 for reference in finished(of=1):
                     yield taken(reference)

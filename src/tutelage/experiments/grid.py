@@ -25,9 +25,15 @@ class Engine(Protocol):
     """Runs jobs somewhere, several at once, in their order."""
 
     def __call__(
-        self, left: Sequence[Job], *, runs: Path, workers: int, keep: Callable[[Row], None]
+        self,
+        left: Sequence[Job],
+        *,
+        runs: Path,
+        workers: int,
+        keep: Callable[[Row], None],
+        begin: Callable[[Job], None] = ...,
     ) -> Generator[Outcome, None, None]:
-        """Run what is ``left``; ``keep`` a row before it is yielded.
+        """Run what is ``left``; say which ``begin``, and ``keep`` a row before it is yielded.
 
         ``workers`` run at once (0: as many as there are cores). A run that fails costs no other.
         When the generator is closed, runs under way end as soon as they can without a loss.
@@ -35,16 +41,21 @@ class Engine(Protocol):
 
 
 def run_grid(
-    engine: Engine, jobs: Sequence[Job], *, results: Path, runs: Path, workers: int
+    engine: Engine,
+    jobs: Sequence[Job],
+    *,
+    results: Path,
+    runs: Path,
+    workers: int,
+    begin: Callable[[Job], None] = lambda job: None,
 ) -> Generator[Outcome, None, None]:
     """Run what has no row yet; yield each with its row as that is written, or with its failure.
 
-    What failed has no row, and is tried again another time.
+    ``begin`` hears of each as it begins. What failed has no row, and is tried again another time.
     """
-    path = _rows_file(results)
-    with closing(
-        engine(missing(jobs, results), runs=runs, workers=workers, keep=_keeper(path))
-    ) as outcomes:
+    keep = _keeper(_rows_file(results))
+    left = missing(jobs, results)
+    with closing(engine(left, runs=runs, workers=workers, keep=keep, begin=begin)) as outcomes:
         yield from outcomes
 
 

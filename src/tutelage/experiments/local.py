@@ -21,7 +21,12 @@ from tutelage.experiments.stopping import sigterm_as_ctrl_c, stop
 
 
 def run_local(
-    left: Sequence[Job], *, runs: Path, workers: int, keep: Callable[[Row], None]
+    left: Sequence[Job],
+    *,
+    runs: Path,
+    workers: int,
+    keep: Callable[[Row], None],
+    begin: Callable[[Job], None] = lambda job: None,
 ) -> Generator[Outcome, None, None]:
     """Run jobs here (see ``grid.Engine``).
 
@@ -36,7 +41,12 @@ def run_local(
         pool = ThreadPoolExecutor(
             workers or os.cpu_count() or 1, initializer=signal.pthread_sigmask, initargs=deaf
         )
-        waiting = {pool.submit(in_a_process, job, runs): job for job in left}
+
+        def started(job: Job) -> Row:
+            begin(job)
+            return in_a_process(job, runs)
+
+        waiting = {pool.submit(started, job): job for job in left}
         kept: set[Future[Row]] = set()
 
         def keep_once(future: Future[Row]) -> None:

@@ -12,7 +12,7 @@ from tutelage.experiments.jobs import Job
 class Progress:
     """Counts runs and env steps, and says how long the rest may take.
 
-    Where runs leave their folders on other machines, only what is finished is seen.
+    Where runs leave their folders on other machines, their env steps are not seen.
     """
 
     def __init__(
@@ -23,8 +23,13 @@ class Progress:
         self._clock = clock
         self._began = clock()
         self._before = sum(self._env_steps(job) for job in left)
+        self._begun: set[str] = set()
         self._done: set[str] = set()
         self._failed = 0
+
+    def begin(self, job: Job) -> None:
+        """Take in that a run begins."""
+        self._begun.add(job.key)
 
     def note(self, outcome: Outcome) -> None:
         """Take in that a run is over."""
@@ -35,7 +40,7 @@ class Progress:
     def line(self) -> str:
         """Return runs done, running and failed, env steps/s of all, and the time left at most."""
         waiting = [job for key, job in self._left.items() if key not in self._done]
-        running = sum(self._changed(job) for job in waiting)
+        running = len(self._begun - self._done)
         taken = sum(map(self._env_steps, self._left.values())) - self._before
         rate = taken / max(self._clock() - self._began, 1e-9)
         to_go = sum(max(0, job.task.most_env_steps - self._env_steps(job)) for job in waiting)
@@ -49,17 +54,11 @@ class Progress:
             words.append(f"at most {_hours(to_go / rate)} left")
         return ", ".join(words)
 
-    def _timing(self, job: Job) -> Path:
-        return job.folder(self._runs) / "timing.jsonl"
-
-    def _changed(self, job: Job) -> bool:
-        path = self._timing(job)
-        return path.exists() and path.stat().st_mtime >= self._began
-
     def _env_steps(self, job: Job) -> int:
         """Return the env steps of the last whole row."""
         try:
-            *_, last = (self._timing(job)).read_text().splitlines()
+            path = job.folder(self._runs) / "timing.jsonl"
+            *_, last = path.read_text().splitlines()
             return int(json.loads(last)["env_steps"])
         except (OSError, ValueError):
             return 0
