@@ -74,9 +74,10 @@ def in_a_process(job: Job, runs: Path) -> Row:
     """Run or go on with one job in a process of its own, on one thread; return its row."""
     # The process reads this as it starts: more threads than cores would slow all of them.
     os.environ["OMP_NUM_THREADS"] = "1"
-    # A server that has imported everything forks off each process: none has to start from nothing.
+    # A server that has imported everything forks off each process: none has to start from nothing,
+    # nor to import the command again, which each does that was started from it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tutelage.experiments.tasks", "torch._dynamo"])
+    context.set_forkserver_preload(["tutelage.cli", "torch._dynamo"])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as alone:
             return alone.submit(job.run, runs).result()
@@ -97,8 +98,11 @@ def _stop(running: Collection[Future[Row]]) -> None:
         return bool(left())
 
     def end() -> None:
-        for child in multiprocessing.active_children():
-            child.kill()
+        # One that was only starting was not there yet to be killed: all are, again and again.
+        while left():
+            for child in multiprocessing.active_children():
+                child.kill()
+            wait(left(), timeout=0.1)
 
     if left():
         stop(ask, end)

@@ -23,8 +23,8 @@ def stop(ask: Callable[[], bool], end: Callable[[], None]) -> None:
     begun may miss that, so it is told until it has stopped.
     """
     text = "the runs under way finish their round and save it; Ctrl-C again ends them at once"
-    print(text, file=sys.stderr, flush=True)
     try:
+        print(text, file=sys.stderr, flush=True)
         while ask():
             pass
     except KeyboardInterrupt:
