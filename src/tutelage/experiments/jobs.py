@@ -26,16 +26,16 @@ class Budget:
 BUDGETS = {
     "smoke": Budget(
         study={
-            "env_steps": 512,
+            "env_steps": 256,
             "eval_from": 10**9,
-            "round_steps": 256,
-            "num_envs": 4,
+            "round_steps": 128,
+            "num_envs": 2,
             "learning_starts": 64,
             "samples_per_step": 4.0,
             "confirm_episodes": 1,
             "measure_episodes": 1,
         },
-        record={"env_steps": 512, "num_envs": 4},
+        record={"env_steps": 256, "num_envs": 2},
         play={"episodes": 1},
     ),
     "short": Budget({}, {}, {}),
