@@ -6,7 +6,7 @@ With fewer than three seeds nothing is settled. Intervals are of 95 %.
 from collections.abc import Sequence
 
 from tutelage.experiments import ByMethod, Judge, Row, Verdict
-from tutelage.experiments.statistics import Interval, Ratio, difference, ratio
+from tutelage.experiments.statistics import Interval, Ratio, Spent, difference, ratio
 from tutelage.experiments.tasks import is_play
 
 SEEDS = 3
@@ -121,10 +121,14 @@ def steps(rows: Sequence[Row]) -> list[float | None]:
     return [row.get("env_steps_to_target") for row in rows]
 
 
+def spent(rows: Sequence[Row]) -> Spent:
+    """Return the env steps to the target, or those of the whole run where it was missed."""
+    return Spent.of(steps(rows), [row["env_steps"] for row in rows])
+
+
 def ratio_of(rows: ByMethod, ours: str, theirs: str) -> Ratio:
     """Return how many times the env steps of ``theirs`` the method ``ours`` took."""
-    budget = max(row["env_steps"] for method in (ours, theirs) for row in rows[method])
-    return ratio(steps(rows[ours]), steps(rows[theirs]), budget=budget)
+    return ratio(spent(rows[ours]), spent(rows[theirs]))
 
 
 def _at_most(r: Ratio, within: float) -> str:
