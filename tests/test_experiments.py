@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,9 +94,9 @@ class Asked(dict[str, list[Row]]):
         super().__init__({method: list(of) for method, of in rows.items()})
         self.names: set[object] = set()
 
-    def __contains__(self, name: object) -> bool:
+    def get(self, name: str, default: Any = None) -> Any:
         self.names.add(name)
-        return super().__contains__(name)
+        return super().get(name, default)
 
     def __getitem__(self, name: str) -> list[Row]:
         self.names.add(name)
@@ -129,7 +130,7 @@ def test_a_judge_asks_for_methods_that_there_are(name: str) -> None:
 def test_a_section_has_a_line_for_every_method(name: str) -> None:
     rows = some_rows(name)
     lines = document.section(name, FOUND[name], rows).splitlines()
-    tables = [line for line in lines if line.startswith("| ")]
+    tables = [line for line in lines if line.startswith("| ") and "---" not in line]
     assert [line.split(" | ")[0] for line in tables] == ["| method", *(f"| {m}" for m in rows)]
     assert len({line.count("|") for line in tables}) == 1
 

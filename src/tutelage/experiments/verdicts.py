@@ -1,6 +1,11 @@
 """What settles a claim: each judge looks at the rows of an experiment's methods.
 
-With fewer than three seeds nothing is settled. Intervals are of 95 %.
+With fewer than three seeds nothing is settled. A missed target counts as the env steps spent: where
+that makes a ratio a bound, it settles only what the bound implies, so that a claim neither holds
+nor fails by a run of which it is not known how long it would have taken.
+
+Intervals are of 95 % each, whatever their number. That all of several comparisons hold by chance is
+less likely than that one does; that one of them fails, or is the one that holds, is more likely.
 """
 
 from collections.abc import Sequence
@@ -18,24 +23,22 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "not settled"
 def as_fast(
     reference: str, *, claimed: Sequence[str], within: float, any_of: bool = False
 ) -> Judge:
-    """Judge that each of ``claimed`` (or the best of them) needs few env steps.
+    """Judge that each of ``claimed`` (or at least one) needs few env steps.
 
     By the ratio of geometric means of env steps to the target, claimed over reference: it holds
     where the whole interval is at most ``within``, and fails where all of it is above.
     """
 
     def judge(rows: ByMethod) -> Verdict:
-        test = f"ratio of env steps to {reference}'s at most {within:g}"
+        which = "one ratio" if any_of else "every ratio"
+        test = f"{which} of env steps to {reference}'s at most {within:g}"
         there = [m for m in claimed if _enough(rows, m, reference)]
         if not there:
             return Verdict(OPEN, _few(rows, reference, *claimed), test)
         ratios = {m: ratio_of(rows, m, reference) for m in there}
-        if any_of:
-            there = [min(ratios, key=lambda m: ratios[m].middle)]
-        words = [_at_most(ratios[m], within) for m in there]
-        if not any_of and len(there) < len(claimed):
-            words.append(OPEN)
-        return Verdict(_all(words), _list({m: ratios[m] for m in there}), test)
+        words = [_at_most(r, within) for r in ratios.values()]
+        words += [OPEN] * (len(claimed) - len(there))
+        return Verdict((_any if any_of else _all)(words), _list(ratios), test)
 
     return judge
 
@@ -54,8 +57,7 @@ def faster(*pairs: tuple[str, str]) -> Judge:
             return Verdict(OPEN, _few(rows, *(m for pair in pairs for m in pair)), test)
         ratios = {f"{b} / {a}": ratio_of(rows, b, a) for a, b in there}
         words = [_above_one(r) for r in ratios.values()]
-        if len(there) < len(pairs):
-            words.append(OPEN)
+        words += [OPEN] * (len(pairs) - len(there))
         return Verdict(_all(words), _list(ratios), test)
 
     return judge
@@ -66,7 +68,7 @@ def reaches(*claimed: str) -> Judge:
 
     def judge(rows: ByMethod) -> Verdict:
         test = f"target reached by each of {SEEDS} seeds or more"
-        there = {m: _reached(rows[m]) for m in claimed if m in rows}
+        there = {m: _reached(rows[m]) for m in claimed if rows.get(m)}
         if not there:
             return Verdict(OPEN, "not run", test)
         ours = ", ".join(f"{m}: {sum(of)} of {len(of)}" for m, of in there.items())
@@ -74,8 +76,7 @@ def reaches(*claimed: str) -> Judge:
             OPEN if len(of) < SEEDS else HOLDS if all(of) else OPEN if any(of) else FAILS
             for of in there.values()
         ]
-        if len(there) < len(claimed):
-            words.append(OPEN)
+        words += [OPEN] * (len(claimed) - len(there))
         return Verdict(_all(words), ours, test)
 
     return judge
@@ -84,8 +85,13 @@ def reaches(*claimed: str) -> Judge:
 def returns_more(*pairs: tuple[str, str], by: float = 0.0) -> Judge:
     """Judge that in each pair the first returns more than the second plus ``by``.
 
-    By the difference of mean returns, over seeds or, for models that play, over episodes: it holds
-    where each interval is above ``by``, and fails where one is below.
+    By the difference of mean returns: it holds where each interval is above ``by``, and fails
+    where one is below. The unit is a seed for a method that is studied, and the verdict is about
+    what this method makes of any seed; for a model that plays it is an episode, and the verdict is
+    about this very network. Where one stands against the other the interval is mostly the seeds'.
+
+    The mean return of a seed that passed is that of the episodes that confirmed it: never below its
+    target, and a little flattered by that.
     """
 
     def judge(rows: ByMethod) -> Verdict:
@@ -97,8 +103,7 @@ def returns_more(*pairs: tuple[str, str], by: float = 0.0) -> Judge:
         words = [
             HOLDS if gain.low > by else FAILS if gain.high < by else OPEN for gain in gains.values()
         ]
-        if len(there) < len(pairs):
-            words.append(OPEN)
+        words += [OPEN] * (len(pairs) - len(there))
         return Verdict(_all(words), _list(gains), test)
 
     return judge
@@ -148,6 +153,11 @@ def _all(words: Sequence[str]) -> str:
     return FAILS if FAILS in words else OPEN if OPEN in words else HOLDS
 
 
+def _any(words: Sequence[str]) -> str:
+    """Return what one of it comes to: only if all fail does it fail."""
+    return HOLDS if HOLDS in words else OPEN if OPEN in words else FAILS
+
+
 def _list(figures: "dict[str, Ratio] | dict[str, Interval]") -> str:
     return ", ".join(f"{name}: {figure}" for name, figure in figures.items())
 
@@ -163,11 +173,8 @@ def _returns(rows: Sequence[Row]) -> list[float]:
 
 
 def _enough(rows: ByMethod, *methods: str) -> bool:
-    return all(
-        m in rows and (len(rows[m]) >= SEEDS or is_play(rows[m][0]["settings"])) for m in methods
-    )
+    return all(rows.get(m) and len(_returns(rows[m])) >= SEEDS for m in methods)
 
 
 def _few(rows: ByMethod, *methods: str) -> str:
-    run = [m for m in dict.fromkeys(methods) if m in rows]
-    return f"fewer than {SEEDS} seeds" if run else "not run"
+    return f"fewer than {SEEDS} seeds" if any(rows.get(m) for m in methods) else "not run"
