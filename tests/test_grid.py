@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,16 +170,24 @@ def test_sigterm_interrupts_a_grid_as_ctrl_c_does(
     assert kept(tmp_path) == [(1.0, 1), (2.0, 1)]
 
 
-def test_a_row_is_written_once_even_if_interrupted_just_then(
-    tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "call"), [("_keys", 2), ("sync", 1)])
+def test_a_row_is_written_once_even_if_interrupted_before_or_after(
+    name: str, call: int, tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path) -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
+    calls: list[Path] = []
+    real = getattr(grid, name)
 
-    monkeypatch.setattr(grid, "sync", interrupted)
+    def interrupted(path: Path) -> Any:
+        calls.append(path)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(grid, name, interrupted)
+    asks = {"tau": 1.0, "teachers": ("pong", "pong-good")}  # a tuple is read back as a list
     with pytest.raises(KeyboardInterrupt):
-        go(tmp_path, GRID[:1])
+        go(tmp_path, jobs("toy", toy(a=asks), seeds=1, budget="short"))
+    assert crew.ran == [("a", 1)]
     assert kept(tmp_path) == [(1.0, 1)]
 
 

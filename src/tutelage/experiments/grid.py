@@ -35,6 +35,8 @@ class Engine(Protocol):
     ) -> Generator[Outcome, None, None]:
         """Run what is ``left``; say which ``begin``, and ``keep`` a row before it is yielded.
 
+        Where it is interrupted in that, it keeps the row again: none is written twice.
+
         ``workers`` run at once (0: as many as there are cores). A run that fails costs no other.
         When the generator is closed, runs under way end as soon as they can without a loss.
         """
@@ -66,7 +68,7 @@ def finished(results: Path) -> list[Row]:
 
 def missing(jobs: Sequence[Job], results: Path) -> list[Job]:
     """Return the jobs that have no row yet, each once."""
-    done = {key(row["settings"], row["seed"]) for row in finished(results)}
+    done = _keys(results)
     left: dict[str, Job] = {}
     for job in jobs:
         if job.key not in done:
@@ -110,6 +112,10 @@ def overview(jobs: Sequence[Job], rows: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
+def _keys(results: Path) -> set[str]:
+    return {key(row["settings"], row["seed"]) for row in finished(results)}
+
+
 def _rows_file(results: Path) -> Path:
     """Return the file of rows, without a line that a crash cut short."""
     path = results / "rows.jsonl"
@@ -125,6 +131,9 @@ def _rows_file(results: Path) -> Path:
 
 def _keeper(path: Path) -> Callable[[Row], None]:
     def keep(row: Row) -> None:
+        # One that was interrupted here may have been written: whoever is not sure keeps it again.
+        if key(row["settings"], row["seed"]) in _keys(path.parent):
+            return
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -51,8 +51,8 @@ def run_local(
 
         def keep_once(future: Future[Row]) -> None:
             if future not in kept:
-                kept.add(future)
                 keep(future.result())
+                kept.add(future)
 
         try:
             for future in as_completed(list(waiting)):
