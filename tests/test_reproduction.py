@@ -23,6 +23,10 @@ def test_the_page_is_what_the_rows_in_the_repository_give() -> None:
     assert PAGE.read_text() == document.page(rows)
 
 
+def test_the_readme_has_the_verdicts_that_the_rows_give() -> None:
+    assert document.summary(finished(RESULTS)) in (ROOT / "README.md").read_text()
+
+
 def test_the_figures_of_the_page_are_there() -> None:
     figures = re.findall(r"!\[[^]]+\]\((images/.+\.png)\)", PAGE.read_text())
     assert figures

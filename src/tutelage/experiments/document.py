@@ -55,6 +55,17 @@ def verdicts(rows: Sequence[Row]) -> str:
     return _table(lines)
 
 
+def summary(rows: Sequence[Row]) -> str:
+    """Return the verdicts in short, as the README has them."""
+    columns = ("#", "claim", "paper", "verdict")
+    return _table(
+        [
+            {column: verdict_cells(e, methods_of(name, e, rows))[column] for column in columns}
+            for name, e in find_experiments().items()
+        ]
+    )
+
+
 def section(name: str, experiment: Experiment, methods: ByMethod) -> str:
     """Return an experiment's claim, table, verdict and figures; nothing without rows."""
     if not methods:
@@ -87,7 +98,7 @@ def verdict_cells(experiment: Experiment, methods: ByMethod) -> dict[str, str]:
         "paper": experiment.paper,
         "ours (95 % interval)": verdict.ours,
         "env steps": f"{total:,}" if total else "-",
-        "verdict": verdict.word,
+        "verdict": verdict.word if methods else "not run",
         "decided by": verdict.test,
     }
 
