@@ -17,8 +17,8 @@ that Boltzmann's temperature is 0.01 on the scale of Q."""
 EXPERIMENT = Experiment(
     number="4",
     title="Exploration",
-    claim='"Only Epsilon-Greedy exploration strategy failed to reach average reward of 21" (section '
-    "4.4).",
+    claim='"Only Epsilon-Greedy exploration strategy failed to reach average reward of 21" '
+    "(section 4.4).",
     paper="greedy, Bayesian, Boltzmann 21 within 400K; epsilon-greedy 16 at 5M",
     methods={name: {"explore": explore} for name, explore in STRATEGIES.items()},
     judge=faster(*((name, "epsilon-greedy") for name in ("greedy", "boltzmann", "dropout of Q"))),
