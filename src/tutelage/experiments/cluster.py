@@ -47,10 +47,10 @@ def run_ray(
     running: dict[Any, Job] = {}
 
     def taken(reference: Any) -> Outcome:
-        job, outcome = running.pop(reference), _came_of(ray, reference)
+        outcome = _came_of(ray, reference)
         if not isinstance(outcome, Exception):
             keep(outcome)
-        return job, outcome
+        return running.pop(reference), outcome
 
     def finished(*, of: int) -> list[Any]:
         done, _ = ray.wait(list(running), num_returns=of, timeout=1.0)

@@ -131,7 +131,7 @@ def _rows_file(results: Path) -> Path:
 
 def _keeper(path: Path) -> Callable[[Row], None]:
     def keep(row: Row) -> None:
-        # One that was interrupted here may have been written: whoever is not sure keeps it again.
+        # An engine that was interrupted here keeps all its rows again.
         if key(row["settings"], row["seed"]) in _keys(path.parent):
             return
         try:

@@ -47,27 +47,20 @@ def run_local(
             return in_a_process(job, runs)
 
         waiting = {pool.submit(started, job): job for job in left}
-        kept: set[Future[Row]] = set()
-
-        def keep_once(future: Future[Row]) -> None:
-            if future not in kept:
-                keep(future.result())
-                kept.add(future)
-
         try:
             for future in as_completed(list(waiting)):
                 failure = future.exception()
                 if isinstance(failure, Exception):
                     yield waiting[future], failure
                     continue
-                keep_once(future)
+                keep(future.result())
                 yield waiting[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             _stop(waiting)
             for future in waiting:
                 if not future.cancelled() and not future.exception():
-                    keep_once(future)
+                    keep(future.result())
 
 
 def in_a_process(job: Job, runs: Path) -> Row:
