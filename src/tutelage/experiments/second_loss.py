@@ -10,8 +10,8 @@ from tutelage.experiments.verdicts import returns_more
 EXPERIMENT = Experiment(
     number="2a",
     title="The second loss",
-    claim='After the KL divergence "followed by the MSE loss and then the NLL" (section 4.2, figure '
-    "4.2-1).",
+    claim='After the KL divergence "followed by the MSE loss and then the NLL" (section 4.2, '
+    "figure 4.2-1).",
     paper="MSE before NLL",
     methods={"mse": {"loss": "mse"}, "nll": {"loss": "nll"}},
     judge=returns_more(("mse", "nll")),
