@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 import tutelage
-from tests.test_cli import cartpole_model
-from tutelage.configs import Distill
+from tests.toys import cartpole_study
 from tutelage.errors import UserError
 from tutelage.experiments import Row, cluster
 from tutelage.experiments.engines import ENGINES
@@ -126,18 +125,7 @@ def signed(book: Path) -> list[list[str]]:
 
 
 def study(folder: Path, **settings: Any) -> Study:
-    quick = {
-        "teachers": (cartpole_model(folder / "teacher.safetensors"),),
-        "student": "mlp:4",
-        "env_steps": 256,
-        "num_envs": 2,
-        "round_steps": 128,
-        "threads": 1,
-        "precision": "fp32",
-        "eval_from": 10**9,
-        "confirm_episodes": 3,
-    }
-    return Study(Distill(**{**quick, **settings}))
+    return cartpole_study(folder, **{"eval_from": 10**9, **settings})
 
 
 def grid(task: Task, *, seeds: int) -> list[Job]:

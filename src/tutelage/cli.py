@@ -284,11 +284,11 @@ class ReproduceCommand:
     def run(self) -> None:
         found = find_experiments()
         if not self.claims and not self.docs:
-            rows = [
+            claims = [
                 {"#": e.number, "name": name, "methods": str(len(e.methods)), "claim": e.claim}
                 for name, e in found.items()
             ]
-            display.table("Claims", rows, wrap=True)
+            display.table("Claims", claims, wrap=True)
             return
         grid = self._jobs(found)
         results, runs = Path(self.results), Path(self.runs)
@@ -314,12 +314,13 @@ class ReproduceCommand:
                             say("".join(traceback.format_exception(outcome)))
         except KeyboardInterrupt:
             raise UserError("stopped; the same command goes on from there") from None
+        rows = finished(results)
         for name in self._names(found):
             of_one = [job for job in grid if job.experiment == name]
-            if lines := overview(of_one, finished(results)):
+            if lines := overview(of_one, rows):
                 display.table(f"{found[name].number} {name}", lines)
         if self.docs:
-            document.write(finished(results), Path(self.docs), results=results, versions=versions())
+            document.write(rows, Path(self.docs), results=results, versions=versions())
         if failed:
             raise UserError(
                 f"{len(failed)} of the runs failed (the same command tries them again): "

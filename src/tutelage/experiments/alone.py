@@ -5,6 +5,7 @@ from tutelage.experiments.plots import env_steps
 from tutelage.experiments.verdicts import both, reaches, returns_more
 
 REWARD = {"reward_weight": "1", "learning_rate": "3e-4"}
+KICKSTARTED = {**REWARD, "distill_weight": "1:0:10000", "loss": "mse", "target": "raw"}
 
 EXPERIMENT = Experiment(
     number="5",
@@ -20,7 +21,7 @@ EXPERIMENT = Experiment(
             "teacher_acts": "0",
             "explore": "epsilon:1:0.01:10000",
         },
-        "kickstarted": {**REWARD, "distill_weight": "1:0:10000", "loss": "mse", "target": "raw"},
+        "kickstarted": KICKSTARTED,
     },
     judge=both(reaches("distilled"), returns_more(("distilled", "by itself"))),
     plot=env_steps,

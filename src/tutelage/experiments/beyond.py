@@ -1,7 +1,7 @@
 """Claim 6: a student that also learns from reward may pass its teacher."""
 
 from tutelage.experiments import Experiment
-from tutelage.experiments.alone import REWARD
+from tutelage.experiments.alone import KICKSTARTED
 from tutelage.experiments.plots import returns
 from tutelage.experiments.tasks import Play
 from tutelage.experiments.verdicts import returns_more
@@ -17,13 +17,7 @@ EXPERIMENT = Experiment(
     methods={
         "teacher": Play("pong-good"),
         "distilled": FROM,
-        "kickstarted": {
-            **FROM,
-            **REWARD,
-            "distill_weight": "1:0:10000",
-            "loss": "mse",
-            "target": "raw",
-        },
+        "kickstarted": {**FROM, **KICKSTARTED},
     },
     judge=returns_more(("kickstarted", "teacher")),
     plot=returns,

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.experiments import ByMethod, Experiment, Row, find_experiments, plots
-from tutelage.experiments.grid import methods_of
+from tutelage.experiments.grid import methods_of, steps_cells
 from tutelage.experiments.manifest import manifest
 from tutelage.experiments.statistics import faster, log_rank
-from tutelage.experiments.verdicts import SEEDS, ratio_of, spent, steps
+from tutelage.experiments.verdicts import SEEDS, ratio_of, spent
 from tutelage.files import write_atomic, write_json
-from tutelage.report.comparison import median
 from tutelage.report.courses import CAPTION
 
 HEAD = """# Reproduction
@@ -57,13 +56,11 @@ def verdicts(rows: Sequence[Row]) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """Return the verdicts in short, as the README has them."""
-    columns = ("#", "claim", "paper", "verdict")
-    return _table(
-        [
-            {column: verdict_cells(e, methods_of(name, e, rows))[column] for column in columns}
-            for name, e in find_experiments().items()
-        ]
-    )
+    lines = []
+    for name, experiment in find_experiments().items():
+        cells = verdict_cells(experiment, methods_of(name, experiment, rows))
+        lines.append({column: cells[column] for column in ("#", "claim", "paper", "verdict")})
+    return _table(lines)
 
 
 def section(name: str, experiment: Experiment, methods: ByMethod) -> str:
@@ -114,10 +111,9 @@ def method_cells(experiment: Experiment, methods: ByMethod) -> list[dict[str, st
         cells = {"method": method}
         if studied:
             there = method in studied
-            middle = median(steps(of))
-            by_seed = " ".join("-" if s is None else f"{s:,.0f}" for s in steps(of))
+            by_seed, middle = steps_cells(of)
             cells[f"env steps to {target:g}, by seed"] = by_seed if there else ""
-            cells["median"] = "" if not there else "-" if middle is None else f"{middle:,.0f}"
+            cells["median"] = middle if there else ""
             compared = there and method != reference
             ratio = str(ratio_of(methods, method, reference)) if compared else ""
             cells[f"times {reference}"] = "1" if method == reference else ratio

@@ -13,6 +13,7 @@ from tutelage.errors import UserError
 from tutelage.experiments import Experiment, Row
 from tutelage.experiments.jobs import Job, key
 from tutelage.experiments.jobs import jobs as jobs_of
+from tutelage.experiments.verdicts import steps
 from tutelage.files import sync
 from tutelage.report.comparison import median
 from tutelage.runs import read_rows
@@ -99,17 +100,24 @@ def overview(jobs: Sequence[Job], rows: Sequence[Row]) -> list[dict[str, str]]:
     for method, of in by_method(jobs, rows).items():
         if not of:
             continue
-        steps = [row.get("env_steps_to_target") for row in of]
-        middle = median(steps)
+        by_seed, middle = steps_cells(of)
         lines.append(
             {
                 "method": method,
-                "env steps, by seed": " ".join("-" if s is None else f"{s:,}" for s in steps),
-                "median": "-" if middle is None else f"{middle:,.0f}",
+                "env steps, by seed": by_seed,
+                "median": middle,
                 "mean return": " ".join(f"{row['mean_return']:.1f}" for row in of),
             }
         )
     return lines
+
+
+def steps_cells(rows: Sequence[Row]) -> tuple[str, str]:
+    """Return the env steps to the target seed by seed, and their median, "-" where missed."""
+    taken = steps(rows)
+    middle = median(taken)
+    by_seed = " ".join("-" if s is None else f"{s:,.0f}" for s in taken)
+    return by_seed, "-" if middle is None else f"{middle:,.0f}"
 
 
 def _keys(results: Path) -> set[str]:
