@@ -34,6 +34,19 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(
+    ("init", "words"),
+    [("nobody", ["no model 'nobody'", "pong"]), ("pong", ["CartPole-v1", "pong"])],
+)
+def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
+    init: str, words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = ["teach", "--out", str(tmp_path / "run"), "--env", "CartPole-v1", "--init", init]
+    line = refusal(given, capsys)
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--loss", "kll"], ["kll", "kl, mse, mse-prob, nll"]),

@@ -11,12 +11,12 @@ from tests.test_cli import refusal
 from tests.toys import Crew, toy
 from tutelage import bundled_names, cli, experiments
 from tutelage.cli import main
-from tutelage.configs import Distill, Record
+from tutelage.configs import Distill
 from tutelage.errors import UserError
 from tutelage.experiments import ByMethod, Row, document, find_experiments, local, verdicts
 from tutelage.experiments.grid import by_method, finished
 from tutelage.experiments.jobs import BUDGETS, jobs
-from tutelage.experiments.tasks import Play, Study
+from tutelage.experiments.tasks import DATA, Play, Study
 from tutelage.exploration import parse_exploration
 from tutelage.features import REGIONS
 from tutelage.losses import parse_loss
@@ -71,12 +71,13 @@ def test_the_settings_of_every_method_can_be_run(name: str, method: str, budget:
     assert isinstance(asked, Mapping)
     changed = BUDGETS[budget]
     settings = {**asked, **changed.study, "seed": 1, "threads": 1}
-    recorded = settings.pop("record", None)
+    data = {name: settings.pop(name) for name in DATA if name in settings}
     assert job.task.config == Distill(**settings)
-    if recorded is None:
-        assert job.task.record is None
-    else:
-        assert job.task.record == Record(**{**recorded, **changed.record, "threads": 1})
+    if not data:
+        assert job.task.data is None
+    for how, made in data.items():
+        values = {**made, **changed.data.get(how, {}), "threads": 1}
+        assert job.task.data == DATA[how](**values)
     config = job.task.config
     for teacher in config.teachers:
         assert parse_teacher(teacher)[0] in bundled_names()

@@ -12,7 +12,7 @@ import pytest
 from tests.test_cli import cartpole_model
 from tests.toys import cartpole_study, row_of, toy
 from tutelage import recipes
-from tutelage.configs import Distill, Record
+from tutelage.configs import Distill, Record, Teach
 from tutelage.dataset import SEGMENT, Dataset
 from tutelage.errors import UserError
 from tutelage.experiments import find_experiments
@@ -49,20 +49,28 @@ def test_a_budget_overrides_what_a_method_asks_for(
 ) -> None:
     asks = {"threads": 4, **({} if budget == "short" else {"env_steps": 9})}
     it = toy(
-        a=asks, recorded={"record": {"env_steps": 70_000}}, model=Play("pong-weak", episodes=7)
+        a=asks,
+        played={"record": {"env_steps": 70_000}},
+        learnt={"train": {"env_steps": 70_000}},
+        model=Play("pong-weak", episodes=7),
     )
-    study, offline, play = (job.task for job in jobs("toy", it, seeds=1, budget=budget))
+    study, played, learnt, play = (job.task for job in jobs("toy", it, seeds=1, budget=budget))
     assert isinstance(study, Study)
-    assert (study.config.env_steps, study.config.threads, study.record) == (env_steps, 1, None)
-    assert isinstance(offline, Study)
-    assert offline.record is not None
-    assert (offline.record.env_steps, offline.record.threads) == (recorded, 1)
+    assert (study.config.env_steps, study.config.threads, study.data) == (env_steps, 1, None)
+    for of, kind in ((played, Record), (learnt, Teach)):
+        assert isinstance(of, Study)
+        assert isinstance(of.data, kind)
+        assert (of.data.env_steps, of.data.threads) == (recorded, 1)
     assert play == Play("pong-weak", episodes=episodes)
 
 
 @pytest.mark.parametrize(
     ("asks", "refused"),
-    [({"tauu": 1.0}, "key 'tauu'"), ({"record": {"env_stepz": 1}}, "key 'env_stepz'")],
+    [
+        ({"tauu": 1.0}, "key 'tauu'"),
+        ({"record": {"env_stepz": 1}}, "key 'env_stepz'"),
+        ({"train": {"sise": "teacher"}}, "key 'sise'"),
+    ],
 )
 def test_a_method_of_a_setting_that_there_is_not_is_named(
     asks: dict[str, Any], refused: str
@@ -189,7 +197,7 @@ class Recorder:
 def recorded_study(folder: Path) -> Study:
     study = cartpole_study(folder, target_return=501.0)
     (teacher,) = study.config.teachers
-    return replace(study, record=Record(teacher=teacher, env_steps=400, num_envs=2, threads=1))
+    return replace(study, data=Record(teacher=teacher, env_steps=400, num_envs=2, threads=1))
 
 
 def test_a_run_records_a_data_set_of_its_own_and_goes_on_with_it(
@@ -220,6 +228,42 @@ def test_a_run_records_a_data_set_of_its_own_and_goes_on_with_it(
     assert row["settings"]["record"]["env_steps"] == 400
     assert row["env_steps"] == 256
     assert "dataset" not in row["settings"]  # or the key would depend on where the runs are
+
+
+def test_a_run_learns_from_the_training_of_a_teacher_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = cartpole_study(tmp_path, target_return=501.0)
+    data = Teach(
+        env="CartPole-v1",
+        size="mlp:8",
+        env_steps=512,
+        num_envs=2,
+        round_steps=128,
+        learning_starts=64,
+        batch_size=16,
+        threads=1,
+        milestones=(),
+    )
+    job = Job("offline", "a", 3, replace(study, data=data))
+    folder = job.folder(tmp_path / "runs")
+    teach = recipes.teach
+
+    def stopped(config: Teach, folder: Path, *, resume: bool) -> object:
+        ctrl_c = partial(signal.raise_signal, signal.SIGINT)
+        return teach(config, folder, resume=resume, watch=lambda row: ctrl_c())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recipes, "teach", stopped)
+        with pytest.raises(UserError, match="stopped at 128 env steps"):
+            job.run(tmp_path / "runs")
+    row = job.run(tmp_path / "runs")
+    kept = Dataset(folder.with_name(f"{folder.name}-data"))
+    assert kept.env_steps == 512
+    assert kept.about["behaviour"] == "its own training"
+    assert kept.about["seed"] == 3
+    assert row["settings"]["train"]["env_steps"] == 512
+    assert row["env_steps"] == 256
 
 
 def test_a_data_set_that_was_half_recorded_is_recorded_again(

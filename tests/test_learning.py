@@ -11,6 +11,7 @@ import torch
 from scipy.stats import permutation_test
 
 from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, teachers
+from tutelage.dataset import Dataset
 from tutelage.environments import RETURNS
 from tutelage.evaluation import evaluate
 from tutelage.networks import Size
@@ -85,6 +86,23 @@ def test_double_q_learning_gains_on_cartpole(tmp_path: Path) -> None:
     network = teach(TEACH, tmp_path / "run")
     trained = evaluate(network, CARTPOLE, episodes=20)
     assert_gain(trained.returns, untrained_returns(), at_least=80.0)
+
+
+def test_a_teacher_is_trained_on_from_a_model(tmp_path: Path) -> None:
+    path = controller(tmp_path / "controller.safetensors")
+    before = {name: w.clone() for name, w in teachers.load(str(path)).network.named_parameters()}
+    short = replace(TEACH, init=str(path), env_steps=1_024, epsilon="0.05")
+
+    waits = teach(replace(short, learning_starts=2_000), tmp_path / "waits")
+    assert str(waits.size) == "mlp:2"
+    assert all(torch.equal(w, before[name]) for name, w in waits.named_parameters())
+
+    learns = teach(replace(short, record=str(tmp_path / "data")), tmp_path / "learns")
+    assert not any(torch.equal(w, before[name]) for name, w in learns.named_parameters())
+    segment = Dataset(tmp_path / "data")[0]
+    obs = torch.tensor(segment.frames[:1])
+    expected = teachers.load(str(path)).network(obs[None]).detach().numpy()
+    np.testing.assert_allclose(segment.columns["teacher_q"][:1], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ class Teach(Training):
 
     size: str = "teacher"
     """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64."""
+    init: str = ""
+    """Go on from this model (a bundled name, a file or a run's folder): its size is kept."""
     env_steps: int = 800_000
     """Budget of agent steps over all environments (one Atari step is 4 frames)."""
     learning_rate: str = "3e-4:1e-5"

@@ -27,7 +27,7 @@ from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Examiner, Never, Parts, conduct
 from tutelage.sources import Memory, Offline, Online
 from tutelage.targets import parse_target
-from tutelage.types import Batch, Row, Schedule, StepQ, seeded, torch_generator
+from tutelage.types import Array, Batch, Row, Schedule, StepQ, seeded, torch_generator
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
 Watch = Callable[[Row], None]
@@ -53,9 +53,7 @@ def teach(
         raise UserError("a data set holds every state: record and only exclude each other")
     device = _prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
-    network = _network(config, config.size, envs.obs_shape, envs.num_actions)
-    network.calibrate(envs.obs[:, -1], config.scaling)
-    network.to(device)
+    network = _beginning(config, envs).to(device)
     replay = _replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
     if config.record:
@@ -149,9 +147,8 @@ def distill(
     for name, model in models.items():
         teachers.check_fits(model, name, config.env, envs.obs_shape, envs.num_actions)
     staff.check(torch.from_numpy(envs.obs).to(device))
-    network = _network(config, config.student, envs.obs_shape, envs.num_actions)
-    network.calibrate(envs.obs[:, -1], config.scaling)
-    network.to(device)
+    frames = envs.obs[:, -1]
+    network = _network(config, config.student, frames, envs.obs_shape, envs.num_actions).to(device)
     replay = _replay(config, envs)
     exploration = parse_exploration(config.explore)
     draw = replay.sample_transitions if config.reward_weight != "0" else replay.sample
@@ -209,9 +206,9 @@ def _distill_offline(
     recorded = dataset.about
     env = recorded["env"] if config.env == "auto" else config.env
     config = replace(config, env=env, frame=recorded["frame"])
-    network = _network(config, config.student, dataset.obs_shape, recorded["num_actions"])
-    network.calibrate(dataset[0].frames[dataset.obs_shape[0] - 1 :], config.scaling)
-    network.to(device)
+    stack, num_actions = dataset.obs_shape[0], recorded["num_actions"]
+    frames = dataset[0].frames[stack - 1 :]
+    network = _network(config, config.student, frames, dataset.obs_shape, num_actions).to(device)
     source = Offline(
         dataset,
         batch_size=config.batch_size,
@@ -372,9 +369,24 @@ def _nothing_to_learn() -> Batch:
     raise AssertionError("a recording asks for no batches")
 
 
-def _network(config: Training, size: str, obs_shape: tuple[int, ...], num_actions: int) -> QNetwork:
+def _beginning(config: Teach, envs: Environments) -> QNetwork:
+    """Return the network that a teacher is made of: a new one, or one that is trained on."""
+    if not config.init:
+        frames = envs.obs[:, -1]
+        return _network(config, config.size, frames, envs.obs_shape, envs.num_actions)
+    model = teachers.load(config.init)
+    teachers.check_fits(model, config.init, config.env, envs.obs_shape, envs.num_actions)
+    return model.network.train().requires_grad_(True)
+
+
+def _network(
+    config: Training, size: str, frames: Array, obs_shape: tuple[int, ...], num_actions: int
+) -> QNetwork:
+    """Return a new network, its input scaled by what ``frames [N,…]`` look like."""
     generator = torch_generator(seeded(config.seed, "network"))
-    return QNetwork(parse_size(size), obs_shape, num_actions, generator=generator)
+    network = QNetwork(parse_size(size), obs_shape, num_actions, generator=generator)
+    network.calibrate(frames, config.scaling)
+    return network
 
 
 def _replay(config: Training, envs: Environments) -> Replay:

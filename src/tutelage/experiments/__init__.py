@@ -49,8 +49,8 @@ class Experiment:
     methods: Mapping[str, Mapping[str, Any] | Play]
     """Name -> the settings in which it differs from ``Distill()``, or a model that plays.
 
-    The key ``record`` holds settings of ``Record``: the run first records a data set of its own
-    and learns from that.
+    The keys ``record`` and ``train`` hold settings of ``Record`` and of ``Teach``: the run first
+    makes a data set of its own so, and learns from that.
     """
     judge: Judge
     plot: Plot

@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tutelage.configs import Distill, Record, from_mapping
+from tutelage.configs import Distill, from_mapping
 from tutelage.experiments import Experiment, Row, find_experiments
-from tutelage.experiments.tasks import Play, Study, Task
+from tutelage.experiments.tasks import DATA, Play, Study, Task
 from tutelage.runs import versions
 
 
@@ -19,7 +19,8 @@ class Budget:
     """Settings that a budget overrides."""
 
     study: Mapping[str, Any]
-    record: Mapping[str, Any]
+    data: Mapping[str, Mapping[str, Any]]
+    """Of each way to make a data set, by its key."""
     play: Mapping[str, Any]
 
 
@@ -35,7 +36,10 @@ BUDGETS = {
             "confirm_episodes": 1,
             "measure_episodes": 1,
         },
-        record={"env_steps": 256, "num_envs": 2},
+        data={
+            "record": {"env_steps": 256, "num_envs": 2},
+            "train": {"env_steps": 256, "num_envs": 2, "samples_per_step": 1.0},
+        },
         play={"episodes": 1},
     ),
     "short": Budget({}, {}, {}),
@@ -109,9 +113,10 @@ def _task(asked: Mapping[str, Any] | Play, budget: Budget, *, where: str) -> Tas
     if isinstance(asked, Play):
         return replace(asked, **budget.play)
     settings: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.items()}
-    recorded = settings.pop("record", None)
+    data = None
+    for name, kind in DATA.items():
+        if name in settings:
+            values = {**settings.pop(name), **budget.data.get(name, {}), "threads": 1}
+            data = from_mapping(kind, values, where=where)
     config = from_mapping(Distill, {**settings, **budget.study, "threads": 1}, where=where)
-    if recorded is None:
-        return Study(config)
-    record = from_mapping(Record, {**recorded, **budget.record, "threads": 1}, where=where)
-    return Study(config, record)
+    return Study(config, data)

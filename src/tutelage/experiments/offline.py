@@ -19,6 +19,9 @@ EXPERIMENT = Experiment(
         "offline, the teacher explores": {
             "record": {"env_steps": SAMPLES, "explore": "epsilon:0.25"}
         },
+        "offline, the teacher learns": {
+            "train": {"env_steps": SAMPLES, "init": "pong-good", "epsilon": "0.05"}
+        },
     },
     judge=reaches("online", "offline, the teacher plays"),
     plot=env_steps,

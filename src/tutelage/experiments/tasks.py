@@ -10,10 +10,13 @@ import numpy as np
 import torch
 
 from tutelage import recipes, teachers
-from tutelage.configs import Distill, Record
+from tutelage.configs import Distill, Record, Teach
 from tutelage.evaluation import Evaluation, evaluate
 from tutelage.offpolicy import read_log
 from tutelage.runs import read_rows
+
+DATA: dict[str, type[Record | Teach]] = {"record": Record, "train": Teach}
+"""Key of a method's settings -> how the data set is made that it learns from."""
 
 
 class Task(Protocol):
@@ -65,16 +68,20 @@ class Play:
 
 @dataclass(frozen=True)
 class Study:
-    """A student is taught, perhaps from a data set that is recorded first."""
+    """A student is taught, perhaps from a data set that is made first."""
 
     config: Distill
-    record: Record | None = None
+    data: Record | Teach | None = None
+    """How that is made: a teacher plays, or a teacher is trained."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """Return what differs from the usual: a new setting leaves earlier runs known."""
-        recorded = {} if self.record is None else {"record": _different(self.record, Record())}
-        return {**_different(self.config, Distill()), **recorded}
+        settings = _different(self.config, Distill())
+        for name, made in DATA.items():
+            if isinstance(self.data, made):
+                settings[name] = _different(self.data, made())
+        return settings
 
     @property
     def most_env_steps(self) -> int:
@@ -82,8 +89,8 @@ class Study:
 
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         config = replace(self.config, seed=seed)
-        if self.record is not None:
-            config = replace(config, dataset=str(_recorded(self.record, folder, seed)))
+        if self.data is not None:
+            config = replace(config, dataset=str(_dataset(self.data, folder, seed)))
         outcome = recipes.distill(config, folder, resume=(folder / "config.toml").exists())
         played = outcome.evaluation
         if outcome.passed_at is None:
@@ -116,13 +123,19 @@ def _different(config: Any, usual: Any) -> dict[str, Any]:
     return {k: v for k, v in asdict(config).items() if v != known[k] and k != "seed"}
 
 
-def _recorded(record: Record, folder: Path, seed: int) -> Path:
-    """Return the run's own data set, recorded now unless it is there."""
+def _dataset(data: Record | Teach, folder: Path, seed: int) -> Path:
+    """Return the run's own data set, made now unless it is there."""
     path = folder.with_name(f"{folder.name}-data")
     if not path.exists():
-        part = path.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        recipes.record(replace(record, seed=seed), part)
+        part, training = path.with_suffix(".part"), folder.with_name(f"{folder.name}-training")
+        goes_on = (training / "config.toml").exists()
+        if not goes_on:
+            shutil.rmtree(part, ignore_errors=True)
+        if isinstance(data, Teach):
+            data = replace(data, seed=seed, record=str(part))
+            recipes.teach(data, training, resume=goes_on)
+        else:
+            recipes.record(replace(data, seed=seed), part)
         part.rename(path)
     return path
 
