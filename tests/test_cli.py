@@ -53,6 +53,7 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--loss", "mse:half"], ["half", "number"]),
         (["--tau", "0"], ["tau", "above 0", "0"]),
         (["--tau", "-1"], ["tau", "-1"]),
+        (["--student-tau", "0"], ["student_tau", "above 0", "0"]),
         (["--target", "soft"], ["soft", "divide, raw, softmax"]),
         (["--explore", "curious"], ["curious", "boltzmann"]),
         (["--explore", "epsilon"], ["epsilon:0.05"]),

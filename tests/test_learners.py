@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,21 @@ def test_the_loss_falls_on_a_fixed_batch_and_agreement_rises() -> None:
     first, *_, last = (learner.update(batch) for _ in range(150))
     assert last["train/loss"] < 0.1 * first["train/loss"]
     assert last["distill/agreement"] > first["distill/agreement"]
+
+
+def test_a_temperature_of_the_students_own_leaves_it_on_the_scale_of_returns() -> None:
+    tau = 0.5
+    teacher_q = torch.tensor([[tau * math.log(3.0), 0.0]])  # softmax(q / tau) = 3/4, 1/4
+    batch = replace(make_batch(size=1), teacher_q=teacher_q)
+    alike = Distillation(parse_loss("kl"), parse_target("divide", tau), student_tau=tau)
+    q = torch.zeros(1, 2, requires_grad=True)
+    loss = alike(q, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    by_hand = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5)
+    assert q.grad is not None  # (softmax(q / tau) - p) / tau
+    assert q.grad.tolist()[0] == pytest.approx([(0.5 - 0.75) / tau, (0.5 - 0.25) / tau])
+    assert alike(teacher_q + 7.0, batch).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_teacher_does_not_change_even_if_its_labels_carry_gradients() -> None:

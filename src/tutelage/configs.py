@@ -156,6 +156,8 @@ class Distill(Training):
     """What the loss sees of the teacher: raw (q), divide (q/tau) or softmax (of q/tau)."""
     tau: float = 0.1
     """Temperature of the target: below 1 sharpens, above 1 softens."""
+    student_tau: float = 1.0
+    """Of the student in the loss; set to tau, its Q-values keep to the scale of returns."""
     explore: str = "greedy"
     """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
     teacher_acts: str = "1:0:8000"
@@ -202,6 +204,8 @@ class Distill(Training):
         for name, choices in CHOICES.items():
             if vars(self)[name] not in choices:
                 raise choose_from(name, vars(self)[name], choices)
+        if not self.student_tau > 0.0:
+            raise UserError(f"student_tau must be a temperature above 0, got {self.student_tau}")
         if self.credit_decay > 1.0:
             raise UserError(f"credit_decay must be in [0, 1], got {self.credit_decay}")
 

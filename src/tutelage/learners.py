@@ -72,14 +72,19 @@ class DoubleQ:
 
 @dataclass(frozen=True)
 class Distillation:
-    """Bring the student's Q-values to a target made of the teacher's (the paper, section 3.2)."""
+    """Bring the student's Q-values to a target made of the teacher's (the paper, section 3.2).
+
+    The loss sees q^S / ``student_tau``: at 1, as in the paper, the student's Q-values are logits;
+    at the target's tau they stay on the scale of returns, where double Q-learning has them too.
+    """
 
     loss: Loss
     target: Target
+    student_tau: float = 1.0
 
     def __call__(self, q: Tensor, batch: Batch) -> Tensor:
         check_shape("teacher_q", batch.teacher_q, (len(q), q.shape[1]))
-        loss = self.loss(q, self.target(batch.teacher_q))
+        loss = self.loss(q / self.student_tau, self.target(batch.teacher_q))
         if batch.weight is None:
             return loss
         check_shape("weight", batch.weight, (len(q),))

@@ -222,7 +222,9 @@ def _distill_offline(
 
 def _student(config: Distill, network: QNetwork) -> Learner:
     """Return a learner of distillation, beside reward if that has a weight."""
-    distillation = Distillation(parse_loss(config.loss), parse_target(config.target, config.tau))
+    distillation = Distillation(
+        parse_loss(config.loss), parse_target(config.target, config.tau), config.student_tau
+    )
     terms = {"distill": Term(distillation, parse_schedule(config.distill_weight))}
     if config.reward_weight != "0":
         double_q = DoubleQ(network, target_every=config.target_every)
