@@ -22,8 +22,9 @@ from tests.toys import cartpole_study
 from tutelage.errors import UserError
 from tutelage.experiments import Row, cluster
 from tutelage.experiments.engines import ENGINES
-from tutelage.experiments.grid import Outcome, finished, run_grid
+from tutelage.experiments.grid import Outcome, run_grid
 from tutelage.experiments.jobs import Job
+from tutelage.experiments.rows import finished
 from tutelage.experiments.tasks import Study, Task
 
 # Refusals: these need no Ray.

@@ -14,8 +14,9 @@ from tutelage.cli import main
 from tutelage.configs import Distill
 from tutelage.errors import UserError
 from tutelage.experiments import ByMethod, Row, document, find_experiments, local, verdicts
-from tutelage.experiments.grid import by_method, finished
+from tutelage.experiments.grid import by_method
 from tutelage.experiments.jobs import BUDGETS, jobs
+from tutelage.experiments.rows import finished
 from tutelage.experiments.tasks import DATA, Play, Study
 from tutelage.exploration import parse_exploration
 from tutelage.features import REGIONS

@@ -1,5 +1,6 @@
 """What has been run is kept and never run again; what runs it bears failures and interrupts."""
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -20,11 +21,12 @@ from tests.dying import Dying
 from tests.test_cli import cartpole_model
 from tests.toys import Crew, cartpole_study, row_of, toy
 from tutelage.errors import UserError
-from tutelage.experiments import Row, grid, local
+from tutelage.experiments import Row, local, rows
 from tutelage.experiments.engines import ENGINES
-from tutelage.experiments.grid import by_method, finished, missing, overview, run_grid
+from tutelage.experiments.grid import by_method, missing, overview, run_grid
 from tutelage.experiments.jobs import Job, jobs
 from tutelage.experiments.local import run_local
+from tutelage.experiments.rows import finished
 from tutelage.experiments.tasks import Play
 from tutelage.teachers import TeacherError
 
@@ -50,8 +52,8 @@ def go(
 
 def kept(folder: Path) -> list[tuple[float, int]]:
     """Return tau and seed of each row."""
-    lines = (folder / "results/rows.jsonl").read_text().splitlines()
-    return [(row["settings"]["tau"], row["seed"]) for row in map(json.loads, lines)]
+    with gzip.open(folder / "results/rows.jsonl.gz", "rt") as lines:
+        return [(row["settings"]["tau"], row["seed"]) for row in map(json.loads, lines)]
 
 
 def test_the_engine_of_this_machine_is_there_by_its_name() -> None:
@@ -170,12 +172,12 @@ def test_sigterm_interrupts_a_grid_as_ctrl_c_does(
     assert kept(tmp_path) == [(1.0, 1), (2.0, 1)]
 
 
-@pytest.mark.parametrize(("name", "call"), [("_keys", 2), ("sync", 1)])
+@pytest.mark.parametrize(("name", "call"), [("finished", 1), ("sync", 1)])
 def test_a_row_is_written_once_even_if_interrupted_before_or_after(
     name: str, call: int, tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Path] = []
-    real = getattr(grid, name)
+    real = getattr(rows, name)
 
     def interrupted(path: Path) -> Any:
         calls.append(path)
@@ -183,7 +185,7 @@ def test_a_row_is_written_once_even_if_interrupted_before_or_after(
             raise KeyboardInterrupt
         return real(path)
 
-    monkeypatch.setattr(grid, name, interrupted)
+    monkeypatch.setattr(rows, name, interrupted)
     asks = {"tau": 1.0, "teachers": ("pong", "pong-good")}  # a tuple is read back as a list
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, jobs("toy", toy(a=asks), seeds=1, budget="short"))
@@ -191,10 +193,14 @@ def test_a_row_is_written_once_even_if_interrupted_before_or_after(
     assert kept(tmp_path) == [(1.0, 1)]
 
 
-def test_a_row_cut_short_by_a_crash_costs_that_row_alone(tmp_path: Path, crew: Crew) -> None:
+@pytest.mark.parametrize("cut", [1, 30])
+def test_a_row_cut_short_by_a_crash_costs_that_row_alone(
+    cut: int, tmp_path: Path, crew: Crew
+) -> None:
     go(tmp_path)
-    path = tmp_path / "results/rows.jsonl"
-    path.write_text(path.read_text()[:-30])
+    path = tmp_path / "results/rows.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert len(finished(tmp_path / "results")) == 3
     assert [(m, s) for m, s, _ in go(tmp_path)] == [EVERY[-1]]
     assert len(kept(tmp_path)) == 4
     assert go(tmp_path) == []
@@ -202,7 +208,7 @@ def test_a_row_cut_short_by_a_crash_costs_that_row_alone(tmp_path: Path, crew: C
 
 def test_results_that_cannot_be_written_are_named(tmp_path: Path, crew: Crew) -> None:
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(UserError, match=r"cannot write .*rows\.jsonl"):
+    with pytest.raises(UserError, match=r"cannot write .*rows\.jsonl\.gz"):
         go(tmp_path)
     assert crew.ran == []
 

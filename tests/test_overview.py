@@ -22,6 +22,7 @@ from tutelage.experiments import Row, document, find_experiments, overview
 from tutelage.experiments.grid import methods_of
 from tutelage.experiments.jobs import key
 from tutelage.experiments.overview import write_overview
+from tutelage.experiments.rows import keeper
 from tutelage.networks import Size
 from tutelage.report import style
 from tutelage.report.video import play
@@ -191,8 +192,9 @@ def test_report_needs_rows_and_either_a_folder_or_all(
 def test_report_all_writes_its_page_beside_the_rows_or_where_it_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [json.dumps(row) + "\n" for row in rows_of("four-experts")]
-    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    keep = keeper(tmp_path)
+    for row in rows_of("four-experts"):
+        keep(row)
     words = ["report", "--all", "--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
     main(words)
     assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"

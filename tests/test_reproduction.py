@@ -9,8 +9,9 @@ from PIL import Image
 
 from tests.synthetic import row_of, rows_of
 from tutelage.experiments import document, find_experiments, plots
-from tutelage.experiments.grid import finished, methods_of
+from tutelage.experiments.grid import methods_of
 from tutelage.experiments.manifest import manifest
+from tutelage.experiments.rows import finished
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reproduce"

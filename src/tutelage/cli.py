@@ -20,10 +20,11 @@ from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
 from tutelage.experiments import Experiment, Row, document, find_experiments
 from tutelage.experiments.engines import ENGINES
-from tutelage.experiments.grid import finished, missing, overview, run_grid
+from tutelage.experiments.grid import missing, overview, run_grid
 from tutelage.experiments.jobs import BUDGETS, Job, jobs
 from tutelage.experiments.overview import write_overview
 from tutelage.experiments.progress import Progress
+from tutelage.experiments.rows import finished
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.runs import read_config, versions
@@ -207,7 +208,7 @@ class ReportCommand:
     no_video: Annotated[bool, FlagCreatePairsOff] = False
     """With a folder: do not film student and teacher side by side."""
     results: str = "results/reproduce"
-    """With --all: where rows.jsonl is."""
+    """With --all: where rows.jsonl.gz is."""
     runs: str = "runs/reproduce"
     """With --all: where the runs' folders are, as far as they still are."""
     out: str = ""
@@ -275,7 +276,7 @@ class ReproduceCommand:
     workers: int = 0
     """Runs at once, each on one thread; 0: one per core."""
     results: str = "results/reproduce"
-    """Where rows.jsonl is."""
+    """Where rows.jsonl.gz is."""
     runs: str = "runs/reproduce"
     """Where the runs' folders are."""
     docs: str = ""

@@ -15,8 +15,8 @@ from tutelage.report.courses import CAPTION
 
 HEAD = """# Reproduction
 
-Made by `tutelage reproduce --docs docs` from `results/reproduce/rows.jsonl`; not typed. Every run
-is a row there, with its settings, seed, commit and machine.
+Made by `tutelage reproduce --docs docs` from `results/reproduce/rows.jsonl.gz`; not typed. Every
+run is a row there, with its settings, seed, commit and machine.
 """
 TERMS = """A run stops when ten held-out episodes and thirty further ones hold the target return, or
 when its budget of env steps is spent; "-" is a run that missed the target, and its mean return is

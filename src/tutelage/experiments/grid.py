@@ -1,22 +1,16 @@
-"""What has been run: a row per finished run in ``results/rows.jsonl``, under its job's key.
+"""What has been run and what is left: a job that has a row under its key is never run again."""
 
-What has a row is never run again, whichever experiment asks for it.
-"""
-
-import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from tutelage.errors import UserError
 from tutelage.experiments import Experiment, Row
 from tutelage.experiments.jobs import Job, key
 from tutelage.experiments.jobs import jobs as jobs_of
+from tutelage.experiments.rows import finished, keeper, keys
 from tutelage.experiments.verdicts import steps
-from tutelage.files import sync
 from tutelage.report.comparison import median
-from tutelage.runs import read_rows
 
 Outcome = tuple[Job, Row | Exception]
 """A job with its row, or with its failure."""
@@ -56,20 +50,15 @@ def run_grid(
 
     ``begin`` hears of each as it begins. What failed has no row, and is tried again another time.
     """
-    keep = _keeper(_rows_file(results))
+    keep = keeper(results)
     left = missing(jobs, results)
     with closing(engine(left, runs=runs, workers=workers, keep=keep, begin=begin)) as outcomes:
         yield from outcomes
 
 
-def finished(results: Path) -> list[Row]:
-    """Return the rows that there are."""
-    return list(read_rows(results, "rows.jsonl"))
-
-
 def missing(jobs: Sequence[Job], results: Path) -> list[Job]:
     """Return the jobs that have no row yet, each once."""
-    done = _keys(results)
+    done = keys(finished(results))
     left: dict[str, Job] = {}
     for job in jobs:
         if job.key not in done:
@@ -118,35 +107,3 @@ def steps_cells(rows: Sequence[Row]) -> tuple[str, str]:
     middle = median(taken)
     by_seed = " ".join("-" if s is None else f"{s:,.0f}" for s in taken)
     return by_seed, "-" if middle is None else f"{middle:,.0f}"
-
-
-def _keys(results: Path) -> set[str]:
-    return {key(row["settings"], row["seed"]) for row in finished(results)}
-
-
-def _rows_file(results: Path) -> Path:
-    """Return the file of rows, without a line that a crash cut short."""
-    path = results / "rows.jsonl"
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    return path
-
-
-def _keeper(path: Path) -> Callable[[Row], None]:
-    def keep(row: Row) -> None:
-        # An engine that was interrupted here keeps all its rows again.
-        if key(row["settings"], row["seed"]) in _keys(path.parent):
-            return
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            sync(path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-    return keep
