@@ -12,7 +12,9 @@ from tests.test_report import inked
 from tutelage.errors import UserError
 from tutelage.report import style
 from tutelage.report.comparison import env_steps_plot, median, returns_plot, sizes_plot
-from tutelage.report.courses import STYLES, Curve, course, curves_plot, smooth
+from tutelage.report.courses import Curve, course, curves_plot, smooth
+from tutelage.report.profiles import Band, profiles_plot
+from tutelage.report.style import STYLES
 
 
 @pytest.mark.parametrize(
@@ -173,3 +175,25 @@ def test_nothing_to_draw_of_returns_sizes_and_curves(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a seed with a point for each"):
             curves_plot(rows, path, title="A")
     assert not path.exists()
+
+
+def band(*share: float) -> Band:
+    middle = np.array(share)
+    return middle, np.maximum(middle - 0.1, 0.0), np.minimum(middle + 0.1, 1.0)
+
+
+def test_profiles_have_a_line_for_each_method(tmp_path: Path) -> None:
+    path, returns = tmp_path / "profiles.png", np.array([-21.0, 0.0, 20.0])
+    colours = [style["color"] for style in STYLES[:2]]
+    for methods, shown in (({"a": band(1.0, 0.5, 0.0)}, 1), ({m: band(1, 1, 0) for m in "ab"}, 2)):
+        profiles_plot(returns, methods, path, title="Returns by episode")
+        assert [inked(path, colour) for colour in colours] == [True, shown == 2]
+
+
+@pytest.mark.parametrize("count", [0, len(STYLES) + 1])
+def test_profiles_of_none_or_of_more_than_can_be_told_apart_are_refused(
+    count: int, tmp_path: Path
+) -> None:
+    methods = {str(i): band(1.0, 0.0) for i in range(count)}
+    with pytest.raises(ValueError, match=f"1 to {len(STYLES)} methods, got {count}"):
+        profiles_plot(np.array([0.0, 1.0]), methods, tmp_path / "p.png", title="A")

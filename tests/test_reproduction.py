@@ -12,6 +12,7 @@ from tutelage.experiments import document, find_experiments, plots
 from tutelage.experiments.grid import methods_of
 from tutelage.experiments.manifest import manifest
 from tutelage.experiments.rows import finished
+from tutelage.experiments.tasks import is_play
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reproduce"
@@ -79,6 +80,25 @@ def test_a_page_shows_learning_curves_where_there_are_any(tmp_path: Path) -> Non
     assert "losses-curves.png" in shown
     assert sorted(shown) == sorted(p.name for p in (tmp_path / "docs" / "images").iterdir())
     assert json.loads((tmp_path / "manifest.json").read_text())["rows"] == len(rows)
+
+
+def test_episodes_are_compared_where_a_model_plays_beside(tmp_path: Path) -> None:
+    rows = rows_of("beyond", "losses")
+    methods = methods_of("beyond", find_experiments()["beyond"], rows)
+    # Of a model one run, of a student three: two episodes each, returning a point less and more.
+    shapes = {method: x.shape for method, x in plots.episodes(methods).items()}
+    assert shapes == {m: (2, 1 if m == "teacher" else 3) for m in methods}
+    assert plots.episodes(methods)["distilled"].tolist() == [[19.1, 19.2, 19.3], [21.1, 21.2, 21.3]]
+    page = document.page(rows)
+    assert page.count("interquartile mean |") == 1
+    assert "images/beyond-profiles.png" in page
+    assert "images/losses-profiles.png" not in page
+    drawn = document.draw("beyond", find_experiments()["beyond"], rows, tmp_path)
+    assert "Beyond the teacher: returns by episode" in drawn
+    early = [
+        {k: v for k, v in row.items() if k != "returns" or is_play(row["settings"])} for row in rows
+    ]
+    assert "-profiles.png" not in document.page(early)
 
 
 def test_curves_are_of_the_rows_that_have_one_and_the_teacher_of_any_that_played() -> None:

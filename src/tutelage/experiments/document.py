@@ -8,10 +8,10 @@ from typing import Any
 from tutelage.experiments import ByMethod, Experiment, Row, find_experiments, plots
 from tutelage.experiments.grid import methods_of, steps_cells
 from tutelage.experiments.manifest import manifest
-from tutelage.experiments.statistics import faster, log_rank
+from tutelage.experiments.statistics import faster, iqm, log_rank
 from tutelage.experiments.verdicts import SEEDS, ratio_of, spent
 from tutelage.files import write_atomic, write_json
-from tutelage.report.courses import CAPTION
+from tutelage.report import courses, profiles
 
 HEAD = """# Reproduction
 
@@ -28,17 +28,25 @@ method takes fewer env steps than one of the first method; a missed target is sl
 was reached, and two missed ones tie. The log-rank test takes missed targets as right-censored and
 compares with all ways of dealing the runs out to the two methods: of three seeds against three its
 least p is 0.1. A difference of returns has Welch's t interval too, over seeds or, where a model
-plays, over its episodes. No figure is corrected for how many comparisons there are. Claims 1 to 12
-are the paper's; those with a letter are ours, beside one of its own.
+plays, over its episodes; there the interquartile mean, of the middle half of all episodes, stands
+beside the mean, its interval by a bootstrap within each student. No figure is corrected for how
+many comparisons there are. Claims 1 to 12 are the paper's; those with a letter are ours, beside one
+of its own.
 """
-LEARNING = textwrap.fill(f"Learning curves: {CAPTION[0].lower()}{CAPTION[1:]}", 100) + "\n"
+LEARNING, SPREAD = (
+    textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
+    for what, caption in (
+        ("Learning curves", courses.CAPTION),
+        ("Returns by episode", profiles.CAPTION),
+    )
+)
 
 
 def page(rows: Sequence[Row]) -> str:
     """Return the page: a table of verdicts, then a section for each claim that has rows."""
     found = find_experiments()
     sections = [section(name, e, methods_of(name, e, rows)) for name, e in found.items()]
-    head = [HEAD, TERMS, LEARNING]
+    head = [HEAD, TERMS, LEARNING, SPREAD]
     return "\n".join([*head, verdicts(rows), *(text for text in sections if text)])
 
 
@@ -72,6 +80,8 @@ def section(name: str, experiment: Experiment, methods: ByMethod) -> str:
     figures = [f"![{experiment.title}](images/{name}.png)"]
     if plots.with_curves(methods):
         figures.append(f"![{experiment.title}: learning curves](images/{name}-curves.png)")
+    if plots.episodes(methods):
+        figures.append(f"![{experiment.title}: returns by episode](images/{name}-profiles.png)")
     return f"""
 ## {_heading(experiment)}
 
@@ -106,6 +116,7 @@ def method_cells(experiment: Experiment, methods: ByMethod) -> list[dict[str, st
     reference = next(iter(studied), "")
     target = studied[reference][0]["target_return"] if studied else 0.0
     first = spent(studied.get(reference, []))
+    middles = iqm(plots.episodes(methods))
     lines = []
     for method, of in methods.items():
         cells = {"method": method}
@@ -119,6 +130,8 @@ def method_cells(experiment: Experiment, methods: ByMethod) -> list[dict[str, st
             cells[f"times {reference}"] = "1" if method == reference else ratio
             cells["P(faster)"] = f"{faster(spent(of), first).middle:.2f}" if compared else ""
         cells["mean return"] = _returns(of)
+        if method in middles:
+            cells["interquartile mean"] = str(middles[method])
         cells |= {head: _column(column, of) for head, column in experiment.columns.items()}
         lines.append(cells)
     return lines
@@ -136,6 +149,10 @@ def draw(name: str, experiment: Experiment, rows: Sequence[Row], folder: Path) -
         figures[title] = folder / f"{name}-curves.png"
         teacher = plots.played_by_teacher(learning, rows)
         plots.curves(learning, figures[title], title, teacher=teacher)
+    if plots.episodes(methods):
+        title = f"{experiment.title}: returns by episode"
+        figures[title] = folder / f"{name}-profiles.png"
+        plots.profiles(methods, figures[title], title)
     return figures
 
 

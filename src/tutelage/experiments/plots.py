@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from tutelage.configs import Distill
 from tutelage.experiments import ByMethod, Row
+from tutelage.experiments.statistics import performance_profiles
 from tutelage.experiments.tasks import is_play
 from tutelage.experiments.verdicts import steps
 from tutelage.networks import count_parameters, parse_size
 from tutelage.report.comparison import Return, env_steps_plot, returns_plot, sizes_plot
 from tutelage.report.courses import Curve, curves_plot
+from tutelage.report.profiles import profiles_plot
 
 PONG = (4, 84, 84), 6
 """What a network of Pong sees, and how many actions it has."""
@@ -52,6 +57,34 @@ def curves(
         title=title,
         teacher=teacher,
     )
+
+
+def profiles(rows: ByMethod, path: Path, title: str) -> None:
+    """Draw which share of episodes is above each return, for every method."""
+    scores = episodes(rows)
+    every = np.concatenate([x.ravel() for x in scores.values()])
+    returns = np.arange(every.min() - 1.0, every.max() + 1.0)
+    bands = {
+        method: (profile.share, profile.low, profile.high)
+        for method, profile in performance_profiles(scores, returns).items()
+    }
+    profiles_plot(returns, bands, path, title=title)
+
+
+def episodes(rows: ByMethod) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the returns of each method's held-out episodes, ``[episodes, seeds]``.
+
+    Only where a model plays beside: between methods that learn, the seeds are what tells. Early
+    rows have only means.
+    """
+    known = all("returns" in row for of in rows.values() for row in of)
+    if not known or not any(is_play(of[0]["settings"]) for of in rows.values()):
+        return {}
+    found = {}
+    for method, of in rows.items():
+        least = min(len(row["returns"]) for row in of)
+        found[method] = np.array([row["returns"][:least] for row in of], np.float64).T
+    return found
 
 
 def with_curves(rows: ByMethod) -> dict[str, list[Row]]:

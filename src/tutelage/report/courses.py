@@ -11,15 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from tutelage.report.style import (
-    BLACK,
     BLUE,
     DASHED,
     FONT,
     GREY,
-    ORANGE,
-    PINK,
-    SKY,
-    VERMILION,
+    STYLES,
     blank,
     dress,
     legend,
@@ -37,15 +33,6 @@ MARKS = 8
 """Markers along a line."""
 COLUMNS, PANEL, AROUND, TOGETHER = 2, 1.7, 1.6, 6.4
 """Panels in a row; inches of a panel, of title, legend and labels, and of a single panel."""
-STYLES: tuple[dict[str, Any], ...] = (
-    {"color": BLACK, "linestyle": "-", "marker": "o"},
-    {"color": BLUE, "linestyle": (0, (5, 2)), "marker": "s"},
-    {"color": VERMILION, "linestyle": (0, (2, 1.5)), "marker": "^"},
-    {"color": SKY, "linestyle": "-", "marker": "D"},
-    {"color": ORANGE, "linestyle": (0, (6, 2, 1, 2)), "marker": "v"},
-    {"color": PINK, "linestyle": (0, (1, 1)), "marker": "P"},
-)
-"""Told apart by line and marker as well as by colour; as many methods share one panel."""
 CAPTION = (
     f"Reward in training, per 1,000 env steps; each point is the mean of {ROUNDS} rounds. The line "
     "is the mean over seeds, the band reaches from the lowest to the highest. A run that is over "

@@ -24,6 +24,16 @@ FAINT, TRACK = "#dddddd", "#ececec"
 DASHED: dict[str, Any] = {"color": GREY, "linewidth": 1.5, "linestyle": (0, (6, 3))}
 """A line to measure by: a budget, a target, a teacher."""
 
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": BLACK, "linestyle": "-", "marker": "o"},
+    {"color": BLUE, "linestyle": (0, (5, 2)), "marker": "s"},
+    {"color": VERMILION, "linestyle": (0, (2, 1.5)), "marker": "^"},
+    {"color": SKY, "linestyle": "-", "marker": "D"},
+    {"color": ORANGE, "linestyle": (0, (6, 2, 1, 2)), "marker": "v"},
+    {"color": PINK, "linestyle": (0, (1, 1)), "marker": "P"},
+)
+"""Told apart by line and marker as well as by colour; as many methods share one panel."""
+
 
 def blank(title: str, *, height: float) -> Figure:
     """Return a figure of ``height`` inches with nothing but a title."""

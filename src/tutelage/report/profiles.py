@@ -1,0 +1,50 @@
+"""How returns are spread: the share of episodes above each return, method by method."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from tutelage.report.style import FONT, STYLES, blank, dress, legend, verbatim, write_png
+
+Floats = npt.NDArray[np.float64]
+Band = tuple[Floats, Floats, Floats]
+"""A share at each return and its interval: share, low, high."""
+
+MARKS = 8
+"""Markers along a line."""
+CAPTION = (
+    "The share of episodes that return more than so much, with a pointwise 95 % band: the higher "
+    "the line, the better; where one is never below another, its episodes are better throughout."
+)
+
+
+def profiles_plot(returns: Floats, profiles: Mapping[str, Band], path: Path, *, title: str) -> None:
+    """Draw a falling line for each method: which share of its episodes is above each return.
+
+    See ``CAPTION``. Raises ValueError where there is nothing to draw or more methods than can be
+    told apart, UserError if ``path`` cannot be written.
+    """
+    if not 0 < len(profiles) <= len(STYLES):
+        raise ValueError(f"profiles: expected 1 to {len(STYLES)} methods, got {len(profiles)}")
+    figure = blank(title, height=5.4)
+    axes = figure.subplots()
+    handles = []
+    for (method, (share, low, high)), style in zip(profiles.items(), STYLES, strict=False):
+        axes.fill_between(
+            returns, low, high, step="post", color=style["color"], alpha=0.12, linewidth=0
+        )
+        line = {**style, "linewidth": 2.2, "markersize": 6}
+        every = max(1, len(returns) // MARKS)
+        axes.plot(returns, share, drawstyle="steps-post", markevery=every, **line)
+        handles.append(Line2D([], [], label=verbatim(textwrap.fill(method, 24)), **line))
+    dress(axes)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("return", fontsize=FONT)
+    axes.set_ylabel("episodes that return more", fontsize=FONT)
+    legend(axes, handles)
+    write_png(figure, path)
