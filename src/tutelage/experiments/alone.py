@@ -5,7 +5,8 @@ from tutelage.experiments.plots import env_steps
 from tutelage.experiments.verdicts import both, reaches, returns_more
 
 REWARD = {"reward_weight": "1", "learning_rate": "3e-4"}
-KICKSTARTED = {**REWARD, "distill_weight": "1:0:10000", "loss": "mse", "target": "raw"}
+KICKSTARTED = {"reward_weight": "1", "distill_weight": "1:0.2:10000", "student_tau": 0.1}
+"""Distilled as usual, but on the scale of returns, and with reward on top."""
 
 EXPERIMENT = Experiment(
     number="5",
@@ -22,6 +23,12 @@ EXPERIMENT = Experiment(
             "explore": "epsilon:1:0.01:10000",
         },
         "kickstarted": KICKSTARTED,
+        "kickstarted by MSE": {
+            **REWARD,
+            "distill_weight": "1:0:10000",
+            "loss": "mse",
+            "target": "raw",
+        },
     },
     judge=both(reaches("distilled"), returns_more(("distilled", "by itself"))),
     plot=env_steps,
