@@ -29,6 +29,15 @@ def test_the_readme_has_the_verdicts_that_the_rows_give() -> None:
     assert document.summary(finished(RESULTS)) in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_speaks_of_several_teachers_with_the_intervals_of_the_page() -> None:
+    _, _, told = (ROOT / "README.md").read_text().partition("## Several teachers")
+    told, _, _ = told.partition("## Speed")
+    intervals = re.findall(r"\(\S+\s…\s\S+\)", told)
+    assert len(intervals) >= 8
+    page = PAGE.read_text()
+    assert [it for it in intervals if " ".join(it.split()) not in page] == []
+
+
 def test_the_figures_of_the_page_are_there() -> None:
     figures = re.findall(r"!\[[^]]+\]\((images/.+\.png)\)", PAGE.read_text())
     assert figures
