@@ -9,11 +9,19 @@ import pytest
 
 from tests.test_cli import refusal
 from tests.toys import Crew, toy
-from tutelage import bundled_names, cli, experiments
+from tutelage import bundled_names, experiments
 from tutelage.cli import main
 from tutelage.configs import Distill
 from tutelage.errors import UserError
-from tutelage.experiments import ByMethod, Row, document, find_experiments, local, verdicts
+from tutelage.experiments import (
+    ByMethod,
+    Row,
+    command,
+    document,
+    find_experiments,
+    local,
+    verdicts,
+)
 from tutelage.experiments.grid import by_method
 from tutelage.experiments.jobs import BUDGETS, jobs
 from tutelage.experiments.rows import finished
@@ -150,7 +158,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"toy": toy(a={"tau": 1.0}, b={"tau": 2.0}), "other": toy(c={"tau": 3.0})}
-    monkeypatch.setattr(cli, "find_experiments", lambda: found)
+    monkeypatch.setattr(command, "find_experiments", lambda: found)
 
 
 def reproduce(folder: Path, *words: str) -> None:

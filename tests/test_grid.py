@@ -263,7 +263,8 @@ UNDER_WAY = """
 import sys
 from tests.toys import toy
 from tutelage import cli
-cli.find_experiments = lambda: {"toy": toy(a={
+from tutelage.experiments import command
+command.find_experiments = lambda: {"toy": toy(a={
     "teachers": (sys.argv[1],), "student": "mlp:4", "num_envs": 2, "round_steps": 128,
     "precision": "fp32", "eval_from": 10**9})}
 cli.main(["reproduce", "toy", "--budget", "paper", "--seeds", "2", "--workers", "2",

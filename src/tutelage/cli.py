@@ -3,9 +3,7 @@
 import json
 import sys
 import time
-import traceback
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -18,16 +16,12 @@ from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
-from tutelage.experiments import Experiment, Row, document, find_experiments
-from tutelage.experiments.engines import ENGINES
-from tutelage.experiments.grid import missing, overview, run_grid
-from tutelage.experiments.jobs import BUDGETS, Job, jobs
+from tutelage.experiments.command import ReproduceCommand
 from tutelage.experiments.overview import write_overview
-from tutelage.experiments.progress import Progress
 from tutelage.experiments.rows import finished
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
-from tutelage.runs import read_config, versions
+from tutelage.runs import read_config
 
 CONFIGS: dict[str, Any] = {"teach": Teach, "distill": Distill}
 
@@ -257,110 +251,6 @@ class SizesCommand:
                 for name, count in counts.items()
             ],
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReproduceCommand:
-    """Run the paper's claims and ours, or list them; what has a row is not run again."""
-
-    claims: Positional[tuple[str, ...]] = ()
-    """Their names, or all; none lists them."""
-    seeds: int = 3
-    """Seeds per method."""
-    budget: str = "short"
-    """smoke (a look), short (50,000 env steps) or paper (250,000)."""
-    methods: tuple[str, ...] = ()
-    """Only these methods."""
-    engine: str = "local"
-    """local (this machine) or ray (the cluster at RAY_ADDRESS)."""
-    workers: int = 0
-    """Runs at once, each on one thread; 0: one per core."""
-    results: str = "results/reproduce"
-    """Where rows.jsonl.gz is."""
-    runs: str = "runs/reproduce"
-    """Where the runs' folders are."""
-    docs: str = ""
-    """Write reproduction.md and its figures, from the rows there are, into this folder."""
-
-    def run(self) -> None:
-        found = find_experiments()
-        if not self.claims and not self.docs:
-            claims = [
-                {"#": e.number, "name": name, "methods": str(len(e.methods)), "claim": e.claim}
-                for name, e in found.items()
-            ]
-            display.table("Claims", claims, wrap=True)
-            return
-        grid = self._jobs(found)
-        results, runs = Path(self.results), Path(self.runs)
-        failed = []
-        progress = Progress(missing(grid, results), runs)
-        outcomes = run_grid(
-            ENGINES[self.engine],
-            grid,
-            results=results,
-            runs=runs,
-            workers=self.workers,
-            begin=progress.begin,
-        )
-        try:
-            with display.status(progress.line) as say, closing(outcomes):
-                for job, outcome in outcomes:
-                    progress.note((job, outcome))
-                    line = f"{job.experiment}: {job.method}, seed {job.seed}: {_came_to(outcome)}"
-                    say(line)
-                    if isinstance(outcome, Exception):
-                        failed.append(line)
-                        if not isinstance(outcome, UserError):
-                            say("".join(traceback.format_exception(outcome)))
-        except KeyboardInterrupt:
-            raise UserError("stopped; the same command goes on from there") from None
-        rows = finished(results)
-        for name in self._names(found):
-            of_one = [job for job in grid if job.experiment == name]
-            if lines := overview(of_one, rows):
-                display.table(f"{found[name].number} {name}", lines)
-        if self.docs:
-            document.write(rows, Path(self.docs), results=results, versions=versions())
-        if failed:
-            raise UserError(
-                f"{len(failed)} of the runs failed (the same command tries them again): "
-                + "; ".join(failed)
-            )
-
-    def _names(self, found: Mapping[str, Experiment]) -> list[str]:
-        names = list(found) if self.claims == ("all",) else list(self.claims)
-        for name in names:
-            if name not in found:
-                raise choose_from("claim", name, [*found, "all"])
-        return names
-
-    def _jobs(self, found: Mapping[str, Experiment]) -> list[Job]:
-        """Return the runs asked for; raise UserError for what there is not."""
-        if self.engine not in ENGINES:
-            raise choose_from("engine", self.engine, ENGINES)
-        if self.budget not in BUDGETS:
-            raise choose_from("budget", self.budget, BUDGETS)
-        if self.seeds < 1 or self.workers < 0:
-            raise UserError(f"seeds {self.seeds}, workers {self.workers}: expected 1 and 0 or more")
-        grid = []
-        for name in self._names(found):
-            for method in self.methods:
-                if method not in found[name].methods:
-                    raise choose_from(f"method of {name}", method, found[name].methods)
-            grid += jobs(name, found[name], seeds=self.seeds, budget=self.budget)
-        return [job for job in grid if not self.methods or job.method in self.methods]
-
-
-def _came_to(outcome: Row | Exception) -> str:
-    if isinstance(outcome, Exception):
-        return f"failed: {outcome if isinstance(outcome, UserError) else repr(outcome)}"
-    took = f"({outcome['seconds']:.0f} s)"
-    if "target_return" not in outcome:
-        return f"returned {outcome['mean_return']:.1f} {took}"
-    reached = outcome["env_steps_to_target"]
-    steps = f"{reached:,}" if reached is not None else f"over {outcome['env_steps']:,}"
-    return f"{steps} env steps to {outcome['target_return']:g} {took}"
 
 
 COMMANDS: dict[str, Any] = {
