@@ -10,13 +10,13 @@ import pytest
 from tests.test_cli import refusal
 from tests.toys import Crew, toy
 from tutelage import bundled_names, experiments
+from tutelage import reproduce as command
 from tutelage.cli import main
 from tutelage.configs import Distill
 from tutelage.errors import UserError
 from tutelage.experiments import (
     ByMethod,
     Row,
-    command,
     document,
     find_experiments,
     local,

@@ -1,5 +1,6 @@
 """What has been run is kept and never run again; what runs it bears failures and interrupts."""
 
+import errno
 import gzip
 import json
 import multiprocessing
@@ -26,7 +27,7 @@ from tutelage.experiments.engines import ENGINES
 from tutelage.experiments.grid import by_method, missing, overview, run_grid
 from tutelage.experiments.jobs import Job, jobs
 from tutelage.experiments.local import run_local
-from tutelage.experiments.rows import finished
+from tutelage.experiments.rows import finished, keeper
 from tutelage.experiments.tasks import Play
 from tutelage.teachers import TeacherError
 
@@ -172,25 +173,65 @@ def test_sigterm_interrupts_a_grid_as_ctrl_c_does(
     assert kept(tmp_path) == [(1.0, 1), (2.0, 1)]
 
 
-@pytest.mark.parametrize(("name", "call"), [("finished", 1), ("sync", 1)])
+@pytest.mark.parametrize(("module", "name"), [(rows, "keys"), (os, "fsync")])
 def test_a_row_is_written_once_even_if_interrupted_before_or_after(
-    name: str, call: int, tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    module: Any, name: str, tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[Path] = []
-    real = getattr(rows, name)
+    calls: list[Any] = []
+    real = getattr(module, name)
 
-    def interrupted(path: Path) -> Any:
-        calls.append(path)
-        if len(calls) == call:
+    def interrupted(of: Any) -> Any:
+        calls.append(of)
+        if len(calls) == 1:
             raise KeyboardInterrupt
-        return real(path)
+        return real(of)
 
-    monkeypatch.setattr(rows, name, interrupted)
+    monkeypatch.setattr(module, name, interrupted)
     asks = {"tau": 1.0, "teachers": ("pong", "pong-good")}  # a tuple is read back as a list
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, jobs("toy", toy(a=asks), seeds=1, budget="short"))
     assert crew.ran == [("a", 1)]
     assert kept(tmp_path) == [(1.0, 1)]
+
+
+def test_a_row_that_the_disk_had_no_room_for_does_not_hide_those_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = keeper(tmp_path)
+    first, second, third = (row_of(job) for job in GRID[:3])
+    keep(first)
+
+    def full(descriptor: int) -> None:
+        os.truncate(tmp_path / "rows.jsonl.gz", os.path.getsize(tmp_path / "rows.jsonl.gz") - 9)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"cannot write .*rows\.jsonl\.gz: No space left"):
+            keep(second)
+    assert finished(tmp_path) == [first]
+    keep(third)
+    keep(second)
+    assert finished(tmp_path) == [first, third, second]
+
+
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.8])
+def test_rows_damaged_in_the_middle_are_refused_and_none_is_lost(at: float, tmp_path: Path) -> None:
+    keep = keeper(tmp_path)
+    for job in GRID:
+        keep(row_of(job))
+    path = tmp_path / "rows.jsonl.gz"
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= 0xFF
+    path.write_bytes(data)
+    for use in (finished, keeper):
+        with pytest.raises(
+            UserError, match=r"rows\.jsonl\.gz is damaged at byte \d+, after \d rows"
+        ):
+            use(tmp_path)
+    with pytest.raises(UserError, match="damaged"):
+        keep(row_of(GRID[0]))
+    assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("cut", [1, 30])
@@ -262,9 +303,8 @@ def test_the_failure_of_a_teacher_comes_back_from_another_process() -> None:
 UNDER_WAY = """
 import sys
 from tests.toys import toy
-from tutelage import cli
-from tutelage.experiments import command
-command.find_experiments = lambda: {"toy": toy(a={
+from tutelage import cli, reproduce
+reproduce.find_experiments = lambda: {"toy": toy(a={
     "teachers": (sys.argv[1],), "student": "mlp:4", "num_envs": 2, "round_steps": 128,
     "precision": "fp32", "eval_from": 10**9})}
 cli.main(["reproduce", "toy", "--budget", "paper", "--seeds", "2", "--workers", "2",

@@ -266,6 +266,17 @@ def test_a_run_learns_from_the_training_of_a_teacher_of_its_own(
     assert row["env_steps"] == 256
 
 
+def test_a_training_whose_data_set_is_gone_begins_anew(tmp_path: Path) -> None:
+    data = Teach(env="CartPole-v1", size="mlp:8", env_steps=128, num_envs=2, threads=1)
+    data = replace(data, round_steps=128, milestones=())
+    job = Job("offline", "a", 1, replace(cartpole_study(tmp_path), data=data))
+    folder = job.folder(tmp_path / "runs")
+    training = folder.with_name(f"{folder.name}-training")
+    recipes.teach(replace(data, seed=1, record=str(tmp_path / "elsewhere")), training)
+    job.run(tmp_path / "runs")
+    assert Dataset(folder.with_name(f"{folder.name}-data")).env_steps == 128
+
+
 def test_a_data_set_that_was_half_recorded_is_recorded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

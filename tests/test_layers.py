@@ -122,6 +122,10 @@ def test_nothing_imports_the_command_line() -> None:
     assert [name for name, of in GRAPH.items() if "cli" in of] == ["__main__"]
 
 
+def test_only_commands_show_something() -> None:
+    assert {name for name, of in GRAPH.items() if "display" in of} == {"cli", "reproduce"}
+
+
 def test_arrows_point_one_way() -> None:
     order = list(TopologicalSorter(GRAPH).static_order())
     assert order.index("types") < order.index("learners") < order.index("loop")

@@ -16,7 +16,7 @@ from tutelage.environments import RETURNS
 from tutelage.evaluation import evaluate
 from tutelage.networks import Size
 from tutelage.recipes import distill, record, teach
-from tutelage.runs import read_rows
+from tutelage.runs import read_config, read_rows
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1")
 TEACH = Teach(
@@ -94,7 +94,7 @@ def test_a_teacher_is_trained_on_from_a_model(tmp_path: Path) -> None:
     short = replace(TEACH, init=str(path), env_steps=1_024, epsilon="0.05")
 
     waits = teach(replace(short, learning_starts=2_000), tmp_path / "waits")
-    assert str(waits.size) == "mlp:2"
+    assert str(waits.size) == read_config(tmp_path / "waits")["size"] == "mlp:2"
     assert all(torch.equal(w, before[name]) for name, w in waits.named_parameters())
 
     learns = teach(replace(short, record=str(tmp_path / "data")), tmp_path / "learns")
@@ -117,6 +117,18 @@ def test_every_loss_distils_a_controller_online(
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=20)
     assert_gain(trained.returns, untrained_returns(), at_least=150.0)
+
+
+def test_the_students_temperature_is_that_of_its_loss(tmp_path: Path) -> None:
+    teacher = str(controller(tmp_path / "teacher.safetensors"))
+    config = replace(DISTILL, teachers=(teacher,), env_steps=1_024, eval_from=10**9)
+    norms = []
+    for tau in (1.0, 1e9):
+        distill(replace(config, student_tau=tau), tmp_path / f"{tau}")
+        norms.append(read_rows(tmp_path / f"{tau}")[-1]["train/grad_norm"])
+    # A student so hot is uniform whatever it learns, so nothing pulls at it.
+    assert norms[0] > 1e-3
+    assert norms[1] < 1e-6
 
 
 def test_a_recording_is_enough_to_distil_from(tmp_path: Path) -> None:

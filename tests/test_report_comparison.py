@@ -177,6 +177,9 @@ def test_nothing_to_draw_of_returns_sizes_and_curves(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+TITLE = "Returns by episode"
+
+
 def band(*share: float) -> Band:
     middle = np.array(share)
     return middle, np.maximum(middle - 0.1, 0.0), np.minimum(middle + 0.1, 1.0)
@@ -186,8 +189,11 @@ def test_profiles_have_a_line_for_each_method(tmp_path: Path) -> None:
     path, returns = tmp_path / "profiles.png", np.array([-21.0, 0.0, 20.0])
     colours = [style["color"] for style in STYLES[:2]]
     for methods, shown in (({"a": band(1.0, 0.5, 0.0)}, 1), ({m: band(1, 1, 0) for m in "ab"}, 2)):
-        profiles_plot(returns, methods, path, title="Returns by episode")
+        profiles_plot(returns, methods, path, title=TITLE)
         assert [inked(path, colour) for colour in colours] == [True, shown == 2]
+    before = path.read_bytes()
+    profiles_plot(returns, {"a": band(1.0, 1.0, 0.0), "b": band(1, 0, 0)}, path, title=TITLE)
+    assert path.read_bytes() != before  # not the legend alone
 
 
 @pytest.mark.parametrize("count", [0, len(STYLES) + 1])

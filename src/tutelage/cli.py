@@ -16,11 +16,11 @@ from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
-from tutelage.experiments.command import ReproduceCommand
 from tutelage.experiments.overview import write_overview
 from tutelage.experiments.rows import finished
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
+from tutelage.reproduce import ReproduceCommand
 from tutelage.runs import read_config
 
 CONFIGS: dict[str, Any] = {"teach": Teach, "distill": Distill}

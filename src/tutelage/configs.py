@@ -107,7 +107,7 @@ class Teach(Training):
     size: str = "teacher"
     """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64."""
     init: str = ""
-    """Go on from this model (a bundled name, a file or a run's folder): its size is kept."""
+    """Go on from this model (a bundled name, a file or a run's folder), of the size it has."""
     env_steps: int = 800_000
     """Budget of agent steps over all environments (one Atari step is 4 frames)."""
     learning_rate: str = "3e-4:1e-5"
@@ -157,7 +157,7 @@ class Distill(Training):
     tau: float = 0.1
     """Temperature of the target: below 1 sharpens, above 1 softens."""
     student_tau: float = 1.0
-    """Of the student in the loss; set to tau, its Q-values keep to the scale of returns."""
+    """Of the student in the loss: for kl and mse-prob, tau keeps its q to the scale of returns."""
     explore: str = "greedy"
     """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
     teacher_acts: str = "1:0:8000"

@@ -54,6 +54,8 @@ def teach(
     device = _prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
     network = _beginning(config, envs).to(device)
+    if config.init:
+        config = replace(config, size=str(network.size))
     replay = _replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
     if config.record:

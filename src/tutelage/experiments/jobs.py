@@ -38,7 +38,14 @@ BUDGETS = {
         },
         data={
             "record": {"env_steps": 256, "num_envs": 2},
-            "train": {"env_steps": 256, "num_envs": 2, "samples_per_step": 1.0},
+            "train": {
+                "env_steps": 256,
+                "num_envs": 2,
+                "round_steps": 128,
+                "learning_starts": 64,
+                "samples_per_step": 1.0,
+                "batch_size": 32,
+            },
         },
         play={"episodes": 1},
     ),
@@ -118,5 +125,6 @@ def _task(asked: Mapping[str, Any] | Play, budget: Budget, *, where: str) -> Tas
         if name in settings:
             values = {**settings.pop(name), **budget.data.get(name, {}), "threads": 1}
             data = from_mapping(kind, values, where=where)
+            break
     config = from_mapping(Distill, {**settings, **budget.study, "threads": 1}, where=where)
     return Study(config, data)

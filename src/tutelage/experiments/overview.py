@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from tutelage import teachers
 from tutelage.errors import UserError
 from tutelage.experiments import ByMethod, Experiment, Row, find_experiments
-from tutelage.experiments.document import LEARNING, TERMS, draw, method_cells, verdict_cells
+from tutelage.experiments.document import LEARNING, SPREAD, TERMS, draw, method_cells, verdict_cells
 from tutelage.experiments.grid import methods_of
 from tutelage.experiments.jobs import key
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
@@ -119,7 +119,7 @@ def _intro(rows: Sequence[Row]) -> list[str]:
     env_steps = sum(row["env_steps"] for row in rows)
     hours = sum(row["seconds"] for row in rows) / 3600
     cost = f"{len(rows):,} runs, {env_steps:,} env steps, {hours:.1f} hours of runs."
-    return [f"What came of the paper's claims and of ours. {cost}", TERMS, LEARNING]
+    return [f"What came of the paper's claims and of ours. {cost}", TERMS, LEARNING, SPREAD]
 
 
 def _verdicts(found: Mapping[str, Experiment], claims: Mapping[str, ByMethod]) -> Table:

@@ -80,11 +80,10 @@ def episodes(rows: ByMethod) -> dict[str, npt.NDArray[np.float64]]:
     known = all("returns" in row for of in rows.values() for row in of)
     if not known or not any(is_play(of[0]["settings"]) for of in rows.values()):
         return {}
-    found = {}
-    for method, of in rows.items():
-        least = min(len(row["returns"]) for row in of)
-        found[method] = np.array([row["returns"][:least] for row in of], np.float64).T
-    return found
+    return {
+        method: np.array([row["returns"] for row in of], np.float64).T
+        for method, of in rows.items()
+    }
 
 
 def with_curves(rows: ByMethod) -> dict[str, list[Row]]:

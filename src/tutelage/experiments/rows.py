@@ -3,8 +3,10 @@
 So a row is added without touching the others, and ``zcat`` shows them all.
 """
 
+import fcntl
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,16 +14,19 @@ from pathlib import Path
 from tutelage.errors import UserError
 from tutelage.experiments import Row
 from tutelage.experiments.jobs import key
-from tutelage.files import sync
 
 NAME = "rows.jsonl.gz"
+MEMBER = b"\x1f\x8b\x08"
+"""How a gzip member begins (RFC 1952)."""
 
 
 def finished(results: Path) -> list[Row]:
-    """Return the rows that there are, without one that a crash cut short."""
+    """Return the rows that there are, without one that a crash cut short.
+
+    Raises UserError if the file is damaged.
+    """
     path = results / NAME
-    text, _ = _whole(path.read_bytes()) if path.exists() else (b"", 0)
-    return [json.loads(line) for line in text.splitlines()]
+    return _whole(path, path.read_bytes())[0] if path.exists() else []
 
 
 def keys(rows: Sequence[Row]) -> set[str]:
@@ -32,42 +37,56 @@ def keys(rows: Sequence[Row]) -> set[str]:
 def keeper(results: Path) -> Callable[[Row], None]:
     """Return what adds a row to those in ``results``, unless it is there.
 
-    Raises UserError where nothing can be written; what is returned does so too.
+    Several processes may add at once. Raises UserError where nothing can be written, or what is
+    there is damaged; what is returned does so too.
     """
     path = results / NAME
     try:
         results.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.seek(0)
-            _, end = _whole(file.read())
-            file.truncate(end)
+        path.touch()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finished(results)
 
     def keep(row: Row) -> None:
-        # An engine that was interrupted here keeps all its rows again.
-        if keys([row]) <= keys(finished(results)):
-            return
         try:
-            with path.open("ab") as file:
+            with path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                rows, end = _whole(path, file.read())
+                # An engine that was interrupted here keeps all its rows again.
+                if keys([row]) <= keys(rows):
+                    return
+                file.truncate(end)
                 file.write(gzip.compress(json.dumps(row).encode() + b"\n", mtime=0))
-            sync(path)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     return keep
 
 
-def _whole(data: bytes) -> tuple[bytes, int]:
-    """Return what the members hold that are whole, and where the last of them ends."""
-    text, end = b"", 0
+def _whole(path: Path, data: bytes) -> tuple[list[Row], int]:
+    """Return the rows whose members are whole, and where the last of them ends.
+
+    What follows may be the beginning of one that was cut short, nothing else.
+    """
+    rows: list[Row] = []
+    end = 0
     while end < len(data):
         member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
-            lines = member.decompress(data[end:])
+            line = member.decompress(data[end:])
         except zlib.error:
-            break
+            line = None
+        if line is None or (not member.eof and MEMBER in data[end + 1 :]):
+            raise UserError(
+                f"{path} is damaged at byte {end}, after {len(rows)} rows: restore it, or cut it "
+                "there to lose the rest"
+            )
         if not member.eof:
             break
-        text, end = text + lines, len(data) - len(member.unused_data)
-    return text, end
+        rows += map(json.loads, line.splitlines())
+        end = len(data) - len(member.unused_data)
+    return rows, end

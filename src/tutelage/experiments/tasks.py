@@ -128,9 +128,10 @@ def _dataset(data: Record | Teach, folder: Path, seed: int) -> Path:
     path = folder.with_name(f"{folder.name}-data")
     if not path.exists():
         part, training = path.with_suffix(".part"), folder.with_name(f"{folder.name}-training")
-        goes_on = (training / "config.toml").exists()
+        goes_on = part.exists() and (training / "config.toml").exists()
         if not goes_on:
-            shutil.rmtree(part, ignore_errors=True)
+            for begun in (part, training):
+                shutil.rmtree(begun, ignore_errors=True)
         if isinstance(data, Teach):
             data = replace(data, seed=seed, record=str(part))
             recipes.teach(data, training, resume=goes_on)

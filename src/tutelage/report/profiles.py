@@ -18,8 +18,9 @@ Band = tuple[Floats, Floats, Floats]
 MARKS = 8
 """Markers along a line."""
 CAPTION = (
-    "The share of episodes that return more than so much, with a pointwise 95 % band: the higher "
-    "the line, the better; where one is never below another, its episodes are better throughout."
+    "The share of the episodes played that return more than so much, over all seeds of a method; "
+    "the pointwise 95 % band is of the episodes of these very networks, others differ by "
+    "more. Where a line is never below another, that sample is better throughout."
 )
 
 
