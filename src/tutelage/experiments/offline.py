@@ -5,7 +5,7 @@ from tutelage.experiments.plots import env_steps
 from tutelage.experiments.verdicts import reaches
 
 SAMPLES = 24_576
-"""Env steps recorded."""
+"""Env steps recorded; where the teacher learns, of a training that goes on where its own ended."""
 
 EXPERIMENT = Experiment(
     number="12",
@@ -20,7 +20,12 @@ EXPERIMENT = Experiment(
             "record": {"env_steps": SAMPLES, "explore": "epsilon:0.25"}
         },
         "offline, the teacher learns": {
-            "train": {"env_steps": SAMPLES, "init": "pong-good", "epsilon": "0.05"}
+            "train": {
+                "env_steps": SAMPLES,
+                "init": "pong",
+                "epsilon": "0.05",
+                "learning_rate": "1e-5",
+            }
         },
     },
     judge=reaches("online", "offline, the teacher plays"),
