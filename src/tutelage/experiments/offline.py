@@ -28,6 +28,6 @@ EXPERIMENT = Experiment(
             }
         },
     },
-    judge=reaches("online", "offline, the teacher plays"),
+    judge=reaches("online", "offline, the teacher plays", "offline, the teacher learns"),
     plot=env_steps,
 )
