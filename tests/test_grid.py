@@ -173,7 +173,7 @@ def test_sigterm_interrupts_a_grid_as_ctrl_c_does(
     assert kept(tmp_path) == [(1.0, 1), (2.0, 1)]
 
 
-@pytest.mark.parametrize(("module", "name"), [(rows, "keys"), (os, "fsync")])
+@pytest.mark.parametrize(("module", "name"), [(rows, "key_of"), (os, "fsync")])
 def test_a_row_is_written_once_even_if_interrupted_before_or_after(
     module: Any, name: str, tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:

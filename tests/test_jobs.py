@@ -230,22 +230,24 @@ def test_a_run_records_a_data_set_of_its_own_and_goes_on_with_it(
     assert "dataset" not in row["settings"]  # or the key would depend on where the runs are
 
 
+TRAINING = Teach(
+    env="CartPole-v1",
+    size="mlp:8",
+    env_steps=128,
+    num_envs=2,
+    round_steps=128,
+    learning_starts=64,
+    batch_size=16,
+    threads=1,
+    milestones=(),
+)
+
+
 def test_a_run_learns_from_the_training_of_a_teacher_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = cartpole_study(tmp_path, target_return=501.0)
-    data = Teach(
-        env="CartPole-v1",
-        size="mlp:8",
-        env_steps=512,
-        num_envs=2,
-        round_steps=128,
-        learning_starts=64,
-        batch_size=16,
-        threads=1,
-        milestones=(),
-    )
-    job = Job("offline", "a", 3, replace(study, data=data))
+    job = Job("offline", "a", 3, replace(study, data=replace(TRAINING, env_steps=512)))
     folder = job.folder(tmp_path / "runs")
     teach = recipes.teach
 
@@ -267,12 +269,10 @@ def test_a_run_learns_from_the_training_of_a_teacher_of_its_own(
 
 
 def test_a_training_whose_data_set_is_gone_begins_anew(tmp_path: Path) -> None:
-    data = Teach(env="CartPole-v1", size="mlp:8", env_steps=128, num_envs=2, threads=1)
-    data = replace(data, round_steps=128, milestones=())
-    job = Job("offline", "a", 1, replace(cartpole_study(tmp_path), data=data))
+    job = Job("offline", "a", 1, replace(cartpole_study(tmp_path), data=TRAINING))
     folder = job.folder(tmp_path / "runs")
     training = folder.with_name(f"{folder.name}-training")
-    recipes.teach(replace(data, seed=1, record=str(tmp_path / "elsewhere")), training)
+    recipes.teach(replace(TRAINING, seed=1, record=str(tmp_path / "elsewhere")), training)
     job.run(tmp_path / "runs")
     assert Dataset(folder.with_name(f"{folder.name}-data")).env_steps == 128
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.experiments import ByMethod, Experiment, Row, find_experiments, plots
+from tutelage.experiments import ByMethod, Experiment, Plot, Row, find_experiments, plots
 from tutelage.experiments.grid import methods_of, steps_cells
 from tutelage.experiments.manifest import manifest
 from tutelage.experiments.statistics import faster, iqm, log_rank
@@ -77,11 +77,10 @@ def section(name: str, experiment: Experiment, methods: ByMethod) -> str:
         return ""
     verdict = experiment.judge(methods)
     commits = sorted({row["commit"][:7] for of in methods.values() for row in of})
-    figures = [f"![{experiment.title}](images/{name}.png)"]
-    if plots.with_curves(methods):
-        figures.append(f"![{experiment.title}: learning curves](images/{name}-curves.png)")
-    if plots.episodes(methods):
-        figures.append(f"![{experiment.title}: returns by episode](images/{name}-profiles.png)")
+    figures = [
+        f"![{title}](images/{name}{ending}.png)"
+        for ending, title in _figures(experiment, methods).items()
+    ]
     return f"""
 ## {_heading(experiment)}
 
@@ -140,20 +139,17 @@ def method_cells(experiment: Experiment, methods: ByMethod) -> list[dict[str, st
 def draw(name: str, experiment: Experiment, rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Draw an experiment's figures, as far as it has rows; return the PNGs by title."""
     methods = methods_of(name, experiment, rows)
-    figures = {}
-    if methods:
-        figures[experiment.title] = folder / f"{name}.png"
-        experiment.plot(methods, folder / f"{name}.png", experiment.title)
-    if learning := plots.with_curves(methods):
-        title = f"{experiment.title}: learning curves"
-        figures[title] = folder / f"{name}-curves.png"
-        teacher = plots.played_by_teacher(learning, rows)
-        plots.curves(learning, figures[title], title, teacher=teacher)
-    if plots.episodes(methods):
-        title = f"{experiment.title}: returns by episode"
-        figures[title] = folder / f"{name}-profiles.png"
-        plots.profiles(methods, figures[title], title)
-    return figures
+
+    def curves(of: ByMethod, path: Path, title: str) -> None:
+        teacher = plots.played_by_teacher(plots.with_curves(of), rows)
+        plots.curves(of, path, title, teacher=teacher)
+
+    plot: dict[str, Plot] = {"": experiment.plot, "-curves": curves, "-profiles": plots.profiles}
+    drawn = {}
+    for ending, title in _figures(experiment, methods).items():
+        drawn[title] = folder / f"{name}{ending}.png"
+        plot[ending](methods, drawn[title], title)
+    return drawn
 
 
 def write(rows: Sequence[Row], docs: Path, *, results: Path, versions: Mapping[str, Any]) -> None:
@@ -165,6 +161,18 @@ def write(rows: Sequence[Row], docs: Path, *, results: Path, versions: Mapping[s
     for name, experiment in find_experiments().items():
         draw(name, experiment, rows, docs / "images")
     write_json(results / "manifest.json", manifest(rows, versions))
+
+
+def _figures(experiment: Experiment, methods: ByMethod) -> dict[str, str]:
+    """Return the titles of an experiment's figures, by what the names of their files end in."""
+    if not methods:
+        return {}
+    titles = {"": experiment.title}
+    if plots.with_curves(methods):
+        titles["-curves"] = f"{experiment.title}: learning curves"
+    if plots.episodes(methods):
+        titles["-profiles"] = f"{experiment.title}: returns by episode"
+    return titles
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:

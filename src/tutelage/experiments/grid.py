@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tutelage.experiments import Experiment, Row
-from tutelage.experiments.jobs import Job, key
+from tutelage.experiments.jobs import Job
 from tutelage.experiments.jobs import jobs as jobs_of
-from tutelage.experiments.rows import finished, keeper, keys
+from tutelage.experiments.rows import finished, keeper, key_of
 from tutelage.experiments.verdicts import steps
 from tutelage.report.comparison import median
 
@@ -58,7 +58,7 @@ def run_grid(
 
 def missing(jobs: Sequence[Job], results: Path) -> list[Job]:
     """Return the jobs that have no row yet, each once."""
-    done = keys(finished(results))
+    done = set(map(key_of, finished(results)))
     left: dict[str, Job] = {}
     for job in jobs:
         if job.key not in done:
@@ -68,7 +68,7 @@ def missing(jobs: Sequence[Job], results: Path) -> list[Job]:
 
 def by_method(jobs: Sequence[Job], rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return the rows of a grid's methods, in the order of the grid, seed by seed."""
-    known = {key(row["settings"], row["seed"]): row for row in rows}
+    known = {key_of(row): row for row in rows}
     methods: dict[str, list[Row]] = {job.method: [] for job in jobs}
     for job in jobs:
         if job.key in known:

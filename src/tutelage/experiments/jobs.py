@@ -125,6 +125,6 @@ def _task(asked: Mapping[str, Any] | Play, budget: Budget, *, where: str) -> Tas
         if name in settings:
             values = {**settings.pop(name), **budget.data.get(name, {}), "threads": 1}
             data = from_mapping(kind, values, where=where)
-            break
+            break  # a second way to make one is left over, and refused below
     config = from_mapping(Distill, {**settings, **budget.study, "threads": 1}, where=where)
     return Study(config, data)

@@ -9,7 +9,7 @@ from tutelage.errors import UserError
 from tutelage.experiments import ByMethod, Experiment, Row, find_experiments
 from tutelage.experiments.document import LEARNING, SPREAD, TERMS, draw, method_cells, verdict_cells
 from tutelage.experiments.grid import methods_of
-from tutelage.experiments.jobs import key
+from tutelage.experiments.rows import key_of
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
@@ -63,7 +63,7 @@ class Album:
         The film is shown with its run; what comes back says why there is none.
         """
         for row in (row for of in methods.values() for row in of):
-            folder = self._folders.get(_key(row))
+            folder = self._folders.get(key_of(row))
             if folder is None or row.get("env_steps_to_target") is None:
                 continue
             try:
@@ -95,7 +95,7 @@ class Album:
         return Details(f"Every run ({count})", [Table("Every run", lines, prose=True), *pictures])
 
     def _pictures(self, row: Row, name: str) -> list[Block]:
-        this = _key(row)
+        this = key_of(row)
         folder = self._folders.get(this)
         metrics = [] if folder is None or this in self._shown else read_rows(folder)
         if folder is None or not metrics:
@@ -111,7 +111,7 @@ class Album:
         return pictures
 
     def _linked(self, row: Row, name: str) -> Link | str:
-        this = _key(row)
+        this = key_of(row)
         return Link(name, f"run-{this}") if this in self._shown else name
 
 
@@ -153,7 +153,3 @@ def _run_cells(row: Row) -> dict[str, str]:
         "commit": row["commit"][:7],
         "seconds": f"{row['seconds']:,.0f}",
     }
-
-
-def _key(row: Row) -> str:
-    return key(row["settings"], row["seed"])

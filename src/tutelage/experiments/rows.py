@@ -8,7 +8,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tutelage.errors import UserError
@@ -29,9 +29,9 @@ def finished(results: Path) -> list[Row]:
     return _whole(path, path.read_bytes())[0] if path.exists() else []
 
 
-def keys(rows: Sequence[Row]) -> set[str]:
-    """Return the keys of the jobs that these are the rows of."""
-    return {key(row["settings"], row["seed"]) for row in rows}
+def key_of(row: Row) -> str:
+    """Return the key of the job that this is the row of."""
+    return key(row["settings"], row["seed"])
 
 
 def keeper(results: Path) -> Callable[[Row], None]:
@@ -55,7 +55,7 @@ def keeper(results: Path) -> Callable[[Row], None]:
                 file.seek(0)
                 rows, end = _whole(path, file.read())
                 # An engine that was interrupted here keeps all its rows again.
-                if keys([row]) <= keys(rows):
+                if key_of(row) in map(key_of, rows):
                     return
                 file.truncate(end)
                 file.write(gzip.compress(json.dumps(row).encode() + b"\n", mtime=0))

@@ -19,6 +19,8 @@ from tutelage.report.style import (
     blank,
     dress,
     legend,
+    marked,
+    named,
     verbatim,
     write_png,
 )
@@ -29,8 +31,6 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 ROUNDS = 5
 """How many points of a curve one that is drawn is the mean of, itself in the middle."""
-MARKS = 8
-"""Markers along a line."""
 COLUMNS, PANEL, AROUND, TOGETHER = 2, 1.7, 1.6, 6.4
 """Panels in a row; inches of a panel, of title, legend and labels, and of a single panel."""
 CAPTION = (
@@ -90,10 +90,8 @@ def _together(
     axes = figure.subplots()
     handles = []
     for (method, (x, y)), style in zip(courses.items(), STYLES, strict=False):
-        every = max(1, len(x) // MARKS)
-        _draw(axes, x, y, {**style, "linewidth": 2.2, "markersize": 6, "markevery": every})
-        name = verbatim(textwrap.fill(method, 24))
-        handles.append(Line2D([], [], label=name, linewidth=2.2, markersize=6, **style))
+        _draw(axes, x, y, marked(style, len(x)))
+        handles.append(named(method, style))
     handles += _teacher([axes], teacher)
     dress(axes)
     axes.set_xlim(left=0.0)

@@ -1,22 +1,18 @@
 """How returns are spread: the share of episodes above each return, method by method."""
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from tutelage.report.style import FONT, STYLES, blank, dress, legend, verbatim, write_png
+from tutelage.report.style import FONT, STYLES, blank, dress, legend, marked, named, write_png
 
 Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """A share at each return and its interval: share, low, high."""
 
-MARKS = 8
-"""Markers along a line."""
 CAPTION = (
     "The share of the episodes played that return more than so much, over all seeds of a method; "
     "the pointwise 95 % band is of the episodes of these very networks, others differ by "
@@ -39,10 +35,8 @@ def profiles_plot(returns: Floats, profiles: Mapping[str, Band], path: Path, *, 
         axes.fill_between(
             returns, low, high, step="post", color=style["color"], alpha=0.12, linewidth=0
         )
-        line = {**style, "linewidth": 2.2, "markersize": 6}
-        every = max(1, len(returns) // MARKS)
-        axes.plot(returns, share, drawstyle="steps-post", markevery=every, **line)
-        handles.append(Line2D([], [], label=verbatim(textwrap.fill(method, 24)), **line))
+        axes.plot(returns, share, drawstyle="steps-post", **marked(style, len(returns)))
+        handles.append(named(method, style))
     dress(axes)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("return", fontsize=FONT)

@@ -1,13 +1,15 @@
 """What the figures share: their size, type and colours, and how they are written."""
 
 import io
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
@@ -24,15 +26,18 @@ FAINT, TRACK = "#dddddd", "#ececec"
 DASHED: dict[str, Any] = {"color": GREY, "linewidth": 1.5, "linestyle": (0, (6, 3))}
 """A line to measure by: a budget, a target, a teacher."""
 
+BOLD: dict[str, Any] = {"linewidth": 2.2, "markersize": 6}
 STYLES: tuple[dict[str, Any], ...] = (
-    {"color": BLACK, "linestyle": "-", "marker": "o"},
-    {"color": BLUE, "linestyle": (0, (5, 2)), "marker": "s"},
-    {"color": VERMILION, "linestyle": (0, (2, 1.5)), "marker": "^"},
-    {"color": SKY, "linestyle": "-", "marker": "D"},
-    {"color": ORANGE, "linestyle": (0, (6, 2, 1, 2)), "marker": "v"},
-    {"color": PINK, "linestyle": (0, (1, 1)), "marker": "P"},
+    {**BOLD, "color": BLACK, "linestyle": "-", "marker": "o"},
+    {**BOLD, "color": BLUE, "linestyle": (0, (5, 2)), "marker": "s"},
+    {**BOLD, "color": VERMILION, "linestyle": (0, (2, 1.5)), "marker": "^"},
+    {**BOLD, "color": SKY, "linestyle": "-", "marker": "D"},
+    {**BOLD, "color": ORANGE, "linestyle": (0, (6, 2, 1, 2)), "marker": "v"},
+    {**BOLD, "color": PINK, "linestyle": (0, (1, 1)), "marker": "P"},
 )
 """Told apart by line and marker as well as by colour; as many methods share one panel."""
+MARKS = 8
+"""Markers along a line."""
 
 
 def blank(title: str, *, height: float) -> Figure:
@@ -62,6 +67,16 @@ def legend(axes: Axes, handles: Sequence[Any]) -> None:
         frameon=False,
         handlelength=2.6,
     )
+
+
+def marked(style: Mapping[str, Any], points: int) -> dict[str, Any]:
+    """Return the style of a line of so many points, with ``MARKS`` markers or a few more."""
+    return {**style, "markevery": max(1, points // MARKS)}
+
+
+def named(method: str, style: Mapping[str, Any]) -> Line2D:
+    """Return what the legend shows of a method's line."""
+    return Line2D([], [], label=verbatim(textwrap.fill(method, 24)), **style)
 
 
 def label_rows(
