@@ -64,6 +64,25 @@ def test_the_seed_alone_says_which_episodes_are_played() -> None:
     assert all(few < many for few, many in zip(first[1], first[0], strict=True))
 
 
+def test_episodes_beyond_those_that_count_are_not_seeded() -> None:
+    def shown(envs: Environments) -> list[list[int]]:
+        """Return the seeds that each environment shows, one after the other."""
+        seen: list[list[int]] = [[], []]
+        for _ in range(20):
+            for log, seed in zip(seen, envs.obs[:, 0, 0].tolist(), strict=True):
+                if seed not in log:
+                    log.append(seed)
+            envs.step(np.zeros(2, np.int64))
+        return seen
+
+    (few, more), (first, second) = (
+        shown(clocks(lengths=[2, 3], episodes=np.array([1, 3]))),
+        shown(clocks(lengths=[2, 3])),
+    )
+    assert few == [first[0], 0]
+    assert more == [*second[:3], 0]
+
+
 def test_what_a_step_led_to_is_not_what_the_policy_acts_on_next_after_an_end() -> None:
     envs = clocks(lengths=[2, 3])
     begun = envs.obs[:, 0, 0].copy()

@@ -58,16 +58,19 @@ class Environments:
         stream: str = "training",
         view: Callable[[Array], Array] = lambda obs: obs,
         region: Region | None = None,
+        episodes: npt.NDArray[np.int64] | float = np.inf,
     ) -> None:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
-        Outside of ``region`` the last action is repeated and no reward counts.
+        Outside of ``region`` the last action is repeated and no reward counts. Episodes beyond
+        ``episodes`` are not seeded: a seeded reset loads the game anew, a tenth of a second.
         """
         self._env = env
         self._view = view
         self._seed = seed
         self._stream = stream
         self._region = region
+        self._episodes = episodes
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
         self.num_actions = int(cast(gymnasium.spaces.Discrete, env.single_action_space).n)
@@ -108,7 +111,8 @@ class Environments:
             self._returns[ended] = 0.0
             for i in np.flatnonzero(ended):
                 self._actions[i] = []
-            self.obs = self._reset(ended)
+            if (again := ended & (self._episode < self._episodes)).any():
+                self.obs = self._reset(again)
         self.inside = self._look()
         return Step(
             next_obs, reward.astype(np.float32), terminated, truncated & ~terminated, finished
@@ -251,13 +255,19 @@ class EnvironmentConfig:
 
 
 def make(
-    config: EnvironmentConfig, *, seed: int, stream: str = "training", threads: int = 0
+    config: EnvironmentConfig,
+    *,
+    seed: int,
+    stream: str = "training",
+    threads: int = 0,
+    episodes: npt.NDArray[np.int64] | float = np.inf,
 ) -> Environments:
     """Build the environments that ``config`` names.
 
     Atari observations are ``[N,4,84,84]`` (or ``[N,4,80,80]``) uint8, of frame skip 4 with
     max-pooling; others are ``[N,1,*frame]`` as Gymnasium gives them. ``threads`` emulator threads
-    (0: as many as the machine has). Raises UserError for what cannot be built.
+    (0: as many as the machine has); ``episodes`` or ``episodes[N]`` are all that is looked at.
+    Raises UserError for what cannot be built.
     """
     if config.num_envs < 1:
         raise UserError(f"num_envs must be at least 1, got {config.num_envs}")
@@ -270,7 +280,7 @@ def make(
         raise UserError(f"only {config.only!r} is a region of pong, this is {config.env}")
     if config.env in ale_py.roms.get_all_rom_ids():
         height, width = (84, 84) if config.frame == 84 else (210, 160)
-        atari = AtariVectorEnv(
+        env: VectorEnv = AtariVectorEnv(
             config.env,
             config.num_envs,
             num_threads=threads,
@@ -282,11 +292,10 @@ def make(
             use_fire_reset=False,
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
-        view = (lambda obs: obs) if config.frame == 84 else _crop80
-        return Environments(atari, seed=seed, stream=stream, view=view, region=region)
-    return Environments(
-        _gymnasium(config), seed=seed, stream=stream, view=lambda obs: obs[:, np.newaxis]
-    )
+        view: Callable[[Array], Array] = (lambda obs: obs) if config.frame == 84 else _crop80
+    else:
+        env, view = _gymnasium(config), lambda obs: obs[:, np.newaxis]
+    return Environments(env, seed=seed, stream=stream, view=view, region=region, episodes=episodes)
 
 
 def _gymnasium(config: EnvironmentConfig) -> VectorEnv:

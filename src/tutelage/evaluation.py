@@ -183,9 +183,11 @@ class _Half:
     ) -> None:
         num_envs = min(episodes, 16)
         played = replace(config, num_envs=num_envs, clip_rewards=False)
-        self.envs = make(played, seed=seed, stream=stream, threads=threads)
         self.quota = np.full(num_envs, episodes // num_envs)
         self.quota[: episodes % num_envs] += 1
+        self.envs = make(
+            played, seed=seed, stream=stream, threads=threads, episodes=self.quota.copy()
+        )
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self.rewards = 0.0
