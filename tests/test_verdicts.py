@@ -18,6 +18,7 @@ from tutelage.experiments.verdicts import (
     OPEN,
     as_fast,
     both,
+    either,
     faster,
     reaches,
     returns_more,
@@ -249,21 +250,25 @@ def saying(word: str) -> Judge:
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "word"),
+    ("one", "two", "all_of_them", "one_of_them"),
     [
-        (HOLDS, HOLDS, HOLDS),
-        (HOLDS, OPEN, OPEN),
-        (OPEN, OPEN, OPEN),
-        (HOLDS, FAILS, FAILS),
-        (FAILS, OPEN, FAILS),
+        (HOLDS, HOLDS, HOLDS, HOLDS),
+        (HOLDS, OPEN, OPEN, HOLDS),
+        (OPEN, OPEN, OPEN, OPEN),
+        (HOLDS, FAILS, FAILS, HOLDS),
+        (FAILS, OPEN, FAILS, OPEN),
+        (FAILS, FAILS, FAILS, FAILS),
     ],
 )
-def test_two_things_hold_if_both_do(one: str, two: str, word: str) -> None:
+def test_several_things_hold_if_all_do_or_if_one_does(
+    one: str, two: str, all_of_them: str, one_of_them: str
+) -> None:
     for first, second in ((one, two), (two, one)):
-        found = both(saying(first), saying(second))({})
-        assert found == Verdict(
-            word, f"figure of {first}; figure of {second}", f"test of {first}; test of {second}"
-        )
+        judges = saying(first), saying(second)
+        ours = f"figure of {first}; figure of {second}"
+        test = f"test of {first}" + f"; test of {second}" * (first != second)
+        assert both(*judges)({}) == Verdict(all_of_them, ours, test)
+        assert either(*judges)({}) == Verdict(one_of_them, ours, test)
 
 
 @pytest.mark.parametrize(

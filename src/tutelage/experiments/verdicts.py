@@ -8,7 +8,7 @@ Intervals are of 95 % each, whatever their number. That all of several compariso
 less likely than that one does; that one of them fails, or is the one that holds, is more likely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tutelage.experiments import ByMethod, Judge, Row, Verdict
 from tutelage.experiments.statistics import Interval, Ratio, Spent, difference, ratio
@@ -109,13 +109,24 @@ def returns_more(*pairs: tuple[str, str], by: float = 0.0) -> Judge:
     return judge
 
 
-def both(first: Judge, second: Judge) -> Judge:
-    """Judge that two things hold: their figures and tests stand side by side."""
+def both(*judges: Judge) -> Judge:
+    """Judge that all of several things hold: their figures and tests stand side by side."""
+    return _joined(_all, judges)
 
+
+def either(*judges: Judge) -> Judge:
+    """Judge that one of several things holds: it fails only if all do."""
+    return _joined(_any, judges)
+
+
+def _joined(words: Callable[[Sequence[str]], str], judges: Sequence[Judge]) -> Judge:
     def judge(rows: ByMethod) -> Verdict:
-        one, two = first(rows), second(rows)
+        found = [one(rows) for one in judges]
+        tests = dict.fromkeys(verdict.test for verdict in found)
         return Verdict(
-            _all([one.word, two.word]), f"{one.ours}; {two.ours}", f"{one.test}; {two.test}"
+            words([verdict.word for verdict in found]),
+            "; ".join(verdict.ours for verdict in found),
+            "; ".join(tests),
         )
 
     return judge
