@@ -104,7 +104,10 @@ class Situation:
                 while len(past) < self.stack and past[0] and not self.ended(past[0] - 1, stream):
                     past.insert(0, past[0] - 1)
                 future = range(time, min(time + ahead, len(self.steps)))
-                known = time + ahead < len(self.steps) or any(self.ended(t, stream) for t in future)
+                later = self.steps[time + ahead :]
+                known = any(t.inside[stream] or t.truncated[stream] for t in later) or any(
+                    self.ended(t, stream) for t in future
+                )
                 if known and held.issuperset(past):
                     found.add((time, stream))
         return found
@@ -112,20 +115,18 @@ class Situation:
     def n_step_return(self, time: int, stream: int) -> tuple[float, float, Array | None]:
         """R, gamma^k and the observation to bootstrap from, step by step.
 
-        Whoever leaves the region is not followed there.
+        Outside of the region it goes on until it is inside again.
         """
         total, discount = 0.0, 1.0
-        for then, step in enumerate(self.steps[time : time + self.n_step], start=time + 1):
+        for then, step in enumerate(self.steps[time:], start=time + 1):
             total += discount * float(step.reward[stream])
             discount *= GAMMA
             if step.terminated[stream]:
                 return total, 0.0, None
-            last = step.next_obs[stream]
-            if step.truncated[stream]:
-                break
-            if not self.steps[then].inside[stream]:
-                return total, 0.0, None
-        return total, discount, last
+            enough = then - time >= self.n_step
+            if step.truncated[stream] or (enough and self.steps[then].inside[stream]):
+                return total, discount, step.next_obs[stream]
+        raise AssertionError("its future is not known")
 
 
 @st.composite
@@ -328,18 +329,39 @@ def test_the_one_state_inside_is_found_among_many() -> None:
     assert set(identify(batch.obs, index(steps))) == {(1234, 1)}
 
 
-def test_leaving_the_region_ends_a_return_with_the_reward_of_the_last_step_inside() -> None:
-    inside = np.array([[True], [True], [False], [False], [True], [True]])
-    steps = invent(np.full((6, 1), GOES_ON), stack=2, inside=inside)
-    batch = fill(empty(capacity=40, num_envs=1, n_step=3), steps).sample_transitions(50)
+def test_a_step_that_leaves_the_region_lasts_until_it_is_entered_again() -> None:
+    inside = np.array([[True], [True], [False], [False], [True], [False], [False]])
+    steps = invent(np.full((7, 1), GOES_ON), stack=2, inside=inside)
+    replay = fill(empty(capacity=40, num_envs=1, n_step=1), steps)
+    batch = replay.sample_transitions(50)
     assert batch.n_step_reward is not None
     assert batch.bootstrap is not None
-    (r0,), (r1,) = steps[0].reward, steps[1].reward
+    assert batch.next_obs is not None
     times = [t for t, _ in identify(batch.obs, index(steps))]
-    assert set(times) == {0, 1}
-    expected = [r0 + GAMMA * r1 if t == 0 else r1 for t in times]
-    np.testing.assert_allclose(batch.n_step_reward, expected, rtol=1e-6)
-    assert not batch.bootstrap.any()
+    assert set(times) == {0, 1}  # what follows 4 is not known to its end
+    r = [step.reward[0] for step in steps]
+    returns = {0: r[0], 1: r[1] + GAMMA * r[2] + GAMMA**2 * r[3]}
+    np.testing.assert_allclose(batch.n_step_reward, [returns[t] for t in times], rtol=1e-6)
+    discounts = {0: GAMMA, 1: GAMMA**3}
+    np.testing.assert_allclose(batch.bootstrap, [discounts[t] for t in times], rtol=1e-6)
+    after = {0: steps[1], 1: steps[4]}
+    for t, obs in zip(times, batch.next_obs, strict=True):
+        np.testing.assert_array_equal(obs, after[t].obs[0])
+
+
+def test_a_game_may_end_outside_of_the_region() -> None:
+    ends = np.full((5, 1), GOES_ON)
+    ends[2] = TERMINATES
+    inside = np.array([[True], [False], [False], [True], [True]])
+    steps = invent(ends, stack=2, inside=inside)
+    batch = fill(empty(capacity=40, num_envs=1, n_step=1), steps).sample_transitions(50)
+    assert batch.n_step_reward is not None
+    assert batch.bootstrap is not None
+    first = np.array([t == 0 for t, _ in identify(batch.obs, index(steps))])
+    assert not batch.bootstrap[first].any()
+    r = [step.reward[0] for step in steps]
+    expected = r[0] + GAMMA * r[1] + GAMMA**2 * r[2]
+    np.testing.assert_allclose(batch.n_step_reward[first], expected, rtol=1e-6)
 
 
 def test_added_steps_are_copied() -> None:

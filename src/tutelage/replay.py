@@ -37,6 +37,8 @@ class Replay:
         self._gamma = gamma
         self._slots = slots
         self._written = np.zeros(num_envs, np.int64)
+        self._followed = np.zeros(num_envs, np.int64)
+        """Up to here: what comes after the last state inside is not known to its end."""
         shape = (num_envs, slots)
         self._columns: dict[str, Array] = {
             "frame": np.zeros((*shape, *obs_shape[1:]), obs_dtype),
@@ -87,6 +89,8 @@ class Replay:
         for name, value in values.items():
             self._columns[name][streams, at] = value
         self._written[streams] += 1
+        inside = streams[~self._columns["outside"][streams, at]]
+        self._followed[inside] = self._written[inside]
 
     def sample(self, batch_size: int) -> Batch:
         """Return labelled states, drawn uniformly with replacement from inside the region."""
@@ -101,24 +105,26 @@ class Replay:
         """Return labelled n-step transitions, drawn uniformly with replacement.
 
         R = sum_{j<k} gamma^j r_{t+j} with k <= n cut at the episode's end (Sutton & Barto,
-        eq. 7.1); ``bootstrap`` is gamma^k, or 0 where the episode terminated within. Leaving the
-        region that training is restricted to is an end as well: beyond it nothing is known.
+        eq. 7.1); ``bootstrap`` is gamma^k, or 0 where the episode terminated within. Outside of
+        the region that training is restricted to nothing is decided, and k grows until it is
+        entered again: a semi-Markov decision (Sutton, Precup & Singh 1999, section 3).
         """
         stream, time = self._draw(batch_size, ahead=self._n_step)
         total = np.zeros(batch_size, np.float32)
         bootstrap = np.ones(batch_size, np.float32)
         until = time.copy()
         going = np.ones(batch_size, np.bool_)
-        for _ in range(self._n_step):
+        steps = 0
+        while going.any():
             total += going * bootstrap * self._at("reward", stream, until)
             bootstrap *= np.where(going, np.float32(self._gamma), np.float32(1.0))
             ended = going & self._at("terminated", stream, until)
             bootstrap[ended] = 0.0
             going &= ~ended
             until += going
-            left = going & self._at("outside", stream, until)
-            bootstrap[left] = 0.0
-            going &= ~left & ~self._at("final", stream, until)
+            steps += 1
+            going &= (steps < self._n_step) | self._at("outside", stream, until)
+            going &= ~self._at("final", stream, until)
         until[bootstrap == 0.0] = time[bootstrap == 0.0]  # never shown across a reset
         return Batch(
             obs=torch.from_numpy(self._stacks(stream, time)),
@@ -170,7 +176,7 @@ class Replay:
         return s, t, good & self._future_known(s, t, ahead)
 
     def _future_known(self, stream: Index, time: Index, ahead: int) -> npt.NDArray[np.bool_]:
-        known = time + ahead < self._written[stream]
+        known = time + ahead < self._followed[stream]
         for k in range(ahead):
             later = np.minimum(time + k, self._written[stream] - 1)
             known |= self._at("terminated", stream, later) & (later == time + k)
@@ -196,6 +202,7 @@ class Replay:
         return {
             "rng": generator_state(self._rng),
             "written": self._written.copy(),
+            "followed": self._followed.copy(),
             "age": self._age.copy(),
             "columns": {
                 name: np.frombuffer(compress(np.ascontiguousarray(column[:, :used]).data), np.uint8)
@@ -207,6 +214,7 @@ class Replay:
         """Restore what ``state`` returned."""
         self._rng.bit_generator.state = state["rng"]
         self._written = np.asarray(state["written"]).copy()
+        self._followed = np.asarray(state["followed"]).copy()
         self._age = np.asarray(state["age"]).copy()
         used = int(min(self._written.max(), self._slots))
         decompress = zstandard.ZstdDecompressor().decompress
