@@ -91,18 +91,6 @@ class Spent:
         )
 
 
-@dataclass(frozen=True)
-class Survival:
-    """Which share of the runs is still without the target after so many env steps."""
-
-    steps: Array
-    """``[T]``, the env steps at which a run reached it or was censored, ascending."""
-    share: Array
-    """``[T]``, from those env steps on."""
-    median: float | None
-    """The first env steps after which at most half are without it; None if it never is so."""
-
-
 # Scores.
 
 
@@ -178,19 +166,6 @@ def faster(ours: Spent, theirs: Spent) -> Interval:
         for name, x in (("ours", ours), ("theirs", theirs))
     }
     return probability_of_improvement(scores, "ours", "theirs")
-
-
-def kaplan_meier(spent: Spent) -> Survival:
-    """Return the product-limit estimate of the share of runs that are without the target.
-
-    S(t) = product over t_i <= t of 1 - d_i / n_i, where of n_i runs under way d_i reach it at t_i;
-    censored runs leave without an event. Kaplan and Meier 1958; the median is the smallest t with
-    S(t) <= 1/2.
-    """
-    estimate = stats.ecdf(spent.censored).sf
-    steps, share = estimate.quantiles, estimate.probabilities
-    below = np.flatnonzero(share <= 0.5 + 1e-9)
-    return Survival(steps, share, float(steps[below[0]]) if len(below) else None)
 
 
 def log_rank(ours: Spent, theirs: Spent) -> float:
