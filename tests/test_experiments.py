@@ -215,6 +215,17 @@ def test_reproduce_runs_the_methods_asked_for_and_shows_all_their_rows(
     assert capsys.readouterr().out.count("1,000 1,000") == 3
 
 
+@pytest.mark.usefixtures("toys", "crew")
+def test_a_look_leaves_the_rows_of_whole_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["reproduce", "other", "--seeds", "1", "--workers", "1", "--budget", "smoke"])
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["smoke"]
+    main(["reproduce", "other", "--seeds", "1", "--workers", "1"])
+    assert len(finished(tmp_path / "results" / "reproduce")) == 1
+
+
 @pytest.mark.usefixtures("toys")
 def test_reproduce_reports_at_its_end_what_failed(
     crew: Crew, tmp_path: Path, capsys: pytest.CaptureFixture[str]

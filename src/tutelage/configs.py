@@ -176,6 +176,8 @@ class Distill(Training):
     """Env steps before the first update."""
     samples_per_step: float = 16.0
     """Samples learnt from per env step."""
+    checkpoint_every: int = 5_000
+    """Env steps between checkpoints."""
     target_return: float = 20.0
     """Stop when an evaluation reaches this and further episodes confirm it."""
     eval_episodes: int = 10

@@ -6,7 +6,7 @@ A convolutional size is written ``c1/c2/c3/hidden`` (kernels 8, 4, 3; strides 4,
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,6 +192,24 @@ class QNetwork(nn.Module):
             shift, scale = SCALINGS[scaling](obs)
             self.shift.fill_(shift)
             self.scale.fill_(scale)
+
+    def copy_layers(self, tensors: Iterable[Tensor]) -> None:
+        """Take over another network of the same layers: its weights and biases, first layer first.
+
+        ``state_dict().values()`` of a Q-network of Stable-Baselines3 or CleanRL comes in this
+        order. Raises UserError, and copies nothing, if their number or a shape differs.
+        """
+        given, mine = list(tensors), list(self.parameters())
+        theirs, ours = ([list(t.shape) for t in of] for of in (given, mine))
+        if theirs != ours:
+            raise UserError(
+                f"these layers do not make a network of size {self.size} for observations "
+                f"{list(self.obs_shape)} and {self.num_actions} actions: shapes {theirs}, "
+                f"expected {ours}"
+            )
+        with torch.no_grad():
+            for parameter, tensor in zip(mine, given, strict=True):
+                parameter.copy_(tensor)
 
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""

@@ -35,10 +35,10 @@ class ReproduceCommand:
     """local (this machine) or ray (the cluster at RAY_ADDRESS)."""
     workers: int = 0
     """Runs at once, each on one thread; 0: one per core."""
-    results: str = "results/reproduce"
-    """Where rows.jsonl.gz is."""
-    runs: str = "runs/reproduce"
-    """Where the runs' folders are."""
+    results: str = ""
+    """Where rows.jsonl.gz is; by default results/reproduce, or results/smoke of a smoke budget."""
+    runs: str = ""
+    """Where the runs' folders are; by default runs/reproduce, or runs/smoke of a smoke budget."""
     docs: str = ""
     """Write reproduction.md and its figures, from the rows there are, into this folder."""
 
@@ -52,7 +52,9 @@ class ReproduceCommand:
             display.table("Claims", claims, wrap=True)
             return
         grid = self._jobs(found)
-        results, runs = Path(self.results), Path(self.runs)
+        place = "smoke" if self.budget == "smoke" else "reproduce"
+        results = Path(self.results or f"results/{place}")
+        runs = Path(self.runs or f"runs/{place}")
         failed = []
         progress = Progress(missing(grid, results), runs)
         outcomes = run_grid(
