@@ -9,7 +9,7 @@ import torch
 
 from tutelage import QNetwork, teachers
 from tutelage.cli import main
-from tutelage.networks import Size
+from tutelage.networks import SIZES, Size
 
 QUICK = ["--threads", "1", "--num-envs", "2", "--env-steps", "512", "--round-steps", "128"]
 
@@ -71,6 +71,10 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--teacher-acts", "1.5"], ["teacher_acts", "1.5", "from 0 to 1"]),
         (["--batch-size", "0"], ["batch_size", "0"]),
         (["--samples-per-step", "-1"], ["samples_per_step", "-1"]),
+        (["--samples-per-step", "inf"], ["samples_per_step", "finite", "inf"]),
+        (["--seed", "-1"], ["seed", "at least 0", "-1"]),
+        (["--sticky", "0.25"], ["sticky", "Atari", "CartPole-v1"]),
+        (["--clip-rewards"], ["clip_rewards", "Atari", "CartPole-v1"]),
         (["--dataset", "nowhere"], ["nowhere", "dataset.json"]),
         (["--dataset", "nowhere", "--only", "ball-top"], ["only", "offline"]),
     ],
@@ -104,6 +108,47 @@ def test_a_data_set_of_half_a_court_is_refused(
     line = refusal([*words, "--only", "ball-top"], capsys)
     assert "a data set holds every state" in line
     assert "only" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["evaluate", "pong", "--seed", "-1"], ["seed", "at least 0", "-1"]),
+        (["evaluate", "pong", "--threads", "0"], ["threads", "at least 1", "0"]),
+        (["evaluate", "pong", "--episodes", "0"], ["episodes", "at least 1", "0"]),
+        (["watch", "pong", "--seed", "-1"], ["seed", "at least 0", "-1"]),
+        (["record", "--out", "data", "--env-steps", "0"], ["env_steps", "at least 1", "0"]),
+        (["report", "run", "--video"], ["--video", "only with --all"]),
+        (["report", "run", "--out", "page.html"], ["--out", "only with --all"]),
+        (["report", "--all", "--no-video"], ["--no-video", "only with a run's folder"]),
+    ],
+)
+def test_bad_flags_of_other_commands_are_refused_in_one_line(
+    flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(flags, capsys)
+    assert all(word in line for word in words), line
+
+
+def test_models_of_frames_of_different_sizes_are_not_filmed_together(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    small = QNetwork(SIZES["student"], (4, 80, 80), 6)
+    teachers.save(tmp_path / "small.safetensors", small, env="pong", card={})
+    line = refusal(["watch", "pong", str(tmp_path / "small.safetensors")], capsys)
+    assert "pong (84 pixels), pong (80 pixels)" in line
+
+
+def test_a_data_set_is_learnt_from_on_its_own_game_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher, data = cartpole_model(tmp_path / "t.safetensors"), str(tmp_path / "data")
+    main(["record", "--teacher", teacher, "--num-envs", "2", "--env-steps", "256", "--out", data])
+    capsys.readouterr()
+    given = ["distill", "--dataset", data, "--env", "Acrobot-v1", "--out", str(tmp_path / "run")]
+    line = refusal(given, capsys)
+    assert "recorded on CartPole-v1, not Acrobot-v1" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_of_another_game_is_refused(
@@ -162,7 +207,7 @@ def test_unknown_keys_of_a_config_file_are_refused(
     assert "tauu" in line
     assert "tau," in line
     (tmp_path / "c.toml").write_text('tau = "cold"\n')
-    assert "float" in refusal(["distill", "--config", str(tmp_path / "c.toml")], capsys)
+    assert "float" in refusal(["distill", f"--config={tmp_path / 'c.toml'}"], capsys)
 
 
 def test_resume_of_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -210,6 +255,6 @@ def test_record_then_distill_offline_and_report(
     main(["distill", *flags, *QUICK, "--out", run, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert result["env_steps"] == 512
-    assert {"mean_return", "ci95", "episodes", "env_steps_to_20", "parameters"} <= result.keys()
+    assert {"mean_return", "ci95", "episodes", "env_steps_to_475", "parameters"} <= result.keys()
     for name in ("best.safetensors", "curve.png", "report.html", "metrics.jsonl", "config.toml"):
         assert (Path(run) / name).stat().st_size > 0

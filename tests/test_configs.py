@@ -9,7 +9,8 @@ from tutelage.errors import UserError
 
 
 @pytest.mark.parametrize(
-    "config", [Teach(), Teach(milestones=(1.5,)), Distill(tau=0.5, env="pong"), Record(seed=7)]
+    "config",
+    [Teach(), Teach(milestones=(1.5,)), Distill(tau=0.5, target_return=18.0), Record(seed=7)],
 )
 def test_a_configuration_comes_back_from_its_file(
     config: Training | Record, tmp_path: Path
@@ -23,6 +24,11 @@ def test_a_whole_number_stands_for_a_float_and_a_list_for_a_tuple() -> None:
     config = from_mapping(Teach, {"gamma": 1, "milestones": [-15, 0.5]}, where="here")
     assert (config.gamma, config.milestones) == (1.0, (-15.0, 0.5))
     assert type(config.gamma) is type(config.milestones[0]) is float
+
+
+def test_a_number_may_be_left_open_in_a_file_or_given() -> None:
+    assert from_mapping(Distill, {}, where="file").target_return is None
+    assert from_mapping(Distill, {"target_return": 18}, where="file").target_return == 18.0
 
 
 @pytest.mark.parametrize(

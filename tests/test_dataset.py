@@ -175,7 +175,7 @@ def test_a_data_set_whose_chunks_are_gone_is_not_gone_on_with(tmp_path: Path) ->
 
 def test_a_folder_that_holds_anything_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("dear")
-    with pytest.raises(UserError, match=f"{tmp_path} is not empty"):
+    with pytest.raises(UserError, match=f"{tmp_path} exists and is not empty"):
         writer(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.clock import clocks
-from tutelage.environments import EnvironmentConfig, Environments, Step, make
+from tutelage.environments import EnvironmentConfig, Environments, Step, make, usual_target
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
 
@@ -242,6 +242,13 @@ def test_what_cannot_be_built_is_named_with_what_could(
         make(replace(config, num_envs=min(config.num_envs, 2)), seed=1)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_usual_target_is_the_papers_or_gymnasiums() -> None:
+    assert [usual_target(env) for env in ("pong", "CartPole-v1")] == [20.0, 475.0]
+    for env in ("breakout", "Pendulum-v1", "nowhere-v0"):
+        with pytest.raises(UserError, match=f"no target is known for {env}.*target_return"):
+            usual_target(env)
 
 
 def test_actions_that_do_not_count_from_0_are_refused() -> None:

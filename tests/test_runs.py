@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tutelage.configs import Distill, Teach
+from tutelage.configs import Record, Teach
 from tutelage.errors import UserError
 from tutelage.runs import KEEP_CHECKPOINTS, Run, read_config, read_rows
 from tutelage.types import Row
@@ -53,8 +53,10 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("config", [Teach(), Distill()], ids=lambda config: type(config).__name__)
-def test_the_very_same_configuration_is_to_be_resumed(config: Teach, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [Teach(), Record()], ids=lambda config: type(config).__name__)
+def test_the_very_same_configuration_is_to_be_resumed(
+    config: Teach | Record, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     Run.create(folder, asdict(config))
     with pytest.raises(UserError, match=f"this very configuration.*'tutelage resume {folder}'"):
@@ -83,7 +85,7 @@ def test_another_configurations_folder_is_refused_naming_what_differs(
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for folder in (tmp_path, tmp_path / "file"):
-        with pytest.raises(UserError, match=f"{folder} exists and is no run's folder"):
+        with pytest.raises(UserError, match=f"{folder} exists and is not empty"):
             Run.create(folder, {"seed": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -65,6 +65,7 @@ def cartpole_study(folder: Path, **settings: Any) -> Study:
         "threads": 1,
         "precision": "fp32",
         "eval_from": 0,
+        "target_return": 20.0,
         "eval_every": 128,
         "eval_episodes": 2,
         "confirm_episodes": 3,

@@ -12,8 +12,8 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from tutelage import display, recipes, teachers
-from tutelage.configs import Distill, Record, Teach, from_mapping, read_toml
-from tutelage.environments import EnvironmentConfig, make
+from tutelage.configs import Distill, Record, Teach, check_numbers, from_mapping, read_toml
+from tutelage.environments import EnvironmentConfig, is_atari, make
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
 from tutelage.experiments.overview import write_overview
@@ -102,14 +102,12 @@ class EvaluateCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        if self.episodes < 1:
-            raise UserError(f"episodes must be at least 1, got {self.episodes}")
+        check_numbers(self)
         device = recipes.open_device(self.device, self.threads)
         staff, models = teachers.hire([self.model], device=device, seed=self.seed)
         (model,) = models.values()
-        atari = len(model.network.obs_shape) == 3
         columns = {}
-        for sticky in (0.0, self.sticky) if atari and self.sticky else (0.0,):
+        for sticky in (0.0, self.sticky) if is_atari(model.env) and self.sticky else (0.0,):
             columns[sticky] = evaluate(
                 staff.alone(0),
                 replace(teachers.environment_of(model, sticky=sticky), only=self.only),
@@ -173,13 +171,16 @@ class WatchCommand:
     def run(self) -> None:
         from tutelage.report.video import side_by_side
 
+        check_numbers(self)
         loaded = {name: teachers.load(name) for name in self.models}
         if not loaded:
             raise UserError("watch needs at least one model")
-        envs = {model.env for model in loaded.values()}
-        if len(envs) > 1:
-            raise UserError(f"these models play different games: {', '.join(sorted(envs))}")
-        config = teachers.environment_of(next(iter(loaded.values())), sticky=self.sticky)
+        config, *others = {
+            teachers.environment_of(model, sticky=self.sticky): None for model in loaded.values()
+        }
+        if others:
+            games = ", ".join(f"{c.env} ({c.frame} pixels)" for c in (config, *others))
+            raise UserError(f"these models play different games: {games}")
         side_by_side(
             {name: model.network for name, model in loaded.items()},
             config,
@@ -211,6 +212,11 @@ class ReportCommand:
     def run(self) -> None:
         if bool(self.folder) == self.all:
             raise UserError("report needs either a run's folder or --all, and not both")
+        misplaced = {"--no-video": self.no_video} if self.all else {"--video": self.video}
+        misplaced |= {} if self.all else {"--out": bool(self.out)}
+        if wrong := [flag for flag, given in misplaced.items() if given]:
+            where = "with a run's folder" if self.all else "with --all"
+            raise UserError(f"{', '.join(wrong)}: only {where}")
         if not self.all:
             print(summary.write_report(Path(self.folder), video=not self.no_video))
             return
@@ -284,6 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _parse(words: list[str]) -> Any:
     """Return the command, its defaults taken from ``--config FILE.toml`` if that is given."""
     defaults: dict[str, Any] = {}
+    words = [part for word in words for part in _apart(word)]
     if words and words[0] in CONFIGS and "--config" in words:
         at = words.index("--config")
         if at + 1 == len(words):
@@ -307,6 +314,10 @@ def _parse(words: list[str]) -> Any:
         description="Distil large policies into small, fast ones. --config FILE.toml gives "
         "'teach' and 'distill' their defaults.",
     )
+
+
+def _apart(word: str) -> list[str]:
+    return word.split("=", 1) if word.startswith("--config=") else [word]
 
 
 def _folder(out: str, command: str, subject: str, seed: int) -> Path:
@@ -333,8 +344,8 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
 
 def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> None:
     with display.progress(config.env_steps) as watch:
-        recipes.distill(config, folder, resume=resume, watch=watch)
-    result = summary.close_distillation(config, folder)
+        outcome = recipes.distill(config, folder, resume=resume, watch=watch)
+    result = summary.close_distillation(outcome.config, folder)
     if as_json:
         print(json.dumps(result))
         return

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from tyro.conf import arg
@@ -17,6 +18,8 @@ from tutelage.schedules import parse_schedule
 Config = TypeVar("Config")
 
 AT_LEAST = {
+    "seed": 0,
+    "episodes": 1,
     "env_steps": 1,
     "threads": 1,
     "batch_size": 1,
@@ -90,9 +93,7 @@ class Training(EnvironmentConfig):
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
-        for name, value in vars(self).items():
-            if name in AT_LEAST and not value >= AT_LEAST[name]:
-                raise UserError(f"{name} must be at least {AT_LEAST[name]:g}, got {value}")
+        check_numbers(self)
         if not 0.0 <= self.gamma <= 1.0:
             raise UserError(f"gamma must be in [0, 1], got {self.gamma}")
         for name, high in AT_MOST.items():
@@ -178,8 +179,8 @@ class Distill(Training):
     """Samples learnt from per env step."""
     checkpoint_every: int = 5_000
     """Env steps between checkpoints."""
-    target_return: float = 20.0
-    """Stop when an evaluation reaches this and further episodes confirm it."""
+    target_return: float | None = None
+    """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong."""
     eval_episodes: int = 10
     """Held-out episodes per evaluation."""
     confirm_episodes: int = 30
@@ -231,6 +232,19 @@ class Record(EnvironmentConfig):
     threads: int = 2
     """Threads of PyTorch, and as many of the emulators."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        check_numbers(self)
+
+
+def check_numbers(asked: object) -> None:
+    """Raise UserError for a field that is less than ``AT_LEAST``, or infinite."""
+    for name, value in vars(asked).items():
+        if name in AT_LEAST and not value >= AT_LEAST[name]:
+            raise UserError(f"{name} must be at least {AT_LEAST[name]:g}, got {value}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} must be a finite number, got {value}")
+
 
 def _check_schedule(name: str, text: str, high: float) -> None:
     """Raise UserError for a schedule that makes no sense, before a run creates anything."""
@@ -254,13 +268,16 @@ def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str)
     for key, value in values.items():
         if key not in names:
             raise UserError(f"{where}: {choose_from('key', key, names)}")
-        items = get_args(hints[key])[:1]
+        hint = next(
+            (h for h in get_args(hints[key]) if NoneType in get_args(hints[key])), hints[key]
+        )
+        items = get_args(hint)[:1]
         fitting = (int, float) if items == (float,) else items
         if isinstance(value, list) and all(type(item) in fitting for item in value):
             value = tuple(items[0](item) for item in value) if items else value
-        if hints[key] is float and type(value) is int:
+        if hint is float and type(value) is int:
             value = float(value)
-        wanted = getattr(hints[key], "__origin__", hints[key])
+        wanted = getattr(hint, "__origin__", hint)
         if type(value) is not wanted:
             raise UserError(f"{where}: {key} is {value!r}, expected {wanted.__name__}")
         given[key] = value

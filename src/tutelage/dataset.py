@@ -17,7 +17,7 @@ import zstandard
 from safetensors import safe_open
 
 from tutelage.errors import UserError
-from tutelage.files import load_tensors, save_tensors, write_json
+from tutelage.files import check_free, load_tensors, save_tensors, write_json
 from tutelage.types import Array, State, Transitions
 
 FORMAT = "tutelage-dataset-1"
@@ -43,8 +43,8 @@ class Writer:
 
         ``about`` is what a reader should know: the environment, the teacher, who acted.
         """
-        if not resume and folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} is not empty: name a new folder for the data set")
+        if not resume:
+            check_free(folder)
         self._folder = folder
         self._about = {
             "format": FORMAT,

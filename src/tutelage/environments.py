@@ -254,6 +254,25 @@ class EnvironmentConfig:
     """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts."""
 
 
+def is_atari(env: str) -> bool:
+    """Return whether this is the name of an Atari ROM."""
+    return env in ale_py.roms.get_all_rom_ids()
+
+
+def usual_target(env: str) -> float:
+    """Return the mean return at which an environment counts as mastered.
+
+    Pong's is the paper's 20; others have the reward threshold that Gymnasium knows. Raises
+    UserError where there is none.
+    """
+    if env == "pong":
+        return 20.0
+    known = None if is_atari(env) else gymnasium.registry.get(env)
+    if known is None or known.reward_threshold is None:
+        raise UserError(f"no target is known for {env}: name one by target_return")
+    return float(known.reward_threshold)
+
+
 def make(
     config: EnvironmentConfig,
     *,
@@ -278,7 +297,7 @@ def make(
     region = parse_region(config.only) if config.only else None
     if region is not None and config.env != "pong":
         raise UserError(f"only {config.only!r} is a region of pong, this is {config.env}")
-    if config.env in ale_py.roms.get_all_rom_ids():
+    if is_atari(config.env):
         height, width = (84, 84) if config.frame == 84 else (210, 160)
         env: VectorEnv = AtariVectorEnv(
             config.env,
@@ -299,6 +318,8 @@ def make(
 
 
 def _gymnasium(config: EnvironmentConfig) -> VectorEnv:
+    if config.sticky or config.clip_rewards:
+        raise UserError(f"sticky and clip_rewards are Atari's, this is {config.env}")
     try:
         gymnasium.spec(config.env)
     except gymnasium.error.Error as error:

@@ -17,6 +17,12 @@ from tutelage.errors import UserError
 from tutelage.types import State
 
 
+def check_free(folder: Path) -> None:
+    """Raise UserError unless nothing is there: no file, and no folder that holds anything."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not empty: name another folder")
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` holds either all of it or what it held before.
 

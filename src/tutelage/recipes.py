@@ -1,6 +1,7 @@
 """The ways through the house: each assembles parts for the one loop from a configuration."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tutelage.appointment import assign, try_out
 from tutelage.assignment import Alone, Assignment
 from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Dataset, Writer
-from tutelage.environments import RETURNS, Environments, make
+from tutelage.environments import RETURNS, Environments, make, usual_target
 from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import Abandoned, Evaluation, evaluate, examine
 from tutelage.exploration import epsilon_greedy, parse_exploration
@@ -37,6 +38,8 @@ Watch = Callable[[Row], None]
 class Outcome:
     """What a run of distillation came to."""
 
+    config: Distill
+    """As asked for, with nothing left open."""
     student: QNetwork
     env_steps: int
     passed_at: int | None
@@ -144,7 +147,7 @@ def distill(
         return _distill_offline(config, folder, device, resume=resume, watch=watch)
     staff, models = teachers.hire(config.teachers, device=device, seed=config.seed)
     first = next(iter(models.values()))
-    config = replace(config, env=first.env if config.env == "auto" else config.env)
+    config = _resolved(config, first.env if config.env == "auto" else config.env)
     envs = make(config, seed=config.seed, threads=config.threads)
     for name, model in models.items():
         teachers.check_fits(model, name, config.env, envs.obs_shape, envs.num_actions)
@@ -184,9 +187,7 @@ def distill(
         teacher_acts=parse_schedule(config.teacher_acts),
         spent=spent,
     )
-    rates = [m.card["reward_per_step"] for m in models.values() if "reward_per_step" in m.card]
-    rate = max(rates, default=-np.inf) if not config.only else -np.inf
-    readiness = rate - (1.0 - config.eval_readiness) * abs(rate) if rates else rate
+    readiness = _readiness(config, [model.card for model in models.values()])
     try:
         return _study(
             config, folder, learner, source, assignment, readiness, resume=resume, watch=watch
@@ -206,8 +207,9 @@ def _distill_offline(
         raise UserError("a data set has its labels: several teachers cannot be used offline")
     dataset = Dataset(Path(config.dataset))
     recorded = dataset.about
-    env = recorded["env"] if config.env == "auto" else config.env
-    config = replace(config, env=env, frame=recorded["frame"])
+    if config.env not in ("auto", recorded["env"]):
+        raise UserError(f"{config.dataset} was recorded on {recorded['env']}, not {config.env}")
+    config = replace(_resolved(config, recorded["env"]), frame=recorded["frame"])
     stack, num_actions = dataset.obs_shape[0], recorded["num_actions"]
     frames = dataset[0].frames[stack - 1 :]
     network = _network(config, config.student, frames, dataset.obs_shape, num_actions).to(device)
@@ -220,6 +222,24 @@ def _distill_offline(
     )
     learner = _student(config, network)
     return _study(config, folder, learner, source, Alone(), -np.inf, resume=resume, watch=watch)
+
+
+def _resolved(config: Distill, env: str) -> Distill:
+    """Return the configuration with nothing left open."""
+    target = config.target_return
+    return replace(config, env=env, target_return=usual_target(env) if target is None else target)
+
+
+def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
+    """Return the reward per env step from which on to evaluate: a fraction of the best teacher's.
+
+    Without bound where none is known: cards are of the whole game, unclipped, without sticky
+    actions.
+    """
+    rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
+    if not rates or config.only or config.sticky or config.clip_rewards:
+        return -math.inf
+    return float(max(rates) - (1.0 - config.eval_readiness) * abs(max(rates)))
 
 
 def _student(config: Distill, network: QNetwork) -> Learner:
@@ -247,6 +267,8 @@ def _study(
     watch: Watch,
 ) -> Outcome:
     """Let the learner learn from the source, examined as it goes."""
+    target = config.target_return
+    assert target is not None
 
     def play(episodes: int, stream: str) -> Evaluation | Abandoned:
         if config.eval_whole or config.env not in RETURNS:
@@ -254,7 +276,7 @@ def _study(
         return examine(
             learner.averaged,
             config,
-            target=config.target_return,
+            target=target,
             most=RETURNS[config.env][1],
             episodes=episodes,
             seed=config.seed,
@@ -269,7 +291,7 @@ def _study(
     judge = Examiner(
         play,
         keep,
-        target=config.target_return,
+        target=target,
         episodes=config.eval_episodes,
         confirm_episodes=config.confirm_episodes,
         begin=config.eval_from,
@@ -283,7 +305,7 @@ def _study(
     ):
         watch(row)
     _save(folder / "last.safetensors", config, learner.averaged, source.env_steps, None)
-    return Outcome(learner.averaged, source.env_steps, judge.passed_at, judge.best)
+    return Outcome(config, learner.averaged, source.env_steps, judge.passed_at, judge.best)
 
 
 def _play(

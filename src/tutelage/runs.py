@@ -27,7 +27,15 @@ from tensorboardX import SummaryWriter
 
 from tutelage.configs import read_toml
 from tutelage.errors import UserError
-from tutelage.files import digest, pack_state, sync, unpack_state, write_atomic, write_json
+from tutelage.files import (
+    check_free,
+    digest,
+    pack_state,
+    sync,
+    unpack_state,
+    write_atomic,
+    write_json,
+)
 from tutelage.offpolicy import append_log
 from tutelage.types import Row, State
 
@@ -66,10 +74,10 @@ class Run:
                 f"{folder} belongs to another configuration (differs in {', '.join(differs)}): "
                 "name another folder with --out"
             )
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} exists and is no run's folder: name another with --out")
-        write_json(folder / "versions.json", versions())
+        check_free(folder)
+        # First what makes it a run: one that is killed in between can be resumed.
         write_atomic(path, tomli_w.dumps(config).encode())
+        write_json(folder / "versions.json", versions())
         return cls(folder)
 
     @property

@@ -94,10 +94,9 @@ class Study:
         outcome = recipes.distill(config, folder, resume=(folder / "config.toml").exists())
         played = outcome.evaluation
         if outcome.passed_at is None:
-            best = teachers.load(str(folder))
             played = evaluate(
-                best.network,
-                teachers.environment_of(best),
+                teachers.load(str(folder)).network,
+                outcome.config,
                 episodes=config.confirm_episodes,
                 seed=seed,
                 stream="closing",
@@ -106,7 +105,7 @@ class Study:
         assert played is not None
         row = {
             "env_steps": outcome.env_steps,
-            "target_return": config.target_return,
+            "target_return": outcome.config.target_return,
             "env_steps_to_target": outcome.passed_at,
             **_figures(played),
             "curve": _curve(folder),

@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,28 +75,31 @@ def close_teaching(config: Teach, folder: Path) -> Result:
 
 
 def close_distillation(config: Distill, folder: Path) -> Result:
-    """Evaluate student and teacher over the same number of episodes and write the report."""
+    """Evaluate student and teacher over the same number of episodes and write the report.
+
+    ``config`` leaves nothing open. A student that passed is shown with the episodes that confirmed
+    it.
+    """
     student = teachers.load(str(folder))
-    environment = teachers.environment_of(student, sticky=config.sticky)
-    environment = replace(environment, only=config.only)
 
     def play(policy: QFunction) -> Mapping[str, Any]:
         return evaluate(
             policy,
-            environment,
+            config,
             episodes=config.confirm_episodes,
             seed=config.seed,
             stream="closing",
             threads=config.threads,
         ).summary()
 
-    known = student.card if student.card.get("episodes", 0) >= config.confirm_episodes else None
-    figures = play(student.network) if known is None else {key: known[key] for key in FIGURES}
+    course = _course(folder, target=config.target_return)
+    passed = course[f"env_steps_to_{config.target_return:g}"] is not None
+    figures = {key: student.card[key] for key in FIGURES} if passed else play(student.network)
     result: Result = {
         "folder": str(folder),
         "env": student.env,
         **describe(student, figures),
-        **_course(folder, target=config.target_return),
+        **course,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
