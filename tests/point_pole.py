@@ -26,5 +26,8 @@ class PointPole(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 if ENV not in gymnasium.registry:
     gymnasium.register(
-        ENV, entry_point=lambda **options: PointPole(CartPoleEnv(**options)), max_episode_steps=100
+        ENV,
+        entry_point=lambda **options: PointPole(CartPoleEnv(**options)),
+        max_episode_steps=100,
+        reward_threshold=20.0,
     )

@@ -55,7 +55,6 @@ def config(folder: Path, **settings: Any) -> Distill:
             "batch_size": 64,
             "samples_per_step": 2.0,
             "teacher_acts": "1:0:4096",
-            "target_return": 20.0,
             "eval_from": 10**9,
             "checkpoint_every": 512,
             "precision": "fp32",
