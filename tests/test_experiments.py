@@ -22,7 +22,7 @@ from tutelage.experiments import (
     local,
     verdicts,
 )
-from tutelage.experiments.grid import by_method
+from tutelage.experiments.grid import by_method, methods_of
 from tutelage.experiments.jobs import BUDGETS, jobs
 from tutelage.experiments.rows import finished
 from tutelage.experiments.tasks import DATA, Play, Study
@@ -113,10 +113,10 @@ class Asked(dict[str, list[Row]]):
         return super().__getitem__(name)
 
 
-def some_rows(name: str) -> dict[str, list[Row]]:
+def some_rows(name: str, budget: str = "short") -> dict[str, list[Row]]:
     """Return three rows for each method of a claim, or one where a model plays."""
     rows: dict[str, list[Row]] = {method: [] for method in FOUND[name].methods}
-    for job in jobs(name, FOUND[name], seeds=3, budget="short"):
+    for job in jobs(name, FOUND[name], seeds=3, budget=budget):
         steps = {} if isinstance(job.task, Play) else {"env_steps_to_target": 10_000 + job.seed}
         of = {"settings": job.task.settings, "seed": job.seed, "env_steps": 50_000, **steps}
         of |= {"mean_return": 20.0 + job.seed, "returns": [20.0, 21.0], "ci95": [20.0, 21.0]}
@@ -143,6 +143,14 @@ def test_a_section_has_a_line_for_every_method(name: str) -> None:
     tables = [line for line in lines if line.startswith("| ") and "---" not in line]
     assert [line.split(" | ")[0] for line in tables] == ["| method", *(f"| {m}" for m in rows)]
     assert len({line.count("|") for line in tables}) == 1
+
+
+def test_a_claim_is_shown_with_the_budget_of_which_there_are_more_runs() -> None:
+    short, paper = some_rows("boltzmann"), some_rows("boltzmann", "paper")
+    few = [row for row in short["greedy"][:2]]
+    everything = [*few, *(row for of in paper.values() for row in of)]
+    assert methods_of("boltzmann", FOUND["boltzmann"], everything) == paper
+    assert methods_of("boltzmann", FOUND["boltzmann"], few) == {"greedy": few}
 
 
 # The command.

@@ -214,7 +214,7 @@ def thompson_gaussian(*, num_arms: int, rng: Generator, noise: float = 0.5) -> B
 
 
 class Exp3(DistributionSelector):
-    """Exponential weights against an adversary (Auer et al. 2002b, figures 1 and 4).
+    """Exponential weights against an adversary (Auer et al. 2002b, figure 1 and section 8).
 
     p_k = (1 - gamma) w_k / W + gamma / K with W = sum_j w_j; after reward r of arm k,
     w_k <- w_k exp(gamma r / (p_k K)), and every w_j <- w_j + e alpha W / K. Kept as logarithms.

@@ -46,7 +46,7 @@ class VowpalWabbit(DistributionSelector):
             from vowpalwabbit import Workspace
         except ImportError as error:
             raise UserError(
-                "selector vw needs the package vowpalwabbit: pip install 'tutelage[vw]'"
+                "selector vw needs the package vowpalwabbit: pip install -e '.[vw]'"
             ) from error
         return Workspace(self._options)
 

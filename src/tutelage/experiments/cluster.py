@@ -102,7 +102,7 @@ def _cluster() -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise UserError("engine 'ray' needs Ray: pip install 'tutelage[ray]'") from None
+        raise UserError("engine 'ray' needs Ray: pip install -e '.[ray]'") from None
     if ray.is_initialized():
         yield ray
         return

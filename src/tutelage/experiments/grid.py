@@ -77,10 +77,14 @@ def by_method(jobs: Sequence[Job], rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def methods_of(name: str, experiment: Experiment, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of an experiment's methods, as far as there are any."""
+    """Return the rows of an experiment's methods, as far as there are any.
+
+    Those of the budget, short or paper, of which there are more: the two are not to be mixed.
+    """
     seeds = max((int(row["seed"]) for row in rows), default=1)
-    grid = jobs_of(name, experiment, seeds=seeds, budget="short")
-    return {method: of for method, of in by_method(grid, rows).items() if of}
+    grids = (jobs_of(name, experiment, seeds=seeds, budget=of) for of in ("short", "paper"))
+    most = max((by_method(grid, rows) for grid in grids), key=lambda m: sum(map(len, m.values())))
+    return {method: of for method, of in most.items() if of}
 
 
 def overview(jobs: Sequence[Job], rows: Sequence[Row]) -> list[dict[str, str]]:
