@@ -32,8 +32,8 @@ plays, over its episodes; there the interquartile mean, of the middle half of al
 beside the mean, its interval by a bootstrap within each student. No figure is corrected for how
 many comparisons there are. "~" marks a ratio with missed targets on both sides, which says nothing;
 one without an interval is of a single seed. "Holds" means that the comparison named under "decided
-by" came out as claimed, not that the paper's figure was matched. Claims 1 to 12 are the paper's; 2a,
-4a and 4b are further words of the paper, 4c, 9a and 9b ours.
+by" came out as claimed, not that the paper's figure was matched. Claims 1 to 12 are the paper's;
+2a, 4a and 4b are further words of the paper, 4c, 9a and 9b ours.
 """
 LEARNING, SPREAD = (
     textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
