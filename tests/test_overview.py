@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from tutelage.experiments.overview import write_overview
 from tutelage.experiments.rows import keeper
 from tutelage.networks import Size
 from tutelage.report import style
-from tutelage.report.video import play
+from tutelage.report.video import side_by_side
 
 FOUND = find_experiments()
 CLAIMS = ("same-return", "losses", "four-experts")
@@ -148,11 +149,11 @@ def test_a_film_is_made_of_the_first_that_passed_and_kept(
 ) -> None:
     filmed = []
 
-    def quick(*args: object, **options: object) -> float:
+    def quick(*args: Any, **options: Any) -> dict[str, float]:
         filmed.append(options["seed"])
-        return play(*args, **{**options, "max_steps": 3})  # type: ignore[arg-type]
+        return side_by_side(*args, **{**options, "max_steps": 3})
 
-    monkeypatch.setattr(overview, "play", quick)
+    monkeypatch.setattr(overview, "side_by_side", quick)
     rows = [{**row, "env_steps_to_target": None} if row["seed"] == 1 else row
             for row in rows_of("losses")]  # fmt: skip
     for row in rows:

@@ -16,7 +16,7 @@ from tutelage.report import style
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
-from tutelage.report.video import play
+from tutelage.report.video import side_by_side
 
 ROWS: list[dict[str, float]] = [
     {
@@ -120,9 +120,8 @@ SUMMARY = [
 def written(tmp_path: Path) -> str:
     curve = tmp_path / "curve.png"
     learning_curve(ROWS, curve, title="A run")
-    play(
-        lambda obs: obs.float().sum((2, 3)), EnvironmentConfig(), tmp_path / "film.mp4", max_steps=3
-    )
+    policies = {"sum": lambda obs: obs.float().sum((2, 3))}
+    side_by_side(policies, EnvironmentConfig(), tmp_path / "film.mp4", max_steps=3)
     write_page(
         tmp_path / "report.html",
         title='<script>alert("1")</script>',

@@ -18,7 +18,7 @@ from tutelage.evaluation import evaluate
 from tutelage.networks import SIZES, QNetwork
 from tutelage.report import video
 from tutelage.report.captions import MARGIN, Caption
-from tutelage.report.video import camera, play, side_by_side
+from tutelage.report.video import camera, side_by_side
 from tutelage.types import Array, QFunction
 
 
@@ -140,14 +140,15 @@ def test_a_game_that_is_over_waits_for_the_other(
 
 def test_film_scores_what_an_evaluation_of_the_same_play_does(tmp_path: Path) -> None:
     config = EnvironmentConfig()
-    score = play(always(0, 6), config, tmp_path / "film.mp4", seed=5, scale=1)
+    film = tmp_path / "film.mp4"
+    score = side_by_side({"fire": always(0, 6)}, config, film, seed=5, scale=1)["fire"]
     assert score == evaluate(always(0, 6), config, episodes=1, seed=5).returns[0]
-    assert decode(tmp_path / "film.mp4")[0].shape == (250, 160, 3)
+    assert decode(film)[0].shape == (250, 160, 3)
 
 
 def test_film_is_cut_and_padded_to_even_sides(tmp_path: Path, countdown: EnvironmentConfig) -> None:
     path = tmp_path / "film.mp4"
-    assert play(always(1, 2), countdown, path, max_steps=5, scale=1, fps=10) == 5.0
+    assert side_by_side({"": always(1, 2)}, countdown, path, max_steps=5, scale=1) == {"": 5.0}
     frames = decode(path)
     assert len(frames) == 6
     assert frames[0].shape == (88, 62, 3)
@@ -158,7 +159,9 @@ def test_an_environment_that_cannot_be_filmed_says_why(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(UserError, match="pygame"):
-        play(always(0, 2), EnvironmentConfig(env="CartPole-v1"), tmp_path / "film.mp4")
+        side_by_side(
+            {"": always(0, 2)}, EnvironmentConfig(env="CartPole-v1"), tmp_path / "film.mp4"
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -174,7 +177,7 @@ def test_a_film_that_would_be_wrong_is_refused(
     gymnasium.register(name, lambda **given: env(**given), kwargs=options)
     try:
         with pytest.raises(UserError, match=message):
-            play(always(0, 2), EnvironmentConfig(env=name), tmp_path / "film.mp4")
+            side_by_side({"": always(0, 2)}, EnvironmentConfig(env=name), tmp_path / "film.mp4")
     finally:
         gymnasium.registry.pop(name)
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,5 @@
 """From a configuration to what assigns several teachers."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from tutelage.features import FEATURES, Feature
 from tutelage.measures import MEASURES
 from tutelage.networks import QNetwork
 from tutelage.rallies import PerRally, PerState
-from tutelage.schedules import parse_schedule
+from tutelage.schedules import is_zero
 from tutelage.selection import scale_reward
 from tutelage.selectors import is_contextual, parse_selector
 from tutelage.teachers import Staff, TeacherError
@@ -42,9 +41,8 @@ def assign(
     if len(staff.teachers) == 1:
         return Alone()
     names = tuple(teacher.name for teacher in staff.teachers)
-    acts = parse_schedule(config.teacher_acts)
     by_rally = is_contextual(config.selector) or config.choice_per == "rally"
-    if by_rally and config.pay == "led" and acts(0) == acts(sys.maxsize) == 0.0:
+    if by_rally and config.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
     rng = np.random.default_rng(seeded(config.seed, "selector"))
     rallies: dict[str, Any] = {

@@ -299,22 +299,37 @@ def make(
         raise UserError(f"only {config.only!r} is a region of pong, this is {config.env}")
     if is_atari(config.env):
         height, width = (84, 84) if config.frame == 84 else (210, 160)
-        env: VectorEnv = AtariVectorEnv(
-            config.env,
-            config.num_envs,
-            num_threads=threads,
-            img_height=height,
-            img_width=width,
-            repeat_action_probability=config.sticky,
-            noop_max=config.noop_max,
-            reward_clipping=config.clip_rewards,
-            use_fire_reset=False,
-            autoreset_mode=AutoresetMode.NEXT_STEP,
-        )
+        env: VectorEnv = emulators(config, threads=threads, height=height, width=width)
         view: Callable[[Array], Array] = (lambda obs: obs) if config.frame == 84 else _crop80
     else:
         env, view = _gymnasium(config), lambda obs: obs[:, np.newaxis]
     return Environments(env, seed=seed, stream=stream, view=view, region=region, episodes=episodes)
+
+
+def emulators(
+    config: EnvironmentConfig,
+    *,
+    threads: int,
+    height: int,
+    width: int,
+    grayscale: bool = True,
+    stack_num: int = 4,
+) -> AtariVectorEnv:
+    """Return Atari's emulators; equal seeds and actions keep any two in step."""
+    return AtariVectorEnv(
+        config.env,
+        config.num_envs,
+        num_threads=threads,
+        img_height=height,
+        img_width=width,
+        grayscale=grayscale,
+        stack_num=stack_num,
+        repeat_action_probability=config.sticky,
+        noop_max=config.noop_max,
+        reward_clipping=config.clip_rewards,
+        use_fire_reset=False,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+    )
 
 
 def _gymnasium(config: EnvironmentConfig) -> VectorEnv:

@@ -25,12 +25,11 @@ class Evaluation:
         """Mean return."""
         return float(self.returns.mean())
 
-    def interval(self, *, confidence: float = 0.95, resamples: int = 10_000) -> tuple[float, float]:
-        """Return the percentile bootstrap interval of the mean (Efron 1979), seeded."""
+    def interval(self, *, resamples: int = 10_000) -> tuple[float, float]:
+        """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), seeded."""
         rng = np.random.default_rng(seeded(0, "bootstrap"))
         index = rng.integers(len(self.returns), size=(resamples, len(self.returns)))
-        tail = (1.0 - confidence) / 2.0
-        low, high = np.quantile(self.returns[index].mean(axis=1), [tail, 1.0 - tail])
+        low, high = np.quantile(self.returns[index].mean(axis=1), [0.025, 0.975])
         return float(low), float(high)
 
     def summary(self) -> dict[str, float | int | list[float]]:

@@ -147,10 +147,3 @@ def parse_region(name: str) -> Region:
     if name not in REGIONS:
         raise choose_from("region", name, REGIONS)
     return REGIONS[name]
-
-
-def parse_feature(name: str) -> Feature:
-    """Return the feature of that name; raise UserError for an unknown one."""
-    if name not in FEATURES:
-        raise choose_from("feature", name, FEATURES)
-    return FEATURES[name]

@@ -24,7 +24,7 @@ from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, parse_size
 from tutelage.replay import Replay
 from tutelage.runs import Run
-from tutelage.schedules import constant, parse_schedule
+from tutelage.schedules import constant, is_zero, parse_schedule
 from tutelage.session import Examiner, Never, Parts, conduct
 from tutelage.sources import Memory, Offline, Online
 from tutelage.targets import parse_target
@@ -156,7 +156,7 @@ def distill(
     network = _network(config, config.student, frames, envs.obs_shape, envs.num_actions).to(device)
     replay = _replay(config, envs)
     exploration = parse_exploration(config.explore)
-    draw = replay.sample_transitions if config.reward_weight != "0" else replay.sample
+    draw = replay.sample if is_zero(config.reward_weight) else replay.sample_transitions
     learner = _student(config, network)
     assignment = assign(
         config,
@@ -199,7 +199,7 @@ def distill(
 def _distill_offline(
     config: Distill, folder: Path, device: torch.device, *, resume: bool, watch: Watch
 ) -> Outcome:
-    if config.reward_weight != "0":
+    if not is_zero(config.reward_weight):
         raise UserError("reward_weight needs an environment to act in: it cannot be used offline")
     if config.only:
         raise UserError("a data set holds every state: only cannot be used offline")
@@ -248,7 +248,7 @@ def _student(config: Distill, network: QNetwork) -> Learner:
         parse_loss(config.loss), parse_target(config.target, config.tau), config.student_tau
     )
     terms = {"distill": Term(distillation, parse_schedule(config.distill_weight))}
-    if config.reward_weight != "0":
+    if not is_zero(config.reward_weight):
         double_q = DoubleQ(network, target_every=config.target_every)
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
     dropout = _over_updates(parse_exploration(config.explore).hidden_dropout, config)

@@ -1,6 +1,7 @@
 """Numbers that change with env steps or updates, written ``0.05`` or ``1:0.02:80000``."""
 
 import math
+import sys
 
 from tutelage.errors import UserError
 from tutelage.types import Schedule
@@ -14,6 +15,12 @@ def constant(value: float) -> Schedule:
 def linear(start: float, end: float, over: int) -> Schedule:
     """Go from ``start`` to ``end`` in a straight line over ``over`` steps, then stay."""
     return lambda step: start + (end - start) * min(max(step / over, 0.0), 1.0)
+
+
+def is_zero(text: str) -> bool:
+    """Return whether the schedule that ``text`` spells is 0 from its start to its end."""
+    schedule = parse_schedule(text, over=1)
+    return schedule(0) == schedule(sys.maxsize) == 0.0
 
 
 def parse_schedule(

@@ -207,6 +207,6 @@ def generator_state(rng: np.random.Generator) -> State:
     return dict(rng.bit_generator.state)
 
 
-def torch_generator(seed: np.random.SeedSequence, device: str = "cpu") -> torch.Generator:
+def torch_generator(seed: np.random.SeedSequence) -> torch.Generator:
     """Return a torch generator seeded from a NumPy seed sequence."""
-    return torch.Generator(device=device).manual_seed(int(seed.generate_state(1, np.uint64)[0]))
+    return torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0]))

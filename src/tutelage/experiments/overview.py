@@ -13,7 +13,7 @@ from tutelage.experiments.rows import key_of
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
-from tutelage.report.video import play
+from tutelage.report.video import side_by_side
 from tutelage.runs import read_rows
 
 FILMED = 1000
@@ -70,11 +70,10 @@ class Album:
                 if not (folder / "video.mp4").exists():
                     student = teachers.load(str(folder))
                     config = teachers.environment_of(student)
-                    play(
-                        student.network,
+                    side_by_side(
+                        {"student": student.network},
                         config,
                         folder / "video.mp4",
-                        name="student",
                         seed=row["seed"],
                         max_steps=FILMED,
                     )

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import ale_py.roms
 import av
 import gymnasium
 import numpy as np
 import torch
-from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AddRenderObservation
 
-from tutelage.environments import EnvironmentConfig, Environments, make
+from tutelage.environments import EnvironmentConfig, Environments, emulators, is_atari, make
 from tutelage.errors import UserError
 from tutelage.files import write_atomic
 from tutelage.report.captions import Caption
@@ -24,7 +22,7 @@ from tutelage.types import Array, QFunction
 
 STREAM = "evaluation"
 """A film's own held-out starts: neither training nor ``evaluate`` draws from this stream."""
-FPS = 37.5
+FPS = Fraction(75, 2)
 """Env steps per second of film: 2.5 times Atari's own 15, so 2000 steps last 53 seconds."""
 BITS_PER_SECOND = 200_000
 """A cap that real play rarely meets: 53 seconds stay under 1.4 MB, whatever the game."""
@@ -49,14 +47,12 @@ def side_by_side(
     seed: int = 0,
     max_steps: int = 2000,
     scale: int | None = None,
-    fps: float = FPS,
-    device: torch.device | None = None,
 ) -> dict[str, float]:
     """Film one greedy episode of each policy, and return what each had scored when it ended.
 
     The episode starts from a held-out seed and is cut after ``max_steps``; a game that
     is over waits, its last frame showing, for the others. The file is an mp4 (H.264, yuv420p)
-    that browsers play, with one frame for the start and one for each env step, ``fps`` of them a
+    that browsers play, with one frame for the start and one for each env step, ``FPS`` of them a
     second. ``scale`` enlarges pixels (default: to about 320 a game). Raises UserError for an
     environment that cannot be filmed and a ``path`` that cannot be written.
     """
@@ -64,7 +60,7 @@ def side_by_side(
         raise ValueError("policies is empty: nobody to film")
     with ExitStack() as stack:
         games = {
-            name: stack.enter_context(closing(_episode(policy, config, seed, max_steps, device)))
+            name: stack.enter_context(closing(_episode(policy, config, seed, max_steps)))
             for name, policy in policies.items()
         }
         shown = {name: next(game) for name, game in games.items()}
@@ -83,34 +79,8 @@ def side_by_side(
                         shown[name] = moment
                         running = True
 
-        _encode(frames(scale), path, Fraction(fps).limit_denominator(1000))
+        _encode(frames(scale), path)
     return {name: moment.score for name, moment in shown.items()}
-
-
-def play(
-    policy: QFunction,
-    config: EnvironmentConfig,
-    path: Path,
-    *,
-    name: str = "policy",
-    seed: int = 0,
-    max_steps: int = 2000,
-    scale: int | None = None,
-    fps: float = FPS,
-    device: torch.device | None = None,
-) -> float:
-    """Film one greedy episode of one policy, as ``side_by_side`` does, and return its score."""
-    scores = side_by_side(
-        {name: policy},
-        config,
-        path,
-        seed=seed,
-        max_steps=max_steps,
-        scale=scale,
-        fps=fps,
-        device=device,
-    )
-    return scores[name]
 
 
 def camera(config: EnvironmentConfig, *, seed: int) -> Environments:
@@ -119,22 +89,10 @@ def camera(config: EnvironmentConfig, *, seed: int) -> Environments:
     Given the same actions it stays in step with ``make(config, seed=seed, stream=STREAM)``, sticky
     actions included. Raises UserError if the environment cannot render.
     """
-    if config.env not in ale_py.roms.get_all_rom_ids():
+    if not is_atari(config.env):
         return Environments(_rendered(config.env), seed=seed, stream=STREAM)
-    atari = AtariVectorEnv(
-        config.env,
-        1,
-        num_threads=1,
-        img_height=210,
-        img_width=160,
-        grayscale=False,
-        stack_num=1,
-        repeat_action_probability=config.sticky,
-        noop_max=config.noop_max,
-        reward_clipping=False,
-        use_fire_reset=False,
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-    )
+    alone = replace(config, num_envs=1, clip_rewards=False)
+    atari = emulators(alone, threads=1, height=210, width=160, grayscale=False, stack_num=1)
     return Environments(atari, seed=seed, stream=STREAM, view=lambda obs: obs[:, 0])
 
 
@@ -156,7 +114,6 @@ def _episode(
     config: EnvironmentConfig,
     seed: int,
     max_steps: int,
-    device: torch.device | None,
 ) -> Generator[_Moment]:
     alone = replace(config, num_envs=1, clip_rewards=False)
     with (
@@ -167,7 +124,7 @@ def _episode(
         yield _Moment(film.obs[0], score, over=False)
         for _ in range(max_steps):
             with torch.inference_mode():
-                q = policy(torch.from_numpy(player.obs).to(device or "cpu"))
+                q = policy(torch.from_numpy(player.obs))
             action = q.argmax(dim=1).cpu().numpy()
             step, filmed = player.step(action), film.step(action)
             if step.reward[0] != filmed.reward[0]:
@@ -194,21 +151,21 @@ def _row(panels: list[Array]) -> Array:
     return np.pad(row, ((0, row.shape[0] % 2), (0, row.shape[1] % 2), (0, 0)))
 
 
-def _encode(frames: Iterator[Array], path: Path, fps: Fraction) -> None:
+def _encode(frames: Iterator[Array], path: Path) -> None:
     # The index goes to the front (faststart) by reading the file again, so a buffer will not do.
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "film.mp4"
         try:
-            _mux(frames, draft, fps)
+            _mux(frames, draft)
         except av.error.FFmpegError as error:
             raise UserError(f"cannot encode {path}: {error}") from error
         write_atomic(path, draft.read_bytes())
 
 
-def _mux(frames: Iterator[Array], path: Path, fps: Fraction) -> None:
+def _mux(frames: Iterator[Array], path: Path) -> None:
     first = next(frames)
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps)
+        stream = container.add_stream("libx264", rate=FPS)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.options = {
