@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from tutelage import display, recipes, teachers
+from tutelage.assembly import open_device
 from tutelage.configs import Distill, Record, Teach, check_numbers, from_mapping, read_toml
 from tutelage.environments import EnvironmentConfig, is_atari, make
 from tutelage.errors import UserError, choose_from
@@ -103,7 +104,7 @@ class EvaluateCommand:
 
     def run(self) -> None:
         check_numbers(self)
-        device = recipes.open_device(self.device, self.threads)
+        device = open_device(self.device, self.threads)
         staff, models = teachers.hire([self.model], device=device, seed=self.seed)
         (model,) = models.values()
         columns = {}

@@ -1,6 +1,9 @@
 """The one exception that is meant for the person at the keyboard."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
 
 
 class UserError(Exception):
@@ -14,6 +17,13 @@ def choose_from(what: str, given: str, choices: Iterable[str]) -> UserError:
     "unknown loss 'kll': choose from kl, mse"
     """
     return UserError(f"unknown {what} {given!r}: choose from {', '.join(sorted(choices))}")
+
+
+def look_up(what: str, name: str, table: Mapping[str, Entry]) -> Entry:
+    """Return the entry of that name; raise UserError with the choices if there is none."""
+    if name not in table:
+        raise choose_from(what, name, table)
+    return table[name]
 
 
 def positive(what: str, given: float) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.schedules import constant, parse_schedule
 from tutelage.types import Schedule
 
@@ -112,14 +112,13 @@ def parse_exploration(text: str) -> Exploration:
     Raises UserError for an unknown name, a missing parameter, or one out of range.
     """
     name, _, parameter = text.partition(":")
-    if name not in EXPLORATIONS:
-        raise choose_from("exploration", name, EXPLORATIONS)
+    strategy = look_up("exploration", name, EXPLORATIONS)
     if parameter and name not in RANGES:
         raise UserError(f"exploration {text!r}: {name} takes no parameter")
     if name in RANGES and not parameter:
         raise UserError(f"exploration {text!r}: {name} needs a value, as in {name}:0.05")
     low, high = RANGES.get(name, (0.0, 0.0))
     try:
-        return EXPLORATIONS[name](parse_schedule(parameter or "0", low=low, high=high))
+        return strategy(parse_schedule(parameter or "0", low=low, high=high))
     except UserError as error:
         raise UserError(f"exploration {text!r}: {error}") from None

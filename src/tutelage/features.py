@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.selection import Floats
 from tutelage.types import Array
 
@@ -144,6 +144,4 @@ FEATURES: dict[str, Feature] = {
 
 def parse_region(name: str) -> Region:
     """Return the region of that name; raise UserError for an unknown one."""
-    if name not in REGIONS:
-        raise choose_from("region", name, REGIONS)
-    return REGIONS[name]
+    return look_up("region", name, REGIONS)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.types import check_shape
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -56,8 +56,7 @@ def parse_loss(text: str) -> Loss:
     terms: list[tuple[Loss, float]] = []
     for word in text.split("+"):
         name, _, weight = word.strip().partition(":")
-        if name not in LOSSES:
-            raise choose_from("loss", name, LOSSES)
+        loss = look_up("loss", name, LOSSES)
         try:
             factor = float(weight or 1.0)
         except ValueError:
@@ -67,7 +66,7 @@ def parse_loss(text: str) -> Loss:
                 f"unknown weight {weight!r} in loss {text!r}: "
                 "expected a number from 0 up, as in mse:0.5"
             )
-        terms.append((LOSSES[name], factor))
+        terms.append((loss, factor))
 
     def weighted(student_q: Tensor, target: Tensor) -> Tensor:
         first, *others = (weight * loss(student_q, target) for loss, weight in terms)

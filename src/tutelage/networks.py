@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.types import Array
 
 KERNELS = ((8, 4), (4, 2), (3, 1))
@@ -186,10 +186,9 @@ class QNetwork(nn.Module):
 
         Observations that are no frames (not uint8) come in units of their own and are left alone.
         """
-        if scaling not in SCALINGS:
-            raise choose_from("input scaling", scaling, SCALINGS)
+        read = look_up("input scaling", scaling, SCALINGS)
         if obs.dtype == np.uint8:
-            shift, scale = SCALINGS[scaling](obs)
+            shift, scale = read(obs)
             self.shift.fill_(shift)
             self.scale.fill_(scale)
 

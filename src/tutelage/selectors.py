@@ -8,16 +8,14 @@ from typing import Any, get_type_hints
 
 from tutelage.bandits import SELECTORS
 from tutelage.contextual import CONTEXTUAL, EXPLORATIONS, Explore
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.schedules import parse_schedule
 from tutelage.selection import DistributionSelector
 from tutelage.types import Schedule
 
 
 def _explore(text: str) -> Explore:
-    if text not in EXPLORATIONS:
-        raise choose_from("exploration of a selector", text, EXPLORATIONS)
-    return EXPLORATIONS[text]()
+    return look_up("exploration of a selector", text, EXPLORATIONS)()
 
 
 def _finite(text: str) -> float:
@@ -43,10 +41,7 @@ def parse_selector(text: str) -> Callable[..., DistributionSelector]:
     Raises UserError for an unknown name or option and for a value of another type.
     """
     name, _, rest = text.partition(":")
-    table = {**SELECTORS, **CONTEXTUAL}
-    if name not in table:
-        raise choose_from("selector", name, table)
-    build = table[name]
+    build = look_up("selector", name, {**SELECTORS, **CONTEXTUAL})
     hints = get_type_hints(build.__init__ if inspect.isclass(build) else build)
     readers = {option: _READ[hint] for option, hint in hints.items() if hint in _READ}
     readers = {o: read for o, read in readers.items() if o not in ("num_arms", "context_dim")}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 
 Target = Callable[[Tensor], Tensor]
 
@@ -33,8 +33,7 @@ TARGETS: dict[str, Callable[[float], Target]] = {"raw": raw, "divide": divide, "
 
 def parse_target(name: str, tau: float) -> Target:
     """Return the target of that name; raise UserError for an unknown one or tau <= 0."""
-    if name not in TARGETS:
-        raise choose_from("target", name, TARGETS)
+    target = look_up("target", name, TARGETS)
     if not tau > 0:
         raise UserError(f"tau must be a temperature above 0, got {tau}")
-    return TARGETS[name](tau)
+    return target(tau)

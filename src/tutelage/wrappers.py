@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.features import parse_region
 
 See = Callable[[Tensor], Tensor]
@@ -91,9 +91,7 @@ def parse_wrapper(text: str) -> Wrapper:
     Raises UserError for an unknown one or a value that makes no sense.
     """
     name, _, value = text.partition(":")
-    if name not in WRAPPERS:
-        raise choose_from("wrapper of a teacher", name, WRAPPERS)
-    return WRAPPERS[name](value)
+    return look_up("wrapper of a teacher", name, WRAPPERS)(value)
 
 
 def _number(name: str, text: str) -> float:
