@@ -35,7 +35,7 @@ ROW, GAP = 0.36, 0.12
 """Inches that a teacher's row takes at least, and the part of it that is left empty."""
 REGRET, AROUND = 2.4, 2.1
 """Inches of the lower panel, and of titles, legend and labels."""
-ALT = "Share of the choices for each teacher over rounds, and cumulative regret below."
+ALT = "Share of the choices for each teacher over paid rallies (or rounds), regret below."
 CAPTION = (
     "Above: how often each teacher was chosen, the most chosen first, the best in hindsight in "
     "bold; on the right its share of all choices. Below: the regret against that best teacher, "
@@ -63,7 +63,7 @@ def selections_plot(log: Log, names: Sequence[str], path: Path, *, title: str) -
         axes.margins(x=0.0)
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     lower.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
-    lower.set_xlabel("round", fontsize=FONT)
+    lower.set_xlabel("rallies (or rounds) that were paid", fontsize=FONT)
     write_png(figure, path)
 
 
