@@ -60,6 +60,7 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--explore", "epsilon:2"], ["epsilon:2", "0", "1"]),
         (["--student", "huge"], ["huge", "student", "mlp:64/64"]),
         (["--teacher", "nobody"], ["nobody", "pong"]),
+        (["--td-loss", "l1", "--reward-weight", "1"], ["td_loss", "l1", "huber, mse"]),
         (["--precision", "fp8"], ["fp8", "bf16, fp32"]),
         (["--device", "abacus"], ["abacus"]),
         (["--loss", "kl:-1"], ["-1", "from 0 up"]),

@@ -54,6 +54,51 @@ def test_the_online_network_chooses_and_the_target_network_values() -> None:
     assert all(p.grad is None for p in network.parameters())
 
 
+def test_the_squared_error_is_not_cut() -> None:
+    network = linear_q(TARGET)
+    objective = DoubleQ(network, target_every=100, loss="mse")
+    set_head(network, ONLINE)
+    q = torch.tensor([[5.5, 0.0], [9.0, 2.0], [24.0, 99.0]], requires_grad=True)  # y as above
+    losses = objective(q, make_batch())
+    assert losses.tolist() == pytest.approx([0.25, 9.0, 0.09], rel=1e-4)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(
+        q.grad, torch.tensor([[-1.0, 0.0], [0.0, 6.0], [-0.6, 0.0]]), rtol=1e-4, atol=0.0
+    )
+
+
+def test_only_the_squared_error_settles_at_the_mean_return() -> None:
+    """A state with a reward of 1 that ends every tenth time: q = 1 + 0.9 q is 10.
+
+    Under Huber's loss nine small steps up outvote the one, cut, step down.
+    """
+    batch = Batch(
+        obs=torch.ones(10, 1, 2),
+        teacher_q=torch.zeros(10, 2),
+        action=torch.zeros(10, dtype=torch.int64),
+        n_step_reward=torch.ones(10),
+        bootstrap=torch.tensor([1.0] * 9 + [0.0]),
+        next_obs=torch.ones(10, 1, 2),
+    )
+
+    def settled(loss: str) -> float:
+        network = linear_q(((0.0, 0.0), (0.0, 0.0)))
+        objective = DoubleQ(network, target_every=20, loss=loss)
+        learner = Learner(
+            network,
+            {"double_q": Term(objective, constant(1.0))},
+            learning_rate=constant(0.02),
+            max_grad_norm=100.0,
+            forward=lambda obs, updates: network(obs),
+        )
+        for _ in range(3000):
+            learner.update(batch)
+        return float(network(batch.obs)[0, 0].detach())
+
+    assert settled("mse") == pytest.approx(10.0, abs=0.5)
+    assert settled("huber") > 20.0
+
+
 def snapshot(network: QNetwork) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 

@@ -50,7 +50,7 @@ def build_distiller(config: Distill, network: QNetwork) -> Learner:
     )
     terms = {"distill": Term(distillation, parse_schedule(config.distill_weight))}
     if not is_zero(config.reward_weight):
-        double_q = DoubleQ(network, target_every=config.target_every)
+        double_q = DoubleQ(network, target_every=config.target_every, loss=config.td_loss)
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
     dropout = _over_updates(parse_exploration(config.explore).hidden_dropout, config)
     return build_learner(

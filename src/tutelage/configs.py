@@ -81,6 +81,8 @@ class Training(EnvironmentConfig):
     """Steps of reward before bootstrapping."""
     target_every: int = 250
     """Updates between copies to the target network."""
+    td_loss: str = "huber"
+    """Of double Q-learning: huber, or mse where returns are much larger than 1."""
     learning_starts: int = 2_000
     """Env steps before the first update."""
     replay_size: int = 200_000

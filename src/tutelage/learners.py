@@ -7,12 +7,14 @@ kickstarting (Schmitt et al. 2018, eq. 3). There is one learner.
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutelage.errors import look_up
 from tutelage.networks import QNetwork
 from tutelage.types import Batch, Schedule, State, StepQ, check_shape
 
@@ -35,14 +37,25 @@ class Objective(Protocol):
     def restore(self, state: State) -> None: ...
 
 
+TD_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "huber": partial(F.smooth_l1_loss, reduction="none"),
+    "mse": partial(F.mse_loss, reduction="none"),
+}
+"""Name -> loss of q(s, a) [B] against y [B]."""
+
+
 class DoubleQ:
-    """Double Q-learning (van Hasselt et al. 2016, eq. 4) with n-step returns and the Huber loss.
+    """Double Q-learning (van Hasselt et al. 2016, eq. 4) with n-step returns.
 
     y = R^(n) + gamma^n q_target(s', argmax_a q(s', a)); the target network is a copy of the
-    online one, renewed every ``target_every`` updates.
+    online one, renewed every ``target_every`` updates. ``loss`` is one of ``TD_LOSSES``: Huber's
+    is the field's, and its gradient ends at an error of 1. Where returns are much larger than 1, a
+    rare and large error such as a game's end is then outvoted by many small ones, and q may grow
+    without bound; mse has the mean return as its fixed point.
     """
 
-    def __init__(self, network: QNetwork, *, target_every: int) -> None:
+    def __init__(self, network: QNetwork, *, target_every: int, loss: str = "huber") -> None:
+        self._loss = look_up("td_loss", loss, TD_LOSSES)
         self._online = network
         self._target = copy.deepcopy(network).requires_grad_(False)
         self._target_every = target_every
@@ -57,7 +70,7 @@ class DoubleQ:
             value = self._target(batch.next_obs).gather(1, best).squeeze(1)
             target = batch.n_step_reward + batch.bootstrap * value
         taken = q.gather(1, batch.action[:, None]).squeeze(1)
-        return F.smooth_l1_loss(taken, target, reduction="none")
+        return self._loss(taken, target)
 
     def after_update(self, updates: int) -> None:
         if updates % self._target_every == 0:

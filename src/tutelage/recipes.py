@@ -91,7 +91,8 @@ def teach(
         rng=np.random.default_rng(seeded(config.seed, "exploration")),
         device=device,
     )
-    term = Term(DoubleQ(network, target_every=config.target_every), constant(1.0))
+    double_q = DoubleQ(network, target_every=config.target_every, loss=config.td_loss)
+    term = Term(double_q, constant(1.0))
     parts = Parts(source, build_learner(config, network, {"double_q": term}, act), Alone(), Never())
     run = open_run(folder, config, parts, resume=resume)
     card: dict[str, Any] = {"command": "tutelage teach", "config": asdict(config)}
