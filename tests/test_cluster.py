@@ -1,6 +1,6 @@
 """The engine on a cluster: two real Ray nodes on this machine, of which one is killed.
 
-Ray is not among what ``make`` installs: ``pip install 'tutelage[ray]'``, then
+Ray is not among what ``make`` installs: ``pip install -e '.[ray]'``, then
 ``pytest -m "slow or not slow" tests/test_cluster.py`` (three minutes on two cores).
 """
 
@@ -61,7 +61,7 @@ def test_without_ray_it_says_what_to_install(
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setitem(sys.modules, "ray", None)
     before = signal.getsignal(signal.SIGTERM)
-    assert "pip install 'tutelage[ray]'" in refused(tmp_path)
+    assert "pip install -e '.[ray]'" in refused(tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -301,7 +301,8 @@ def test_the_failure_of_a_teacher_comes_back_from_another_process() -> None:
 
 
 UNDER_WAY = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script runs with "&"
 from tests.toys import toy
 from tutelage import cli, reproduce
 reproduce.find_experiments = lambda: {"toy": toy(a={
