@@ -24,6 +24,18 @@ def linear_q(weight: tuple[tuple[float, ...], ...]) -> QNetwork:
     return network
 
 
+def make_learner(
+    network: QNetwork, objective: DoubleQ, *, learning_rate: float, max_grad_norm: float
+) -> Learner:
+    return Learner(
+        network,
+        {"double_q": Term(objective, constant(1.0))},
+        learning_rate=constant(learning_rate),
+        max_grad_norm=max_grad_norm,
+        forward=lambda obs, updates: network(obs),
+    )
+
+
 def make_batch() -> Batch:
     return Batch(
         obs=torch.ones(3, 1, 2),
@@ -84,13 +96,7 @@ def test_only_the_squared_error_settles_at_the_mean_return() -> None:
     def settled(loss: str) -> float:
         network = linear_q(((0.0, 0.0), (0.0, 0.0)))
         objective = DoubleQ(network, target_every=20, loss=loss)
-        learner = Learner(
-            network,
-            {"double_q": Term(objective, constant(1.0))},
-            learning_rate=constant(0.02),
-            max_grad_norm=100.0,
-            forward=lambda obs, updates: network(obs),
-        )
+        learner = make_learner(network, objective, learning_rate=0.02, max_grad_norm=100.0)
         for _ in range(3000):
             learner.update(batch)
         return float(network(batch.obs)[0, 0].detach())
@@ -106,13 +112,7 @@ def snapshot(network: QNetwork) -> dict[str, Tensor]:
 def test_the_target_network_is_copied_exactly_every_so_many_updates() -> None:
     network = linear_q(ONLINE)
     objective = DoubleQ(network, target_every=3)
-    learner = Learner(
-        network,
-        {"double_q": Term(objective, constant(1.0))},
-        learning_rate=constant(0.1),
-        max_grad_norm=10.0,
-        forward=lambda obs, updates: network(obs),
-    )
+    learner = make_learner(network, objective, learning_rate=0.1, max_grad_norm=10.0)
     after = [snapshot(network)]
     for updates in range(1, 8):
         learner.update(make_batch())

@@ -147,7 +147,7 @@ def test_a_section_has_a_line_for_every_method(name: str) -> None:
 
 def test_a_claim_is_shown_with_the_budget_of_which_there_are_more_runs() -> None:
     short, paper = some_rows("boltzmann"), some_rows("boltzmann", "paper")
-    few = [row for row in short["greedy"][:2]]
+    few = short["greedy"][:2]
     everything = [*few, *(row for of in paper.values() for row in of)]
     assert methods_of("boltzmann", FOUND["boltzmann"], everything) == paper
     assert methods_of("boltzmann", FOUND["boltzmann"], few) == {"greedy": few}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tutelage.configs import Record, Teach
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.runs import KEEP_CHECKPOINTS, Run, read_config, read_rows
 from tutelage.types import Row
@@ -53,10 +53,10 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("config", [Teach(), Record()], ids=lambda config: type(config).__name__)
-def test_the_very_same_configuration_is_to_be_resumed(
-    config: Teach | Record, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    "config", [Teach(), Distill(target_return=20.0)], ids=lambda config: type(config).__name__
+)
+def test_the_very_same_configuration_is_to_be_resumed(config: Teach, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     Run.create(folder, asdict(config))
     with pytest.raises(UserError, match=f"this very configuration.*'tutelage resume {folder}'"):

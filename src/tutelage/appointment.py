@@ -10,7 +10,7 @@ from tutelage.assignment import Alone, Assignment, PerRound
 from tutelage.bandits import BestFirst
 from tutelage.configs import Distill
 from tutelage.environments import RETURNS
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, choose_from, look_up
 from tutelage.evaluation import evaluate
 from tutelage.features import FEATURES, Feature
 from tutelage.measures import MEASURES
@@ -36,8 +36,7 @@ def assign(
     returns in a short evaluation. Raises UserError for what does not go together.
     """
     build = parse_selector(config.selector)
-    if config.measure not in MEASURES:
-        raise choose_from("measure", config.measure, MEASURES)
+    measure = look_up("measure", config.measure, MEASURES)
     if len(staff.teachers) == 1:
         return Alone()
     names = tuple(teacher.name for teacher in staff.teachers)
@@ -62,7 +61,7 @@ def assign(
     return PerRound(
         selector,
         names=names,
-        measure=MEASURES[config.measure],
+        measure=measure,
         low=low,
         high=high,
         play=play,

@@ -213,11 +213,11 @@ class ReportCommand:
     def run(self) -> None:
         if bool(self.folder) == self.all:
             raise UserError("report needs either a run's folder or --all, and not both")
-        misplaced = {"--no-video": self.no_video} if self.all else {"--video": self.video}
-        misplaced |= {} if self.all else {"--out": bool(self.out)}
-        if wrong := [flag for flag, given in misplaced.items() if given]:
-            where = "with a run's folder" if self.all else "with --all"
-            raise UserError(f"{', '.join(wrong)}: only {where}")
+        if self.all and self.no_video:
+            raise UserError("--no-video: only with a run's folder")
+        for flag, given in (("--video", self.video), ("--out", self.out)):
+            if given and not self.all:
+                raise UserError(f"{flag}: only with --all")
         if not self.all:
             print(summary.write_report(Path(self.folder), video=not self.no_video))
             return

@@ -269,9 +269,8 @@ def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str)
     for key, value in values.items():
         if key not in names:
             raise UserError(f"{where}: {choose_from('key', key, names)}")
-        hint = next(
-            (h for h in get_args(hints[key]) if NoneType in get_args(hints[key])), hints[key]
-        )
+        either = get_args(hints[key])
+        hint = either[0] if NoneType in either else hints[key]
         items = get_args(hint)[:1]
         fitting = (int, float) if items == (float,) else items
         if isinstance(value, list) and all(type(item) in fitting for item in value):

@@ -267,7 +267,7 @@ def usual_target(env: str) -> float:
     """
     if env == "pong":
         return 20.0
-    known = None if is_atari(env) else gymnasium.registry.get(env)
+    known = gymnasium.registry.get(env)
     if known is None or known.reward_threshold is None:
         raise UserError(f"no target is known for {env}: name one by target_return")
     return float(known.reward_threshold)
