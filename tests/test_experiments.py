@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.toys import Crew, toy
 from tutelage import bundled_names, experiments
 from tutelage import reproduce as command
 from tutelage.cli import main
-from tutelage.configs import Distill
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.experiments import (
     ByMethod,
@@ -25,7 +26,7 @@ from tutelage.experiments import (
 from tutelage.experiments.grid import by_method, methods_of
 from tutelage.experiments.jobs import BUDGETS, jobs
 from tutelage.experiments.rows import finished
-from tutelage.experiments.tasks import DATA, Play, Study
+from tutelage.experiments.tasks import DATA, Play, Study, Training
 from tutelage.exploration import parse_exploration
 from tutelage.features import REGIONS
 from tutelage.losses import parse_loss
@@ -76,9 +77,13 @@ def test_the_settings_of_every_method_can_be_run(name: str, method: str, budget:
         assert parse_teacher(job.task.model)[0] in bundled_names()
         assert job.task.only in ("", *REGIONS)
         return
+    changed = BUDGETS[budget]
+    if isinstance(job.task, Training):
+        assert isinstance(asked, Teach)
+        assert job.task.config == replace(asked, **changed.data.get("train", {}), threads=1)
+        return
     assert isinstance(job.task, Study)
     assert isinstance(asked, Mapping)
-    changed = BUDGETS[budget]
     settings = {**asked, **changed.study, "seed": 1, "threads": 1}
     data = {name: settings.pop(name) for name in DATA if name in settings}
     assert job.task.config == Distill(**settings)
@@ -263,7 +268,7 @@ def test_a_look_at_every_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str
         for job in grid:
             (row,) = methods[job.method]
             assert row["episodes"] == 1
-            if isinstance(job.task, Study):
+            if isinstance(job.task, Study | Training):
                 assert row["env_steps_to_target"] is None
                 assert row["env_steps"] >= 256
         assert name in shown

@@ -15,10 +15,10 @@ from tutelage import recipes
 from tutelage.configs import Distill, Record, Teach
 from tutelage.dataset import SEGMENT, Dataset
 from tutelage.errors import UserError
-from tutelage.experiments import find_experiments
+from tutelage.experiments import find_experiments, tasks
 from tutelage.experiments import jobs as jobs_module
 from tutelage.experiments.jobs import Job, jobs, key
-from tutelage.experiments.tasks import Play, Study, is_play
+from tutelage.experiments.tasks import Play, Study, Training, is_play
 from tutelage.runs import read_rows
 
 FOUND = find_experiments()
@@ -35,8 +35,9 @@ def test_all_methods_have_their_first_seed_before_any_has_its_second() -> None:
     assert [job.task for job in grid] == studies * 3
 
 
-def test_a_model_plays_once_whatever_the_seeds() -> None:
-    grid = jobs("toy", toy(a={}, model=Play("pong")), seeds=3, budget="short")
+@pytest.mark.parametrize("of", [Play("pong"), Teach()])
+def test_a_model_plays_and_a_teacher_is_trained_once_whatever_the_seeds(of: Play | Teach) -> None:
+    grid = jobs("toy", toy(a={}, model=of), seeds=3, budget="short")
     assert [(job.method, job.seed) for job in grid] == [("a", 1), ("model", 1), ("a", 2), ("a", 3)]
 
 
@@ -100,6 +101,11 @@ def test_a_row_read_back_is_known_for_its_run() -> None:
             row = json.loads(json.dumps(row_of(job)))
             assert key(row["settings"], row["seed"]) == job.key
             assert is_play(row["settings"]) == isinstance(job.task, Play)
+
+
+def test_the_threads_of_a_teachers_training_do_not_tell_it_from_others() -> None:
+    assert Training(Teach()).settings == Training(Teach(threads=1)).settings == {"teach": {}}
+    assert Training(Teach(env_steps=1)).settings == {"teach": {"env_steps": 1}}
 
 
 def test_the_key_of_a_run_is_what_it_was_when_the_first_rows_were_kept() -> None:
@@ -175,6 +181,29 @@ def test_the_row_of_a_model_that_plays(tmp_path: Path) -> None:
     assert row["env_steps"] == sum(row["returns"]) > 0
     assert row["mean_return"] == pytest.approx(row["env_steps"] / 5)
     assert not row.keys() & {"env_steps_to_target", "target_return", "curve"}
+
+
+def test_the_row_of_a_teachers_training(tmp_path: Path) -> None:
+    training = Training(replace(TRAINING, env="CartPole-v1", env_steps=1_024))
+    job = Job("four-experts", "teacher", 2, training)
+    row = job.run(tmp_path / "runs")
+    assert row["env_steps"] == row["curve"]["env_steps"][-1] == 1_024
+    assert (row["seed"], row["target_return"], row["env_steps_to_target"]) == (2, 475.0, None)
+    assert row["episodes"] == len(row["returns"]) == 30
+    again = job.run(tmp_path / "runs")  # it is over: resumed, not run again
+    assert {**row, "seconds": 0.0} == {**again, "seconds": 0.0}
+
+
+def test_a_teacher_has_reached_its_target_when_twenty_episodes_in_training_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "usual_target", lambda env: 15.0)
+    row = Training(replace(TRAINING, env_steps=1_024)).run(tmp_path, seed=1)
+    first = row["env_steps_to_target"]
+    for of in read_rows(tmp_path):
+        reached = of["rollout/episodes"] >= 20 and of["rollout/ep_rew_mean"] >= 15.0
+        assert reached or of["env_steps"] != first
+        assert not reached or of["env_steps"] >= first
 
 
 class Recorder:

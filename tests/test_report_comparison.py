@@ -6,15 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.test_report import inked
 from tutelage.errors import UserError
 from tutelage.report import style
-from tutelage.report.comparison import env_steps_plot, median, returns_plot, sizes_plot
+from tutelage.report.comparison import Spent, env_steps_plot, median, returns_plot, sizes_plot
 from tutelage.report.courses import Curve, course, curves_plot, smooth
 from tutelage.report.profiles import Band, profiles_plot
 from tutelage.report.style import STYLES
+
+MISSED: list[Spent] = [(30_720.0, False)]
+
+
+def passed(*steps: float) -> list[Spent]:
+    return [(x, True) for x in steps]
 
 
 @pytest.mark.parametrize(
@@ -37,16 +44,16 @@ def test_who_never_arrives_took_longest(
 @pytest.mark.parametrize(
     ("rows", "reached", "missed"),
     [
-        ({"KL": [10_240, 16_384, 10_240], "a method of a name that is long": [None] * 3}, 1, 1),
-        ({"KL": [10_240], "MSE": [20_480]}, 1, 0),
-        ({"$1 and $2": [None, None]}, 0, 1),
+        ({"KL": passed(10_240, 16_384), "a method of a name that is long": MISSED * 3}, 1, 1),
+        ({"KL": passed(10_240), "MSE": passed(20_480)}, 1, 0),
+        ({"$1 and $2": MISSED * 2}, 0, 1),
     ],
 )
 def test_figure_shows_what_was_reached(
-    tmp_path: Path, rows: dict[str, list[float | None]], reached: bool, missed: bool
+    tmp_path: Path, rows: dict[str, list[Spent]], reached: bool, missed: bool
 ) -> None:
     path = tmp_path / "steps.png"
-    env_steps_plot(rows, path, title="Env steps", budget=30_720)
+    env_steps_plot(rows, path, title="Env steps")
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width == 1024
@@ -57,10 +64,10 @@ def test_figure_shows_what_was_reached(
 
 
 def test_methods_stand_in_the_order_given(tmp_path: Path) -> None:
-    rows: dict[str, list[float | None]] = {"never": [None], "soon": [1.0]}
+    rows = {"never": MISSED, "soon": passed(1_024)}
     for order, name in ((rows, "given"), (dict(reversed(rows.items())), "reversed")):
         path = tmp_path / f"{name}.png"
-        env_steps_plot(order, path, title="A", budget=4)
+        env_steps_plot(order, path, title="A")
         with Image.open(path) as image:
             # The lower strip alone: half of what is below the legend, and above the axis.
             low, high = int(0.6 * image.height), int(0.75 * image.height)
@@ -71,21 +78,31 @@ def test_methods_stand_in_the_order_given(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw_and_nowhere_to_write(tmp_path: Path) -> None:
-    nothing: list[dict[str, list[float | None]]] = [{}, {"KL": []}]
+    nothing: list[dict[str, list[Spent]]] = [{}, {"KL": []}]
     for rows in nothing:
         with pytest.raises(ValueError, match="at least one method, and a seed for each"):
-            env_steps_plot(rows, tmp_path / "steps.png", title="A", budget=4)
+            env_steps_plot(rows, tmp_path / "steps.png", title="A")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
-        env_steps_plot({"KL": [1]}, tmp_path / "file" / "steps.png", title="A", budget=4)
+        env_steps_plot({"KL": passed(1_024)}, tmp_path / "file" / "steps.png", title="A")
 
 
-def test_a_budget_that_all_stayed_within_is_not_drawn(tmp_path: Path) -> None:
-    figures = []
-    for budget in (30_720.0, 40_960.0):
-        env_steps_plot({"KL": [10_240]}, tmp_path / "steps.png", title="A", budget=budget)
-        figures.append((tmp_path / "steps.png").read_bytes())
-    assert figures[0] == figures[1]
+def test_a_run_that_missed_stands_at_the_env_steps_that_it_spent(tmp_path: Path) -> None:
+    path = tmp_path / "steps.png"
+    rows = {"passed": passed(61_440), "short": MISSED, "long": [(61_440.0, False)], "late": MISSED}
+    env_steps_plot(rows, path, title="A")
+    (short, *_, long) = columns(path, style.VERMILION)
+    assert short < long - 0.2
+
+
+@pytest.mark.parametrize(("longest", "logarithmic"), [(204_800.0, False), (205_824.0, True)])
+def test_env_steps_that_differ_very_much_have_a_logarithmic_axis(
+    longest: float, logarithmic: bool
+) -> None:
+    axes = Figure().subplots()
+    style.scale(axes, [10_240.0, longest])
+    assert (axes.get_xscale() == "log") == logarithmic
+    assert (axes.get_xlim()[0] == 0.0) != logarithmic
 
 
 def columns(path: Path, colour: str) -> list[float]:

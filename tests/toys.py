@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.test_cli import cartpole_model
-from tutelage.configs import Distill
+from tutelage.configs import Distill, Teach
 from tutelage.experiments import Experiment, Row
 from tutelage.experiments.jobs import Job
 from tutelage.experiments.plots import env_steps
@@ -12,7 +12,7 @@ from tutelage.experiments.tasks import Play, Study
 from tutelage.experiments.verdicts import reaches
 
 
-def toy(**methods: dict[str, Any] | Play) -> Experiment:
+def toy(**methods: dict[str, Any] | Teach | Play) -> Experiment:
     """Return a claim about these methods: that the first reaches its target."""
     return Experiment(
         number="1",

@@ -36,7 +36,7 @@ from tutelage.networks import QNetwork
 from tutelage.runs import Run
 from tutelage.schedules import constant, is_zero, parse_schedule
 from tutelage.session import Examiner, Never, Parts, conduct
-from tutelage.sources import Memory, Offline, Online
+from tutelage.sources import EPISODES, Memory, Offline, Online
 from tutelage.types import Batch, Row, seeded
 
 Watch = Callable[[Row], None]
@@ -103,7 +103,11 @@ def teach(
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
         for milestone in config.milestones:
             path = folder / f"return{milestone:+g}.safetensors"
-            if mean >= milestone and row.metrics["rollout/episodes"] >= 20 and not path.exists():
+            if (
+                mean >= milestone
+                and row.metrics["rollout/episodes"] >= EPISODES
+                and not path.exists()
+            ):
                 about = {**card, "env_steps": row.env_steps, "training_return": mean}
                 teachers.save(path, network, env=config.env, card=about)
     about = {**card, "env_steps": source.env_steps}

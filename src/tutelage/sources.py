@@ -25,6 +25,9 @@ from tutelage.types import (
     generator_state,
 )
 
+EPISODES = 20
+"""The last so many are what the returns in training are the mean of."""
+
 
 class Source(Protocol):
     """Yields the batches that a round of learning is due."""
@@ -97,7 +100,7 @@ class Online:
         self._teacher_acts = teacher_acts
         self._owed = 0.0
         self._round_reward = 0.0
-        self._finished: deque[tuple[float, int]] = deque(maxlen=20)
+        self._finished: deque[tuple[float, int]] = deque(maxlen=EPISODES)
         self._episodes = 0
 
     def collect(self, assignment: Assignment) -> Iterator[Batch]:
@@ -166,7 +169,7 @@ class Online:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def metrics(self) -> dict[str, float]:
-        """Return this round's reward, and the last 20 episodes as SB3 names them."""
+        """Return this round's reward, and the last ``EPISODES`` as SB3 names them."""
         metrics = {
             "rollout/episodes": float(self._episodes),
             "rollout/reward_per_step": self._round_reward / (self._rounds * self.num_envs),

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tutelage.configs import Teach
 from tutelage.experiments.tasks import Play
 
 Row = Mapping[str, Any]
@@ -46,8 +47,9 @@ class Experiment:
     """What is claimed, and where."""
     paper: str
     """The paper's own figure."""
-    methods: Mapping[str, Mapping[str, Any] | Play]
-    """Name -> the settings in which it differs from ``Distill()``, or a model that plays.
+    methods: Mapping[str, Mapping[str, Any] | Teach | Play]
+    """Name -> the settings in which it differs from ``Distill()``, a teacher's training, or a model
+    that plays.
 
     The keys ``record`` and ``train`` hold settings of ``Record`` and of ``Teach``: the run first
     makes a data set of its own so, and learns from that.

@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tutelage.configs import Distill, from_mapping
+from tutelage.configs import Distill, Teach, from_mapping
 from tutelage.experiments import Experiment, Row, find_experiments
-from tutelage.experiments.tasks import DATA, Play, Study, Task
+from tutelage.experiments.tasks import DATA, Play, Study, Task, Training
 from tutelage.runs import versions
 
 
@@ -20,8 +20,9 @@ class Budget:
 
     study: Mapping[str, Any]
     data: Mapping[str, Mapping[str, Any]]
-    """Of each way to make a data set, by its key."""
+    """Of each way to make a data set, by its key; a teacher that is trained by itself as well."""
     play: Mapping[str, Any]
+    """Of a model that plays, a teacher after its training as well."""
 
 
 BUDGETS = {
@@ -102,7 +103,7 @@ def key(settings: Mapping[str, Any], seed: int) -> str:
 def jobs(name: str, experiment: Experiment, *, seeds: int, budget: str) -> list[Job]:
     """Return the runs of an experiment, all methods on the first seed before any on the next.
 
-    A model that plays is no matter of seeds: it plays once.
+    Only studies are a matter of seeds: a model plays once, and a teacher takes hours to train.
     """
     tasks = {
         method: _task(asked, BUDGETS[budget], where=f"{name}, {method}")
@@ -112,13 +113,16 @@ def jobs(name: str, experiment: Experiment, *, seeds: int, budget: str) -> list[
         Job(name, method, seed, task)
         for seed in range(1, seeds + 1)
         for method, task in tasks.items()
-        if seed == 1 or not isinstance(task, Play)
+        if seed == 1 or isinstance(task, Study)
     ]
 
 
-def _task(asked: Mapping[str, Any] | Play, budget: Budget, *, where: str) -> Task:
+def _task(asked: Mapping[str, Any] | Teach | Play, budget: Budget, *, where: str) -> Task:
     if isinstance(asked, Play):
         return replace(asked, **budget.play)
+    if isinstance(asked, Teach):
+        taught = replace(asked, **budget.data.get("train", {}), threads=1)
+        return Training(taught, **budget.play)
     settings: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.items()}
     data = None
     for name, kind in DATA.items():

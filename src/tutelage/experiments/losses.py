@@ -1,5 +1,6 @@
 """Claim 2: which loss teaches fastest."""
 
+from tutelage.configs import Teach
 from tutelage.experiments import Experiment
 from tutelage.experiments.plots import env_steps
 from tutelage.experiments.verdicts import faster
@@ -17,6 +18,7 @@ EXPERIMENT = Experiment(
         "nll": {"loss": "nll"},
         "mse-prob": {"loss": "mse-prob"},
         "mse + nll": {"loss": "mse:0.5+nll:0.5"},
+        "teacher's own training": Teach(),
     },
     judge=faster(*(("kl", loss) for loss in ("mse", "nll", "mse + nll"))),
     plot=env_steps,

@@ -10,7 +10,7 @@ from tutelage.configs import Distill
 from tutelage.experiments import ByMethod, Row
 from tutelage.experiments.statistics import performance_profiles
 from tutelage.experiments.tasks import is_play
-from tutelage.experiments.verdicts import steps
+from tutelage.experiments.verdicts import spent
 from tutelage.networks import count_parameters, parse_size
 from tutelage.report.comparison import Return, env_steps_plot, returns_plot, sizes_plot
 from tutelage.report.courses import Curve, curves_plot
@@ -23,11 +23,11 @@ TEACHER = count_parameters(parse_size("teacher"), *PONG)
 
 def env_steps(rows: ByMethod, path: Path, title: str) -> None:
     """Draw the env steps to the target of every seed, method by method."""
+    runs = {method: spent(of) for method, of in rows.items()}
     env_steps_plot(
-        {method: steps(of) for method, of in rows.items()},
+        {m: list(zip(of.steps, of.reached, strict=True)) for m, of in runs.items()},
         path,
         title=title,
-        budget=max(row["env_steps"] for of in rows.values() for row in of),
         target=next(iter(rows.values()))[0]["target_return"],
     )
 

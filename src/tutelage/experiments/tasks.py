@@ -1,5 +1,6 @@
-"""What one run does: distil a student, or let a model play."""
+"""What one run does: distil a student, train a teacher, or let a model play."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +12,11 @@ import torch
 
 from tutelage import recipes, teachers
 from tutelage.configs import Distill, Record, Teach
+from tutelage.environments import usual_target
 from tutelage.evaluation import Evaluation, evaluate
 from tutelage.offpolicy import read_log
 from tutelage.runs import read_rows
+from tutelage.sources import EPISODES
 
 DATA: dict[str, type[Record | Teach]] = {"record": Record, "train": Teach}
 """Key of a method's settings -> how the data set is made that it learns from."""
@@ -115,6 +118,52 @@ class Study:
             arm = read_log(log).feedback.arm
             row["picks"] = np.bincount(arm, minlength=len(config.teachers)).tolist()
         return row
+
+
+@dataclass(frozen=True)
+class Training:
+    """A teacher is trained; it has reached the target when its last twenty episodes' mean has."""
+
+    config: Teach
+    episodes: int = Distill().confirm_episodes
+    """It is then evaluated over so many."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what differs from the usual, but for the threads: they teach it nothing."""
+        return {"teach": _different(replace(self.config, threads=Teach().threads), Teach())}
+
+    @property
+    def most_env_steps(self) -> int:
+        return self.config.env_steps
+
+    def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
+        config = replace(self.config, seed=seed)
+        network = recipes.teach(config, folder, resume=(folder / "config.toml").exists())
+        played = evaluate(
+            network,
+            config,
+            episodes=self.episodes,
+            seed=seed,
+            stream="closing",
+            threads=1,
+        )
+        rows, target = read_rows(folder), usual_target(config.env)
+        return {
+            "env_steps": rows[-1]["env_steps"],
+            "target_return": target,
+            "env_steps_to_target": next(
+                (row["env_steps"] for row in rows if _training_return(row) >= target), None
+            ),
+            **_figures(played),
+            "curve": _curve(folder),
+        }
+
+
+def _training_return(row: Mapping[str, Any]) -> float:
+    """Return the mean return of the last twenty episodes in training, once there are so many."""
+    whole = row["rollout/episodes"] >= EPISODES
+    return float(row["rollout/ep_rew_mean"]) if whole else -math.inf
 
 
 def _different(config: Any, usual: Any) -> dict[str, Any]:

@@ -23,12 +23,15 @@ from tutelage.report.style import (
     dress,
     label_rows,
     legend,
+    scale,
     write_png,
 )
 
 T = TypeVar("T")
 Return = tuple[float, float, float]
 """A run's mean return and its interval: mean, low, high."""
+Spent = tuple[float, bool]
+"""A run's env steps, and whether it reached the target with them."""
 
 ROW, AROUND = 0.75, 2.0
 """Inches of a method's strip, and of title, legend and labels."""
@@ -59,33 +62,34 @@ def median(steps: Sequence[float | None]) -> float | None:
 
 
 def env_steps_plot(
-    rows: Mapping[str, Sequence[float | None]],
+    rows: Mapping[str, Sequence[Spent]],
     path: Path,
     *,
     title: str,
-    budget: float,
     target: float = 20.0,
 ) -> None:
     """Draw a strip for each method, in the order given: env steps to ``target`` and their median.
 
-    ``rows`` holds a number for each seed, None where ``budget`` env steps did not suffice (a hollow
-    arrow). Each seed has a lane of its own, the first on top, so that equal numbers stay apart.
-    Raises ValueError where there is nothing to draw, UserError if ``path`` cannot be written.
+    A run that missed it is a hollow arrow at the env steps that it spent. Each seed has a lane of
+    its own, the first on top, so that equal numbers stay apart. Raises ValueError where there is
+    nothing to draw, UserError if ``path`` cannot be written.
     """
-    figure, axes, place = _strips(title, rows, lambda steps: _median(steps, budget))
-    for y, steps in zip(place, rows.values(), strict=True):
-        for x, lane in zip(steps, _lanes(y, len(steps)), strict=True):
-            axes.plot(budget if x is None else x, lane, **(REACHED if x is not None else MISSED))
-        if (middle := median(steps)) is not None:
+    figure, axes, place = _strips(title, rows, _median)
+    for y, runs in zip(place, rows.values(), strict=True):
+        for (x, reached), lane in zip(runs, _lanes(y, len(runs)), strict=True):
+            axes.plot(x, lane, **(REACHED if reached else MISSED))
+        if (middle := median(_steps(runs))) is not None:
             axes.vlines(
                 middle, y - LANES - 0.1, y + LANES + 0.1, color=BLACK, linewidth=3.0, zorder=1
             )
     handles = [Line2D([], [], label="one seed", **REACHED)]
-    if any(None in steps for steps in rows.values()):
-        axes.axvline(budget, zorder=1, **DASHED)
-        handles.append(Line2D([], [], label=f"not within {budget:,.0f}", **MISSED))
+    if in_vain := {x for runs in rows.values() for x, reached in runs if not reached}:
+        for budget in in_vain:
+            axes.axvline(budget, zorder=1, **DASHED)
+        within = " or ".join(dict.fromkeys(map(_thousands, sorted(in_vain))))
+        handles.append(Line2D([], [], label=f"not within {within}", **MISSED))
     median_line = Line2D([], [], color=BLACK, linewidth=3.0, label="median, also on the right")
-    axes.set_xlim(left=0.0)
+    scale(axes, [x for runs in rows.values() for x, _ in runs])
     axes.set_xlabel(f"env steps to a mean return of {target:g}", fontsize=FONT)
     legend(axes, [*handles, median_line])
     write_png(figure, path)
@@ -195,13 +199,17 @@ def _spread(count: int) -> list[float]:
     return np.linspace(1.0, -1.0, count).tolist() if count > 1 else [0.0]
 
 
-def _thousands(count: int) -> str:
+def _thousands(count: float) -> str:
     return f"{count / 1000:.{0 if count >= 10_000 else 1}f} k"
 
 
-def _median(steps: Sequence[float | None], budget: float) -> str:
-    middle = median(steps)
-    return f"> {budget:,.0f}" if middle is None else f"{middle:,.0f}"
+def _steps(runs: Sequence[Spent]) -> list[float | None]:
+    return [x if reached else None for x, reached in runs]
+
+
+def _median(runs: Sequence[Spent]) -> str:
+    middle = median(_steps(runs))
+    return f"> {max(x for x, _ in runs):,.0f}" if middle is None else f"{middle:,.0f}"
 
 
 def _mean(returns: Sequence[Return]) -> str:

@@ -21,6 +21,7 @@ from tutelage.report.style import (
     legend,
     marked,
     named,
+    scale,
     verbatim,
     write_png,
 )
@@ -94,7 +95,7 @@ def _together(
         handles.append(named(method, style))
     handles += _teacher([axes], teacher)
     dress(axes)
-    axes.set_xlim(left=0.0)
+    scale(axes, [x[-1] for x, _ in courses.values()])
     axes.set_xlabel("env steps", fontsize=FONT)
     axes.set_ylabel("reward in training\nper 1,000 env steps", fontsize=FONT)
     legend(axes, handles)

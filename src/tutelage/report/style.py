@@ -36,6 +36,8 @@ STYLES: tuple[dict[str, Any], ...] = (
     {**BOLD, "color": PINK, "linestyle": (0, (1, 1)), "marker": "P"},
 )
 """Told apart by line and marker as well as by colour; as many methods share one panel."""
+WIDE = 20.0
+"""Beyond this ratio of the largest to the smallest, an axis from 0 hides the smaller ones."""
 MARKS = 8
 """Markers along a line."""
 
@@ -54,6 +56,15 @@ def dress(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+
+
+def scale(axes: Axes, steps: Sequence[float]) -> None:
+    """Let env steps begin at 0, or have a logarithmic axis where they differ very much."""
+    if max(steps) > WIDE * min(steps):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    else:
+        axes.set_xlim(left=0.0)
 
 
 def legend(axes: Axes, handles: Sequence[Any]) -> None:
