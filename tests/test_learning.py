@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +11,15 @@ import pytest
 import torch
 from scipy.stats import permutation_test
 
-from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, teachers
+from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, assembly, teachers
 from tutelage.dataset import Dataset
 from tutelage.environments import RETURNS
 from tutelage.evaluation import evaluate
+from tutelage.learners import Learner
 from tutelage.networks import Size
 from tutelage.recipes import distill, record, teach
 from tutelage.runs import read_config, read_rows
+from tutelage.types import Batch
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1")
 TEACH = Teach(
@@ -196,6 +199,31 @@ def test_abandoning_evaluations_changes_neither_what_is_learnt_nor_what_passes(
     assert best[0].returns.tolist() == best[1].returns.tolist()
     weights = [outcome.student.state_dict() for outcome in outcomes]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+class Rated(Learner):
+    """A learner that notes the rate of each update."""
+
+    rates: ClassVar[list[float]] = []
+
+    def update(self, batch: Batch) -> dict[str, torch.Tensor]:
+        measured = super().update(batch)
+        self.rates.append(self._optimizer.param_groups[0]["lr"])
+        return measured
+
+
+def test_a_learning_rate_over_the_whole_run_comes_to_its_end_however_late_learning_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "Learner", Rated)
+    Rated.rates.clear()
+    teach(
+        replace(TEACH, learning_starts=2_048, env_steps=4_096, learning_rate="1e-3:1e-4"), tmp_path
+    )
+    assert len(Rated.rates) == 512  # of 64 samples each, 16 per env step
+    assert Rated.rates[0] == 1e-3
+    assert Rated.rates[256] == pytest.approx(5.5e-4)
+    assert Rated.rates[-1] == pytest.approx(1e-4, rel=0.05)
 
 
 def unexamined(row: Mapping[str, float]) -> dict[str, float]:

@@ -128,7 +128,7 @@ def build_learner(
 
 def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
     """Return a schedule over env steps as one over the updates that are due at them."""
-    begin = 0 if config.dataset else first_update(config)
+    begin = _begin(config)
 
     def at(updates: int) -> float:
         return schedule(begin + int((updates + 1) * config.batch_size / config.samples_per_step))
@@ -136,10 +136,17 @@ def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
     return at
 
 
-def _over_run(text: str, config: Training) -> Schedule:
+def _over_run(text: str, config: Teach | Distill) -> Schedule:
     """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    updates = max(1, int(config.env_steps * config.samples_per_step / config.batch_size))
+    learning = config.env_steps - _begin(config)
+    updates = max(1, int(learning * config.samples_per_step / config.batch_size))
     return parse_schedule(text, over=updates)
+
+
+def _begin(config: Teach | Distill) -> int:
+    """Return the env steps before the first update; a data set is learnt from at once."""
+    offline = isinstance(config, Distill) and config.dataset
+    return 0 if offline else first_update(config)
 
 
 def build_writer(
