@@ -7,6 +7,14 @@ from tutelage.experiments.tasks import Play
 from tutelage.experiments.verdicts import returns_more
 
 FROM = {"teachers": ("pong-good",)}
+LONGER = {
+    "distill_weight": "1:0.02:10000",
+    "samples_per_step": 8.0,
+    "learning_rate": "5e-4:5e-5",
+    "explore": "epsilon:0.1:0.02:100000",
+    "env_steps": 200_000,
+}
+"""Reward counts for more and more, and has the time that it takes."""
 
 EXPERIMENT = Experiment(
     number="6",
@@ -18,7 +26,8 @@ EXPERIMENT = Experiment(
         "teacher": Play("pong-good"),
         "distilled": FROM,
         "kickstarted": {**FROM, **KICKSTARTED},
+        "kickstarted, longer": {**FROM, **KICKSTARTED, **LONGER},
     },
-    judge=returns_more(("kickstarted", "teacher")),
+    judge=returns_more(("kickstarted, longer", "teacher")),
     plot=returns,
 )
