@@ -6,7 +6,9 @@ from tutelage.experiments.tasks import Play
 from tutelage.experiments.teams import HALVES
 from tutelage.experiments.verdicts import returns_more
 
-TOP, BOTTOM = HALVES
+TAUGHT, BOTTOM = HALVES
+TOP = "pong-top-reward"
+"""Taught in the half-court game from reward too; ``TAUGHT`` only by a teacher of the whole."""
 
 EXPERIMENT = Experiment(
     number="10",
@@ -18,6 +20,8 @@ EXPERIMENT = Experiment(
     methods={
         "top expert, top half": Play(TOP, only="ball-top"),
         "top expert, whole court": Play(TOP),
+        "top expert without reward, top half": Play(TAUGHT, only="ball-top"),
+        "top expert without reward, whole court": Play(TAUGHT),
         "bottom expert, bottom half": Play(BOTTOM, only="ball-bottom"),
         "bottom expert, whole court": Play(BOTTOM),
     },
