@@ -56,6 +56,7 @@ def clocks(
     terminates: bool = True,
     truncates: bool = False,
     region: Region | None = None,
+    every: float = np.inf,
     episodes: npt.NDArray[np.int64] | float = np.inf,
 ) -> Environments:
     """Return environments of clocks; their observations are ``[N,1,2]``."""
@@ -65,5 +66,6 @@ def clocks(
         stream=stream,
         view=lambda obs: obs[:, np.newaxis],
         region=region,
+        every=every,
         episodes=episodes,
     )

@@ -11,6 +11,7 @@ import pytest
 from tests.clock import clocks
 from tutelage.environments import EnvironmentConfig, Environments, Step, make, usual_target
 from tutelage.errors import UserError
+from tutelage.features import Region
 from tutelage.files import pack_state, unpack_state
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1", num_envs=4)
@@ -189,6 +190,33 @@ def test_outside_of_a_region_the_last_action_is_repeated_and_no_reward_counts() 
     np.testing.assert_array_equal([step.reward for step in played], counts)
 
 
+def never(obs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """A region that no step is in."""
+    return np.zeros(len(obs), np.bool_)
+
+
+@pytest.mark.parametrize(
+    ("region", "every", "inside"),
+    [
+        # Steps 0, 3 and 4 of the longer episode are outside, step 4 for the second time on end.
+        (early, 2, [[0, 0], [1, 1], [1, 0], [0, 1], [1, 0], [1, 1]]),
+        # A new episode counts anew.
+        (never, 2, [[0, 0], [1, 1], [0, 0], [1, 1], [0, 0], [1, 1], [0, 0], [1, 1]]),
+        (never, 3, [[0, 0], [0, 0], [1, 0], [0, 0], [0, 0], [1, 0], [0, 0], [0, 0]]),
+    ],
+)
+def test_outside_of_a_region_the_agent_may_act_every_so_often(
+    region: Region, every: int, inside: list[list[int]]
+) -> None:
+    """A clock's reward is the action."""
+    envs = clocks(lengths=[6, 2], region=region, every=every)
+    played = [envs.play(np.array([2, 3]), np.zeros((2, 4), np.float32)) for _ in inside]
+    np.testing.assert_array_equal([step.inside for step in played], inside)
+    np.testing.assert_array_equal(
+        [step.reward for step in played], np.array(inside) * np.array([2, 3])
+    )
+
+
 def test_a_return_is_of_what_was_gained_inside_the_region() -> None:
     envs = clocks(lengths=[6, 2], region=early)
     finished = [envs.step(np.array([2, 3])).finished for _ in range(6)]
@@ -202,9 +230,12 @@ def test_what_is_really_done_is_said_before_it_is() -> None:
     np.testing.assert_array_equal(envs.send(np.array([1, 2])), [1, 2])
 
 
+@pytest.mark.parametrize("every", [2, np.inf])
 @pytest.mark.parametrize("steps", [0, 1, 4, 5, 20])
-def test_environments_of_a_region_go_back_to_where_they_were(steps: int, tmp_path: Path) -> None:
-    original, restored = (clocks(lengths=[6, 5, 3], region=early) for _ in range(2))
+def test_environments_of_a_region_go_back_to_where_they_were(
+    steps: int, every: float, tmp_path: Path
+) -> None:
+    original, restored = (clocks(lengths=[6, 5, 3], region=early, every=every) for _ in range(2))
     wander(original, np.random.default_rng(0), steps=steps)
     wander(restored, np.random.default_rng(1), steps=7)
     (tmp_path / "state").write_bytes(pack_state(original.state()))
@@ -231,6 +262,10 @@ def test_environments_of_a_region_go_back_to_where_they_were(steps: int, tmp_pat
         (EnvironmentConfig(env="Pendulum-v1"), ["'Pendulum-v1'", "Box", "discrete actions"]),
         (EnvironmentConfig(env="Blackjack-v1"), ["'Blackjack-v1'", "Tuple", "one array"]),
         (EnvironmentConfig(only="ball-left"), ["region", "'ball-left'", "ball-bottom, ball-top"]),
+        (EnvironmentConfig(only="ball-top:"), ["only", "'ball-top:'", "2 or more", "ball-top:2"]),
+        (EnvironmentConfig(only="ball-top:1"), ["'ball-top:1'", "2 or more"]),
+        (EnvironmentConfig(only="ball-top:two"), ["'ball-top:two'", "whole number"]),
+        (EnvironmentConfig(only="ball:2"), ["region", "'ball'", "ball-bottom, ball-top"]),
         (replace(CARTPOLE, only="ball-top"), ["'ball-top'", "of pong", "CartPole-v1"]),
         (EnvironmentConfig(env="breakout", only="ball-top"), ["of pong", "breakout"]),
     ],

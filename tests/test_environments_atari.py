@@ -215,6 +215,26 @@ def test_pong_of_one_half_is_pong_whose_player_freezes_while_the_ball_is_in_the_
     assert 0 < sum(points) < len(points)
 
 
+def test_pong_of_every_other_step_is_that_of_the_authors_training_loop() -> None:
+    """Theirs: where the ball is elsewhere, one step with the last action whose reward is lost; then
+    in any case one with an action of the agent, whose reward counts."""
+    half, whole = pong(num_envs=1, only="ball-top:2"), pong(num_envs=1)
+    rng = np.random.default_rng(0)
+    ours, theirs, elsewhere = [], [], []
+    last = np.zeros(1, np.int64)
+    for _ in range(500):
+        if not ball_half(whole.obs)[0, 0]:
+            elsewhere.append(float(whole.step(last).reward[0]))
+            assert half.step(rng.integers(6, size=1)).reward == 0.0
+        last = rng.integers(6, size=1)
+        theirs.append(float(whole.step(last).reward[0]))
+        ours.append(float(half.step(last).reward[0]))
+        np.testing.assert_array_equal(half.obs, whole.obs)
+    assert ours == theirs
+    assert sum(ours) < 0.0
+    assert any(elsewhere)
+
+
 def test_rewards_are_clipped_to_their_sign_only_where_asked() -> None:
     clipped, plain = (
         random_play(pong(env="ms_pacman", num_envs=1, clip_rewards=clip), steps=130)

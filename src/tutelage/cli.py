@@ -92,7 +92,8 @@ class EvaluateCommand:
     sticky: float = 0.25
     """Sticky actions of the second column; 0 for none (Atari only)."""
     only: str = ""
-    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts."""
+    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts, or
+    by ball-top:2 only in every other step, as in the authors' code."""
     seed: int = 0
     """Seed of the episodes' starts."""
     device: str = "cpu"

@@ -58,18 +58,21 @@ class Environments:
         stream: str = "training",
         view: Callable[[Array], Array] = lambda obs: obs,
         region: Region | None = None,
+        every: float = np.inf,
         episodes: npt.NDArray[np.int64] | float = np.inf,
     ) -> None:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
-        Outside of ``region`` the last action is repeated and no reward counts. Episodes beyond
-        ``episodes`` are not seeded: a seeded reset loads the game anew, a tenth of a second.
+        Outside of ``region`` the last action is repeated and no reward counts, but in every
+        ``every``-th step. Episodes beyond ``episodes`` are not seeded: a seeded reset loads the
+        game anew, a tenth of a second.
         """
         self._env = env
         self._view = view
         self._seed = seed
         self._stream = stream
         self._region = region
+        self._every = every
         self._episodes = episodes
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
@@ -77,8 +80,15 @@ class Environments:
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
+        # For how many steps the last action has been repeated.
+        self._repeated: npt.NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
-        self.inside = self._look()
+        self._look()
+
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """``[N]``, where the next action is the agent's own and its reward counts."""
+        return np.equal(self._repeated, 0)
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -109,11 +119,12 @@ class Environments:
         if finished:
             self._episode[ended] += 1
             self._returns[ended] = 0.0
+            self._repeated[ended] = 0
             for i in np.flatnonzero(ended):
                 self._actions[i] = []
             if (again := ended & (self._episode < self._episodes)).any():
                 self.obs = self._reset(again)
-        self.inside = self._look()
+        self._look()
         return Step(
             next_obs, reward.astype(np.float32), terminated, truncated & ~terminated, finished
         )
@@ -141,6 +152,7 @@ class Environments:
         return {
             "episode": self._episode.copy(),
             "returns": self._returns.copy(),
+            "repeated": self._repeated.copy(),
             "lengths": np.array([len(log) for log in self._actions], np.int64),
             "actions": np.array([a for log in self._actions for a in log], np.int16),
         }
@@ -152,6 +164,7 @@ class Environments:
         self._actions = [log.tolist() for log in logs]
         self._episode = np.asarray(state["episode"]).copy()
         self._returns = np.asarray(state["returns"]).copy()
+        self._repeated = np.asarray(state["repeated"]).copy()
         for ago in range(int(lengths.max()), 0, -1):
             if (begins := lengths == ago).any():
                 self._reset(begins)
@@ -159,12 +172,12 @@ class Environments:
             self.obs = self._view(self._recv()[0])
         if (fresh := lengths == 0).any():
             self.obs = self._reset(fresh)
-        self.inside = self._look()
 
-    def _look(self) -> npt.NDArray[np.bool_]:
-        if self._region is None:
-            return np.ones(self.num_envs, np.bool_)
-        return self._region(self.obs)
+    def _look(self) -> None:
+        if self._region is not None:
+            again = self._repeated + 1
+            acts = self._region(self.obs) | (again >= self._every)
+            self._repeated = np.where(acts, 0, again)
 
     def _reset(self, mask: npt.NDArray[np.bool_]) -> Array:
         def episode_seed(i: int) -> int:
@@ -251,7 +264,8 @@ class EnvironmentConfig:
     noop_max: int = 30
     """Atari: up to so many no-ops at the start of an episode."""
     only: str = ""
-    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts."""
+    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts, or
+    by ball-top:2 only in every other step, as in the authors' code."""
 
 
 def is_atari(env: str) -> bool:
@@ -294,7 +308,7 @@ def make(
         raise UserError(f"sticky must be in [0, 1), got {config.sticky}")
     if config.frame not in (84, 80):
         raise choose_from("frame size", str(config.frame), ["84", "80"])
-    region = parse_region(config.only) if config.only else None
+    region, every = _parse_only(config.only) if config.only else (None, np.inf)
     if region is not None and config.env != "pong":
         raise UserError(f"only {config.only!r} is a region of pong, this is {config.env}")
     if is_atari(config.env):
@@ -303,7 +317,26 @@ def make(
         view: Callable[[Array], Array] = (lambda obs: obs) if config.frame == 84 else _crop80
     else:
         env, view = _gymnasium(config), lambda obs: obs[:, np.newaxis]
-    return Environments(env, seed=seed, stream=stream, view=view, region=region, episodes=episodes)
+    return Environments(
+        env,
+        seed=seed,
+        stream=stream,
+        view=view,
+        region=region,
+        every=every,
+        episodes=episodes,
+    )
+
+
+def _parse_only(text: str) -> tuple[Region, float]:
+    """Return the region and how often the agent acts outside of it, as ``ball-top:2`` spells."""
+    name, colon, number = text.partition(":")
+    region = parse_region(name)
+    if not colon:
+        return region, np.inf
+    if not number.isdecimal() or int(number) < 2:
+        raise UserError(f"only {text!r}: expected a whole number of 2 or more, as in {name}:2")
+    return region, int(number)
 
 
 def emulators(
