@@ -24,11 +24,6 @@ EXPERIMENT = Experiment(
         "top expert without reward, whole court": Play(TAUGHT),
         "bottom expert, bottom half": Play(BOTTOM, only="ball-bottom"),
         "bottom expert, whole court": Play(BOTTOM),
-        # As in the authors' code, where the agent acts in every other step elsewhere too.
-        "top expert, authors' top half": Play(TOP, only="ball-top:2"),
-        "teacher, authors' top half": Play("pong", only="ball-top:2"),
-        "bottom expert, authors' bottom half": Play(BOTTOM, only="ball-bottom:2"),
-        "teacher, authors' bottom half": Play("pong", only="ball-bottom:2"),
     },
     judge=returns_more(
         ("top expert, top half", "top expert, whole court"),
