@@ -5,11 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.test_cli import cartpole_model
+from tutelage.configs import Teach
+from tutelage.errors import UserError
+from tutelage.recipes import open_run
+from tutelage.runs import Run
+from tutelage.types import State
 
 PONG = ["--num-envs", "4", "--env-steps", "2048", "--round-steps", "128", "--threads", "1"]
 PONG += ["--checkpoint-every", "512", "--learning-starts", "128", "--batch-size", "16"]
@@ -92,6 +99,17 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert f"tutelage resume {broken}" in errors.decode()
     finish(["resume", str(broken)])
     same_results(whole, broken)
+
+
+def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    class Parts:
+        def restore(self, state: State) -> None:
+            state["repeated"]
+
+    run = Run.create(tmp_path / "run", {"command": "teach", **asdict(Teach(env="CartPole-v1"))})
+    run.checkpoint(1, {"source": 1})
+    with pytest.raises(UserError, match=r"run: its checkpoint has no 'repeated'.*version"):
+        open_run(tmp_path / "run", Teach(env="CartPole-v1"), cast(Any, Parts()), resume=True)
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(tmp_path: Path) -> None:

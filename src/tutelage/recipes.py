@@ -339,12 +339,21 @@ def _save(
 
 
 def open_run(folder: Path, config: Training, parts: Parts, *, resume: bool) -> Run:
-    """Create the run's folder, or open it and bring the parts to where it stopped."""
+    """Create the run's folder, or open it and bring the parts to where it stopped.
+
+    Raises UserError for a checkpoint that lacks what a part needs.
+    """
     if not resume:
         return Run.create(folder, {"command": type(config).__name__.lower(), **asdict(config)})
     run = Run(folder)
     if (state := run.resume()) is not None:
-        parts.restore(state)
+        try:
+            parts.restore(state)
+        except KeyError as missing:
+            raise UserError(
+                f"{folder}: its checkpoint has no {missing}, so another version of tutelage wrote "
+                "it: resume it with that one, or begin anew"
+            ) from missing
     return run
 
 
