@@ -123,7 +123,11 @@ def test_nothing_imports_the_command_line() -> None:
 
 
 def test_only_commands_show_something() -> None:
-    assert {name for name, of in GRAPH.items() if "display" in of} == {"cli", "reproduce"}
+    assert {name for name, of in GRAPH.items() if "display" in of} == {
+        "cli",
+        "hindsight",
+        "reproduce",
+    }
 
 
 def test_arrows_point_one_way() -> None:

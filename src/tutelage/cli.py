@@ -19,6 +19,7 @@ from tutelage.errors import UserError, choose_from
 from tutelage.evaluation import evaluate
 from tutelage.experiments.overview import write_overview
 from tutelage.experiments.rows import finished
+from tutelage.hindsight import OffPolicyCommand
 from tutelage.networks import SIZES, count_parameters
 from tutelage.report import summary
 from tutelage.reproduce import ReproduceCommand
@@ -269,6 +270,7 @@ COMMANDS: dict[str, Any] = {
     "resume": ResumeCommand,
     "watch": WatchCommand,
     "report": ReportCommand,
+    "offpolicy": OffPolicyCommand,
     "sizes": SizesCommand,
     "reproduce": ReproduceCommand,
 }

@@ -27,6 +27,14 @@ class Log:
     """``[M]``."""
     feedback: Feedback
 
+    def part(self, rows: npt.NDArray[np.bool_]) -> "Log":
+        """Return the rows where ``rows[M]`` is true."""
+        of = self.feedback
+        return Log(
+            self.round[rows],
+            Feedback(of.context[rows], of.arm[rows], of.reward[rows], of.probability[rows]),
+        )
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -68,6 +76,16 @@ def doubly_robust(log: Feedback, target: Floats, predicted: Floats) -> Terms:
 
 def _weight(log: Feedback, target: Floats) -> Floats:
     return np.asarray(target[np.arange(len(log.arm)), log.arm] / log.probability)
+
+
+def effective(log: Feedback, target: Floats) -> float:
+    """Return (sum w)^2 / sum w^2, w = pi(a|x) / p: the sample size that is left (Kish 1965).
+
+    As many choices of ``target[M,K]``'s own would estimate its mean reward as well; 0 where it
+    would have made none of those in the log.
+    """
+    weight = _weight(log, target)
+    return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
 
 
 ESTIMATORS: dict[str, Callable[[Feedback, Floats, Floats], Terms]] = {

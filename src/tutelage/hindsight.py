@@ -1,0 +1,129 @@
+"""``tutelage offpolicy``: what other selectors would have been paid in the states of a run."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tyro.conf import Positional
+
+from tutelage import display
+from tutelage.configs import check_numbers
+from tutelage.errors import UserError
+from tutelage.offpolicy import ESTIMATORS, Estimate, Log, Policy, effective, evaluate, read_log
+from tutelage.runs import read_config
+from tutelage.selection import DistributionSelector, Floats
+from tutelage.selectors import is_contextual, parse_selector
+from tutelage.types import seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A policy's mean reward per choice, by each estimator."""
+
+    policy: str
+    effective: float
+    """How many choices made by the policy itself would say as much (Kish's sample size)."""
+    estimates: dict[str, Estimate]
+    """By the names of ``ESTIMATORS``; empty where the log holds no choice of the policy's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffPolicyCommand:
+    """Judge selectors by a run's log: they learn from its first half and are paid by its second.
+
+    Beside them stand each teacher alone and what was chosen. Where the run's own selector left
+    little to chance, the log says little of others: the effective n tells how much.
+    """
+
+    folder: Positional[str]
+    """The folder of a run with several teachers."""
+    selectors: tuple[str, ...] = ("random", "thompson-beta", "linear-thompson", "doubly-robust")
+    """Their names, perhaps with options: linear-thompson:scale=1."""
+    seed: int = 0
+    """Seed of the selectors, and of the intervals."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        check_numbers(self)
+        folder = Path(self.folder)
+        names = read_config(folder).get("teachers", ())
+        path = folder / "selections.jsonl"
+        if not path.exists():
+            raise UserError(f"{folder} has no selections.jsonl: it chose among no teachers")
+        early, late = halves(read_log(path))
+        paid = float(late.feedback.reward.mean())
+        judged = [
+            judge(name, policy, late, rng=np.random.default_rng(seeded(self.seed, "estimates")))
+            for name, policy in self._policies(names, early)
+        ]
+        if self.json:
+            result = {
+                "folder": self.folder,
+                "choices": len(late.round),
+                "mean_reward": paid,
+                "policies": [asdict(one) for one in judged],
+            }
+            print(json.dumps(result))
+            return
+        display.table(
+            f"The second half's {len(late.round):,} choices were paid {paid:.3f} each",
+            [cells(one) for one in judged],
+        )
+
+    def _policies(self, names: Sequence[str], early: Log) -> Iterator[tuple[str, Policy]]:
+        rows = early.feedback
+        if (most := int(rows.arm.max())) >= len(names):
+            raise UserError(f"the log names teacher {most}, the run has {len(names)}")
+        for arm, name in enumerate(names):
+            yield f"{name} alone", always(arm, num_arms=len(names))
+        for text in self.selectors:
+            size = {"context_dim": rows.context.shape[1]} if is_contextual(text) else {}
+            rng = np.random.default_rng(seeded(self.seed, "selector", text))
+            selector = parse_selector(text)(num_arms=len(names), rng=rng, **size)
+            learn(selector, early)
+            yield text, selector.probabilities
+
+
+def always(arm: int, *, num_arms: int) -> Policy:
+    """Return the policy that chooses ``arm`` in every state."""
+
+    def policy(context: Floats) -> Floats:
+        return np.tile(np.eye(num_arms)[arm], (len(context), 1))
+
+    return policy
+
+
+def halves(log: Log) -> tuple[Log, Log]:
+    """Return the choices paid up to the median round and those after; UserError for one round."""
+    first = log.round <= np.median(np.unique(log.round))
+    if first.all():
+        raise UserError("all choices of the log were paid in one round, expected two or more")
+    return log.part(first), log.part(~first)
+
+
+def learn(selector: DistributionSelector, log: Log) -> None:
+    """Let ``selector`` learn from a log, round by round as a run would have it."""
+    for number in np.unique(log.round):
+        selector.update(log.part(log.round == number).feedback)
+
+
+def judge(name: str, policy: Policy, log: Log, *, rng: np.random.Generator) -> Judged:
+    """Return every estimate of ``policy`` on ``log``."""
+    size = effective(log.feedback, policy(log.feedback.context))
+    estimates = evaluate(log, policy, rng=rng) if size else {}
+    return Judged(policy=name, effective=size, estimates=estimates)
+
+
+def cells(judged: Judged) -> dict[str, str]:
+    """Return a row of the table."""
+    shown = {
+        name: f"{e.value:.3f} ({e.low:.3f} … {e.high:.3f})" for name, e in judged.estimates.items()
+    }
+    return {
+        "policy": judged.policy,
+        **{name: shown.get(name, "-") for name in ESTIMATORS},
+        "effective n": f"{judged.effective:,.0f}",
+    }
