@@ -213,10 +213,16 @@ def test_profiles_have_a_line_for_each_method(tmp_path: Path) -> None:
     assert path.read_bytes() != before  # not the legend alone
 
 
-@pytest.mark.parametrize("count", [0, len(STYLES) + 1])
-def test_profiles_of_none_or_of_more_than_can_be_told_apart_are_refused(
-    count: int, tmp_path: Path
-) -> None:
-    methods = {str(i): band(1.0, 0.0) for i in range(count)}
-    with pytest.raises(ValueError, match=f"1 to {len(STYLES)} methods, got {count}"):
-        profiles_plot(np.array([0.0, 1.0]), methods, tmp_path / "p.png", title="A")
+def test_more_profiles_than_can_be_told_apart_fill_a_second_panel(tmp_path: Path) -> None:
+    path, returns = tmp_path / "profiles.png", np.array([-21.0, 0.0, 20.0])
+    heights = []
+    for count in (len(STYLES), len(STYLES) + 1):
+        profiles_plot(returns, {str(i): band(1, 1, 0) for i in range(count)}, path, title=TITLE)
+        with Image.open(path) as image:
+            heights.append(image.height)
+    assert heights[1] == 2 * heights[0]
+
+
+def test_profiles_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one method"):
+        profiles_plot(np.array([0.0, 1.0]), {}, tmp_path / "p.png", title="A")

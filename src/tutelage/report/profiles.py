@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from tutelage.report.style import FONT, STYLES, blank, dress, legend, marked, named, write_png
@@ -13,6 +14,8 @@ Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """A share at each return and its interval: share, low, high."""
 
+PANEL = 5.4
+"""Inches of a panel."""
 CAPTION = (
     "The share of the episodes played that return more than so much, over all seeds of a method; "
     "the pointwise 95 % band is of the episodes of these very networks, others differ by "
@@ -23,13 +26,20 @@ CAPTION = (
 def profiles_plot(returns: Floats, profiles: Mapping[str, Band], path: Path, *, title: str) -> None:
     """Draw a falling line for each method: which share of its episodes is above each return.
 
-    See ``CAPTION``. Raises ValueError where there is nothing to draw or more methods than can be
-    told apart, UserError if ``path`` cannot be written.
+    More methods than are told apart in one panel fill further ones below. See ``CAPTION``. Raises
+    ValueError where there is nothing to draw, UserError if ``path`` cannot be written.
     """
-    if not 0 < len(profiles) <= len(STYLES):
-        raise ValueError(f"profiles: expected 1 to {len(STYLES)} methods, got {len(profiles)}")
-    figure = blank(title, height=5.4)
-    axes = figure.subplots()
+    if not profiles:
+        raise ValueError("profiles: expected at least one method")
+    panels = -(-len(profiles) // len(STYLES))
+    figure = blank(title, height=PANEL * panels)
+    for number, axes in enumerate(figure.subplots(panels, sharex=True, squeeze=False).flat):
+        of = list(profiles)[number * len(STYLES) : (number + 1) * len(STYLES)]
+        _draw(axes, returns, {method: profiles[method] for method in of})
+    write_png(figure, path)
+
+
+def _draw(axes: Axes, returns: Floats, profiles: Mapping[str, Band]) -> None:
     handles = []
     for (method, (share, low, high)), style in zip(profiles.items(), STYLES, strict=False):
         axes.fill_between(
@@ -42,4 +52,3 @@ def profiles_plot(returns: Floats, profiles: Mapping[str, Band], path: Path, *, 
     axes.set_xlabel("return", fontsize=FONT)
     axes.set_ylabel("episodes that return more", fontsize=FONT)
     legend(axes, handles)
-    write_png(figure, path)
