@@ -23,7 +23,7 @@ def test_the_teacher_plays_real_pong_as_its_card_says() -> None:
 
 
 SMALL = ["pong-small-1", "pong-small-2", "pong-small-3"]
-HALVES = ["pong-bottom", "pong-top", "pong-top-reward"]
+HALVES = ["pong-bottom", "pong-top", "pong-top-2", "pong-top-reward"]
 FULL = [name for name in bundled_names() if name not in (*SMALL, *HALVES)]
 
 
@@ -53,5 +53,6 @@ def test_the_bundled_small_experts_are_students_of_20_points() -> None:
 def test_the_bundled_half_experts_say_which_half_is_theirs(name: str) -> None:
     model = load(name)
     assert model.network.num_parameters() == 216_246
-    assert model.card["only"] == name.removesuffix("-reward").replace("pong", "ball")
+    region = name.removesuffix("-reward").replace("pong", "ball")
+    assert model.card["only"] == region.replace("-2", ":2")
     assert "mean_return" not in model.card  # it would be of a game that nobody wants to play
