@@ -1,4 +1,4 @@
-"""The same algorithms in River and Vowpal Wabbit, where those are installed."""
+"""The same algorithms in River, MABWiser and Vowpal Wabbit, where those are installed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -88,6 +88,78 @@ def test_mean_and_width_are_those_of_rivers_bayesian_regression() -> None:
         assert ours.mean(x[None])[0, 0] == pytest.approx(normal.mu, rel=1e-6)
         # Theirs is of a new reward, whose own variance is 1.
         assert ours.width(x[None])[0, 0] ** 2 == pytest.approx(normal.sigma**2 - 1.0, rel=1e-6)
+
+
+def mabwisers(policy: str, num_arms: int, **parameters: Any) -> Any:
+    """Return a bandit of MABWiser's, none of whose arms is known."""
+    mab = pytest.importorskip("mabwiser.mab")
+    return mab.MAB(list(range(num_arms)), getattr(mab.LearningPolicy, policy)(**parameters), seed=0)
+
+
+def test_ucb1_chooses_as_mabwiser_does() -> None:
+    theirs, ours = mabwisers("UCB1", 3, alpha=1.0), make("ucb1", 3)
+    for t, (arm, reward) in enumerate(history()):
+        theirs.partial_fit([arm], [reward])
+        settle(ours, arm, reward)
+        if t >= 3:
+            assert ours.choose(NOTHING).arm[0] == theirs.predict()
+
+
+def test_epsilon_greedy_chooses_as_often_as_mabwiser_does() -> None:
+    theirs = mabwisers("EpsilonGreedy", 3, epsilon=0.3)
+    ours = make("epsilon-greedy", 3, epsilon=lambda t: 0.3)
+    for arm, reward in history():
+        theirs.partial_fit([arm], [reward])
+        settle(ours, arm, reward)
+    pulls = np.bincount([theirs.predict() for _ in range(4000)], minlength=3) / 4000
+    np.testing.assert_allclose(ours.probabilities(NOTHING)[0], pulls, atol=0.03)
+
+
+def test_thompson_beta_chooses_as_often_as_mabwiser_does() -> None:
+    theirs, ours = mabwisers("ThompsonSampling", 3), Statistics(3)
+    for arm, reward in [(0, 1), (0, 1), (0, 0), (1, 1), (2, 0), (2, 1)]:
+        theirs.partial_fit([arm], [reward])
+        ours.add(arm, reward)
+    pulls = np.bincount([theirs.predict() for _ in range(4000)], minlength=3) / 4000
+    np.testing.assert_allclose(beta_chances(ours), pulls, atol=0.03)
+
+
+def contextual_history(num_arms: int, rounds: int = 40) -> Feedback:
+    rng = np.random.default_rng(3)
+    arm = rng.permutation(np.arange(rounds) % num_arms)
+    return Feedback(rng.normal(size=(rounds, 2)), arm, rng.random(rounds), np.full(rounds, 0.5))
+
+
+def with_one(context: Floats) -> Floats:
+    """Return [1, context]: ours regress on a constant too."""
+    return np.column_stack([np.ones(len(context)), context])
+
+
+def test_linucb_chooses_as_mabwiser_does() -> None:
+    theirs = mabwisers("LinUCB", 4, alpha=0.7, l2_lambda=1.0)
+    ours = make_contextual("linucb", num_arms=4, context_dim=2, alpha=0.7)
+    rows = contextual_history(4)
+    theirs.fit(rows.arm, rows.reward, with_one(rows.context))
+    ours.update(rows)
+    context = np.random.default_rng(4).normal(size=(200, 2))
+    chosen = ours.choose(context).arm
+    assert len(np.unique(chosen)) > 2
+    np.testing.assert_array_equal(chosen, theirs.predict(with_one(context)))
+
+
+def test_linear_thompson_has_the_posterior_that_mabwiser_draws_from() -> None:
+    # Its arms share their draws (a generator is copied for each), so that how often it chooses
+    # which is not to be compared.
+    theirs = mabwisers("LinTS", 4, alpha=0.5, l2_lambda=1.0)
+    ours = Ridge(groups=4, outputs=1, dim=3, penalty=1.0)
+    rows = contextual_history(4)
+    theirs.fit(rows.arm, rows.reward, with_one(rows.context))
+    ours.add(with_one(rows.context), rows.reward[:, None], np.eye(4)[rows.arm])
+    for x in with_one(np.random.default_rng(4).normal(size=(3, 2))):
+        drawn = theirs.predict_expectations(np.tile(x, (4000, 1)))
+        samples = np.array([[one[arm] for arm in range(4)] for one in drawn])
+        np.testing.assert_allclose(ours.mean(x[None])[0], samples.mean(axis=0), atol=0.03)
+        np.testing.assert_allclose(0.5 * ours.width(x[None])[0], samples.std(axis=0), rtol=0.05)
 
 
 class VowpalWabbit:
