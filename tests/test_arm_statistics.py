@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from tutelage.selection import Floats, Statistics, largest_gaussian
+from tutelage.arm_statistics import Statistics
+from tutelage.chances import largest_gaussian, normal_cdf
+from tutelage.types import Floats
 
 
 def test_statistics_of_some_arms_are_those_of_a_bandit_without_the_others() -> None:
@@ -52,3 +54,8 @@ def test_chances_of_being_the_largest_agree_with_the_integral(num_arms: int) -> 
     np.testing.assert_allclose(chance.sum(axis=1), 1.0)
     assert error.max() < 0.02
     assert error.mean() < 0.003
+
+
+def test_the_quick_normal_distribution_function_is_near_the_exact_one() -> None:
+    z = np.concatenate([np.linspace(-6.0, 6.0, 1001), [-1e9, 1e9]])
+    np.testing.assert_allclose(normal_cdf(z), ndtr(z), atol=2e-4)

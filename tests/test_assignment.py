@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
+from tutelage.arm_statistics import Statistics
 from tutelage.assignment import Alone, Assignment, Led, PerRound
 from tutelage.environments import Step
 from tutelage.errors import UserError
@@ -19,9 +20,9 @@ from tutelage.features import Feature
 from tutelage.files import pack_state, unpack_state
 from tutelage.measures import MEASURES, Round
 from tutelage.rallies import PerRally, PerState, not_worse
-from tutelage.selection import DistributionSelector, Floats, Ints, Statistics
+from tutelage.selection import DistributionSelector
 from tutelage.selectors import is_contextual, parse_selector
-from tutelage.types import Array, Choice, Feedback, State
+from tutelage.types import Array, Choice, Feedback, Floats, Ints, State
 
 NAN = float("nan")
 NAMES = ("ann", "bob", "cyd")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tutelage.arm_statistics import Statistics
 from tutelage.bandits import (
     SELECTORS,
     BestFirst,
@@ -18,9 +19,10 @@ from tutelage.bandits import (
     tuned_bound,
     upper_bound,
 )
+from tutelage.chances import epsilon_greedy
 from tutelage.errors import UserError
-from tutelage.selection import DistributionSelector, Floats, Statistics, epsilon_greedy
-from tutelage.types import Feedback
+from tutelage.selection import DistributionSelector
+from tutelage.types import Feedback, Floats
 
 NOTHING = np.zeros((1, 0))
 

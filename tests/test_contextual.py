@@ -9,8 +9,8 @@ import pytest
 from tutelage.bandits import SELECTORS
 from tutelage.contextual import CONTEXTUAL, EXPLORATIONS, Ridge, epsilon, squarecb
 from tutelage.errors import UserError
-from tutelage.selection import DistributionSelector, Floats
-from tutelage.types import Feedback, Selector
+from tutelage.selection import DistributionSelector
+from tutelage.types import Feedback, Floats, Selector
 
 
 def make(

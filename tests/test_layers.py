@@ -11,7 +11,9 @@ import tutelage
 
 ROOT = Path(tutelage.__file__).parent
 LEAVES = {
+    "arm_statistics",
     "bandits",
+    "chances",
     "configs",
     "contextual",
     "dataset",
@@ -33,7 +35,7 @@ LEAVES = {
     "vw",
     "wrappers",
 }
-FOUNDATION = {"errors", "files", "schedules", "selection", "types"}
+FOUNDATION = {"arm_statistics", "chances", "errors", "files", "schedules", "selection", "types"}
 BESIDES = {
     "configs": {"environments"},
     "contextual": {"vw"},

@@ -10,10 +10,10 @@ import pytest
 from tests.test_bandits import NOTHING, make, settle
 from tests.test_contextual import make as make_contextual
 from tests.test_contextual import play
+from tutelage.arm_statistics import Statistics
 from tutelage.bandits import Exp3, beta_chances, beta_quantile
 from tutelage.contextual import Ridge, epsilon
-from tutelage.selection import Floats, Ints, Statistics
-from tutelage.types import Choice, Feedback, State
+from tutelage.types import Choice, Feedback, Floats, Ints, State
 
 
 def history(

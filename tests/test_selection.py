@@ -13,13 +13,8 @@ from tutelage.bandits import SELECTORS
 from tutelage.contextual import CONTEXTUAL, squarecb
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
-from tutelage.selection import (
-    DistributionSelector,
-    Floats,
-    Ints,
-    scale_reward,
-)
-from tutelage.types import Choice, Feedback
+from tutelage.selection import DistributionSelector, scale_reward
+from tutelage.types import Choice, Feedback, Floats, Ints
 
 K, D, N = 3, 2, 4
 WORTH = np.array([0.8, 0.5, 0.2])

@@ -6,9 +6,9 @@ import pytest
 from tutelage.bandits import SELECTORS
 from tutelage.contextual import CONTEXTUAL
 from tutelage.errors import UserError
-from tutelage.selection import DistributionSelector, Floats
+from tutelage.selection import DistributionSelector
 from tutelage.selectors import is_contextual, parse_selector
-from tutelage.types import Feedback
+from tutelage.types import Feedback, Floats
 
 K, D = 3, 2
 HERE = np.array([[1.0, -1.0]])

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from tutelage.environments import Step
 from tutelage.errors import UserError
 from tutelage.measures import Measure, Round
-from tutelage.selection import Floats
-from tutelage.types import Array, Feedback, Selector, State
+from tutelage.types import Array, Feedback, Floats, Selector, State
 
 Arms = npt.NDArray[np.int64]
 Led = npt.NDArray[np.bool_]

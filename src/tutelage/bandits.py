@@ -12,20 +12,11 @@ from functools import partial
 import numpy as np
 from scipy.special import betainc, betaincinv, ndtri
 
+from tutelage.arm_statistics import Statistics
+from tutelage.chances import epsilon_greedy, largest, largest_gaussian
 from tutelage.errors import UserError, positive
-from tutelage.selection import (
-    Bandit,
-    DistributionSelector,
-    Floats,
-    Generator,
-    Ints,
-    Statistics,
-    by_index,
-    epsilon_greedy,
-    largest,
-    largest_gaussian,
-)
-from tutelage.types import Feedback, Schedule, State
+from tutelage.selection import Bandit, DistributionSelector, Generator, by_index
+from tutelage.types import Feedback, Floats, Ints, Schedule, State
 
 
 class Random(Bandit):

@@ -9,17 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tutelage.chances import epsilon_greedy, largest_gaussian
 from tutelage.errors import positive
-from tutelage.selection import (
-    DistributionSelector,
-    Floats,
-    Generator,
-    Ints,
-    check_context,
-    epsilon_greedy,
-    largest_gaussian,
-)
-from tutelage.types import Array, Feedback, Schedule, State
+from tutelage.selection import DistributionSelector, Generator, check_context
+from tutelage.types import Array, Feedback, Floats, Ints, Schedule, State
 from tutelage.vw import VowpalWabbit
 
 Explore = Callable[[Floats, int], Floats]

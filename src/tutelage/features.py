@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.errors import UserError, look_up
-from tutelage.selection import Floats
-from tutelage.types import Array
+from tutelage.types import Array, Floats
 
 Mask = npt.NDArray[np.bool_]
 Region = Callable[[Array], Mask]

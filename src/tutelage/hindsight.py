@@ -13,9 +13,9 @@ from tutelage.configs import check_numbers
 from tutelage.errors import UserError
 from tutelage.offpolicy import ESTIMATORS, Estimate, Log, Policy, effective, evaluate, read_log
 from tutelage.runs import read_config
-from tutelage.selection import DistributionSelector, Floats
+from tutelage.selection import DistributionSelector
 from tutelage.selectors import is_contextual, parse_selector
-from tutelage.types import seeded
+from tutelage.types import Floats, seeded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tutelage.arm_statistics import Statistics
 from tutelage.assignment import NO_CONTEXT, Arms, Led, retire
 from tutelage.environments import Step
 from tutelage.features import Feature
-from tutelage.selection import Floats, Statistics
-from tutelage.types import Array, Feedback, Selector, State, generator_state
+from tutelage.types import Array, Feedback, Floats, Selector, State, generator_state
 
 
 def not_worse(s: Statistics, left: Arms, z: float = 1.645) -> Led:

@@ -5,18 +5,16 @@ every teacher first, setting one aside, drawing, checking and resuming are the s
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
+from tutelage.arm_statistics import Statistics
+from tutelage.chances import epsilon_greedy
 from tutelage.errors import UserError
-from tutelage.types import Array, Choice, Feedback, State, generator_state
+from tutelage.types import Array, Choice, Feedback, Floats, Ints, State, generator_state
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Generator = np.random.Generator
 
 
@@ -161,59 +159,6 @@ def check_context(context: Floats, dim: int) -> None:
         raise UserError(f"context is {context.tolist()}, expected finite numbers")
 
 
-def epsilon_greedy(scores: Floats, epsilon: float) -> Floats:
-    """Return p = epsilon / A + (1 - epsilon) 1[a = argmax scores], ``[..., A] -> [..., A]``.
-
-    Of equal scores the first is the largest; epsilon = 0 is greedy.
-    """
-    if not 0.0 <= epsilon <= 1.0:
-        raise UserError(f"epsilon {epsilon}, expected a number in [0, 1]")
-    num_arms = scores.shape[-1]
-    best = scores.argmax(axis=-1)[..., None] == np.arange(num_arms)
-    mixture: Floats = epsilon / num_arms + (1.0 - epsilon) * best
-    return mixture
-
-
-def largest(cdf: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
-    """Return P(theta_k is the largest) of independent theta_k, ``[N,K]``, each row summing to 1.
-
-    P_k = integral of F_k'(x) prod_{j != k} F_j(x) dx, summed over 16 cells. ``cdf`` takes
-    ``x[N,1,G]`` and returns ``F[N,K,G]``; theta_k is all but certainly between ``low[N,K]`` and
-    ``high[N,K]``. Within 0.02 of the integral, mostly within 0.003.
-    """
-    start, stop = low.max(axis=1, keepdims=True), high.max(axis=1, keepdims=True)
-    x = start + (stop - start) * _EVEN
-    row = np.arange(len(x))[:, None]
-    below = row + cdf(x[:, None, :]).prod(axis=1)
-    # Where an arm tried once meets arms known well, even cells are too wide for the latter: the
-    # second look is at quantiles of the largest theta. All rows make one rising function.
-    below[:, 0], below[:, -1] = row[:, 0], row[:, 0] + 1
-    x = np.interp(row + _QUANTILES, below.ravel(), x.ravel())
-    each = cdf(x[:, None, :])
-    each[..., 0], each[..., -1] = 0.0, 1.0
-    middle = (each[..., 1:] + each[..., :-1]) / 2.0
-    others = middle.prod(axis=1, keepdims=True) / np.maximum(middle, 1e-300)
-    chance = (np.diff(each, axis=-1) * others).sum(axis=-1)
-    chance /= chance.sum(axis=1, keepdims=True)
-    return np.asarray(chance)
-
-
-_EVEN = np.linspace(0.0, 1.0, 17)
-_QUANTILES = np.clip(np.sin(_EVEN * np.pi / 2.0) ** 2, 1e-9, 1.0 - 1e-9)
-
-
-def largest_gaussian(mean: Floats, sd: Floats) -> Floats:
-    """Return P(theta_k is the largest) for theta_k ~ N(mean_k, sd_k^2), ``[N,K]``.
-
-    Exact for two: Phi((mean_0 - mean_1) / sqrt(sd_0^2 + sd_1^2)).
-    """
-    if mean.shape[1] == 2:
-        ahead = np.diff(mean) / np.hypot(sd[:, :1], sd[:, 1:])
-        return np.asarray(ndtr(ahead * (-1.0, 1.0)))
-    m, s = mean[..., None], sd[..., None]
-    return largest(lambda x: np.asarray(ndtr((x - m) / s)), mean - 4.0 * sd, mean + 4.0 * sd)
-
-
 def scale_reward(value: float, low: float, high: float) -> float:
     """Return (value - low) / (high - low); raise UserError for a value outside [low, high].
 
@@ -225,74 +170,6 @@ def scale_reward(value: float, low: float, high: float) -> float:
     if not low <= value <= high:
         raise UserError(f"reward {value} is outside [{low}, {high}]")
     return (value - low) / (high - low)
-
-
-class Statistics:
-    """Count n_k, sum and sum of squares of each arm's rewards, ``[K]``.
-
-    Each round multiplies all earlier ones by ``discount``; or, with a ``window``, only that many
-    latest rounds count.
-    """
-
-    def __init__(self, num_arms: int, *, discount: float = 1.0, window: int | None = None) -> None:
-        if not 0.0 < discount <= 1.0 or (window is not None and window < 1):
-            raise UserError(f"discount {discount}, window {window}: expected (0, 1] and 1 or more")
-        self.rounds = 0
-        self.count, self.total, self.squares = np.zeros((3, num_arms))
-        self._discount = discount
-        self._recent: deque[tuple[int, float]] = deque(maxlen=window)
-
-    @property
-    def mean(self) -> Floats:
-        return self.total / self.count
-
-    @property
-    def variance(self) -> Floats:
-        return np.maximum(self.squares / self.count - self.mean**2, 0.0)
-
-    @property
-    def log_count(self) -> float:
-        """The logarithm of the sum of counts; discounted without an arm, that can be below 1."""
-        return float(np.log(max(1.0, self.count.sum())))
-
-    def add(self, arm: int, reward: float) -> None:
-        """Count one round."""
-        self.rounds += 1
-        for sums in (self.count, self.total, self.squares):
-            sums *= self._discount
-        if self._recent.maxlen is not None:
-            if len(self._recent) == self._recent.maxlen:
-                self._count(*self._recent[0], sign=-1.0)
-            self._recent.append((arm, reward))
-        self._count(arm, reward, sign=1.0)
-
-    def _count(self, arm: int, reward: float, sign: float) -> None:
-        self.count[arm] += sign
-        self.total[arm] += sign * reward
-        self.squares[arm] += sign * reward**2
-
-    def only(self, arms: Ints) -> "Statistics":
-        """Return the statistics of some arms, as if there were no others."""
-        if len(arms) == len(self.count):
-            return self
-        part = Statistics(0)
-        part.rounds = self.rounds
-        part.count, part.total = self.count[arms], self.total[arms]
-        part.squares = self.squares[arms]
-        return part
-
-    def state(self) -> State:
-        return {
-            "rounds": self.rounds,
-            "sums": np.stack([self.count, self.total, self.squares]),
-            "recent": [list(pair) for pair in self._recent],
-        }
-
-    def restore(self, state: State) -> None:
-        self.rounds = int(state["rounds"])
-        self.count, self.total, self.squares = np.asarray(state["sums"], np.float64).copy()
-        self._recent.clear()
-        self._recent.extend((int(arm), float(reward)) for arm, reward in state["recent"])
 
 
 Policy = Callable[[Statistics], Floats]

@@ -17,6 +17,8 @@ from torch import Tensor
 from tutelage.errors import UserError
 
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 State = dict[str, Any]
 """What a part needs to go on: nested dicts of arrays, tensors, numbers, strings and lists."""
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from tutelage.errors import UserError, choose_from
-from tutelage.selection import DistributionSelector, Floats, Generator, Ints, check_context
-from tutelage.types import Feedback, State
+from tutelage.selection import DistributionSelector, Generator, check_context
+from tutelage.types import Feedback, Floats, Ints, State
 
 CB_TYPES = ("dm", "dr", "ips", "mtr")
 """How its ``--cb_type`` makes costs of what was logged; mtr is its own default."""

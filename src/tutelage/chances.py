@@ -1,0 +1,82 @@
+"""How likely each arm is to be chosen: by epsilon-greedy, or as the one whose worth is largest."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import ndtr
+
+from tutelage.errors import UserError
+from tutelage.types import Array, Floats
+
+
+def epsilon_greedy(scores: Floats, epsilon: float) -> Floats:
+    """Return p = epsilon / A + (1 - epsilon) 1[a = argmax scores], ``[..., A] -> [..., A]``.
+
+    Of equal scores the first is the largest; epsilon = 0 is greedy.
+    """
+    if not 0.0 <= epsilon <= 1.0:
+        raise UserError(f"epsilon {epsilon}, expected a number in [0, 1]")
+    num_arms = scores.shape[-1]
+    best = scores.argmax(axis=-1)[..., None] == np.arange(num_arms)
+    mixture: Floats = epsilon / num_arms + (1.0 - epsilon) * best
+    return mixture
+
+
+def largest(cdf: Callable[[Floats], Array], low: Floats, high: Floats) -> Floats:
+    """Return P(theta_k is the largest) of independent theta_k, ``[N,K]``, each row summing to 1.
+
+    P_k = integral of F_k'(x) prod_{j != k} F_j(x) dx, summed over 16 cells. ``cdf`` takes
+    ``x[N,1,G]`` and returns ``F[N,K,G]``; theta_k is all but certainly between ``low[N,K]`` and
+    ``high[N,K]``. Within 0.02 of the integral, mostly within 0.003.
+    """
+    start, stop = low.max(axis=1, keepdims=True), high.max(axis=1, keepdims=True)
+    x = start + (stop - start) * _EVEN
+    row = np.arange(len(x))[:, None]
+    below = row + cdf(x[:, None, :]).prod(axis=1)
+    # Where an arm tried once meets arms known well, even cells are too wide for the latter: the
+    # second look is at quantiles of the largest theta. All rows make one rising function.
+    below[:, 0], below[:, -1] = row[:, 0], row[:, 0] + 1
+    x = np.interp(row + _QUANTILES, below.ravel(), x.ravel())
+    each = cdf(x[:, None, :])
+    each[..., 0], each[..., -1] = 0.0, 1.0
+    lower, upper = each[..., :-1], each[..., 1:]
+    middle = (lower + upper) / 2
+    share = (upper - lower) / np.maximum(middle, 1e-30)
+    chance = np.einsum("nkg,ng->nk", share, middle.prod(axis=1)).astype(np.float64)
+    return np.asarray(chance / chance.sum(axis=1, keepdims=True))
+
+
+_EVEN = np.linspace(0.0, 1.0, 17)
+_QUANTILES = np.clip(np.sin(_EVEN * np.pi / 2.0) ** 2, 1e-9, 1.0 - 1e-9)
+
+
+def largest_gaussian(mean: Floats, sd: Floats) -> Floats:
+    """Return P(theta_k is the largest) for theta_k ~ N(mean_k, sd_k^2), ``[N,K]``.
+
+    Exact for two: Phi((mean_0 - mean_1) / sqrt(sd_0^2 + sd_1^2)).
+    """
+    if mean.shape[1] == 2:
+        ahead = np.diff(mean) / np.hypot(sd[:, :1], sd[:, 1:])
+        return np.asarray(ndtr(ahead * (-1.0, 1.0)))
+    m, precision = mean[..., None], 1.0 / sd[..., None]
+    return largest(lambda x: normal_cdf((x - m) * precision), mean - 4.0 * sd, mean + 4.0 * sd)
+
+
+def normal_cdf(z: Floats) -> Array:
+    """Return Phi(z) within 2e-4, as float32: (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2.
+
+    Page 1977, "Approximations to the cumulative normal function". Six times as fast as the exact
+    one, and less wrong than the sum over cells it is for.
+    """
+    x = z.astype(np.float32)
+    curve = x * x
+    curve *= _PAGE * np.float32(0.044715)
+    curve += _PAGE
+    curve *= x
+    np.tanh(curve, out=curve)
+    curve += 1
+    curve /= 2
+    return curve
+
+
+_PAGE = np.float32(np.sqrt(2.0 / np.pi))
