@@ -11,8 +11,8 @@ import pytest
 from tests.test_cli import refusal
 from tests.toys import Crew, toy
 from tutelage import bundled_names, experiments
-from tutelage import reproduce as command
 from tutelage.cli import main
+from tutelage.commands import reproduce as command
 from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.experiments import (

@@ -304,7 +304,8 @@ UNDER_WAY = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script runs with "&"
 from tests.toys import toy
-from tutelage import cli, reproduce
+from tutelage import cli
+from tutelage.commands import reproduce
 reproduce.find_experiments = lambda: {"toy": toy(a={
     "teachers": (sys.argv[1],), "student": "mlp:4", "num_envs": 2, "round_steps": 128,
     "precision": "fp32", "eval_from": 10**9})}

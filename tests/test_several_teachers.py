@@ -18,8 +18,9 @@ from torch import Tensor
 from tests import point_pole
 from tests.test_cli import QUICK, cartpole_model, refusal
 from tests.test_learning import assert_gain, controller
-from tutelage import Distill, QNetwork, cli, teachers
+from tutelage import Distill, QNetwork, teachers
 from tutelage.cli import main
+from tutelage.commands import learning
 from tutelage.environments import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
@@ -582,7 +583,9 @@ def test_a_runs_folder_can_be_named_as_a_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders: list[Path] = []
-    monkeypatch.setattr(cli, "_distill", lambda config, folder, **options: folders.append(folder))
+    monkeypatch.setattr(
+        learning, "_distill", lambda config, folder, **options: folders.append(folder)
+    )
     main(["distill", "--teachers", "best/pong.safetensors+delay:2+noise:0.5", "pong"])
     (folder,) = folders
     assert teachers.parse_teacher(str(folder)) == (str(folder), ())

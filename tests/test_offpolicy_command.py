@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tutelage.cli import main
-from tutelage.hindsight import halves
+from tutelage.commands.offpolicy import halves
 from tutelage.offpolicy import append_log, effective, read_log
 from tutelage.types import Feedback, seeded
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from tutelage import display
+from tutelage.commands import display
 from tutelage.errors import UserError, choose_from
 from tutelage.experiments import Experiment, Row, document, find_experiments
 from tutelage.experiments.engines import ENGINES

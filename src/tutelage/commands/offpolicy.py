@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tyro.conf import Positional
 
-from tutelage import display
+from tutelage.commands import display
 from tutelage.configs import check_numbers
 from tutelage.errors import UserError
 from tutelage.offpolicy import ESTIMATORS, Estimate, Log, Policy, effective, evaluate, read_log

@@ -1,0 +1,1 @@
+"""The commands: each a dataclass whose fields are its flags, and what it shows."""

@@ -1,0 +1,127 @@
+"""``tutelage teach``, ``distill``, ``record`` and ``resume``: what learns, or is learnt from."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from tutelage import recipes
+from tutelage.commands import display
+from tutelage.configs import Distill, Record, Teach, from_mapping
+from tutelage.errors import UserError, look_up
+from tutelage.report import summary
+from tutelage.runs import read_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachCommand:
+    """Train a teacher by double Q-learning."""
+
+    config: Annotated[Teach, OmitArgPrefixes] = field(default_factory=Teach)
+    out: str = ""
+    """The run's folder; by default runs/teach__ENV__SEED__TIME."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        folder = _folder(self.out, "teach", self.config.env, self.config.seed)
+        _teach(self.config, folder, resume=False, as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillCommand:
+    """Teach a small student what a teacher knows, online or from a recorded data set."""
+
+    config: Annotated[Distill, OmitArgPrefixes] = field(default_factory=Distill)
+    out: str = ""
+    """The run's folder; by default runs/distill__TEACHER__SEED__TIME."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        # Without its wrappers: a folder's name with "+" could not be named as a teacher.
+        first, *_ = self.config.teachers[0].split("+")
+        folder = _folder(self.out, "distill", Path(first).stem, self.config.seed)
+        _distill(self.config, folder, resume=False, as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordCommand:
+    """Write a data set while a teacher plays ('tutelage teach --record' writes its training)."""
+
+    config: Annotated[Record, OmitArgPrefixes] = field(default_factory=Record)
+    out: str
+    """The data set's folder."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        folder = Path(self.out)
+        env_steps = recipes.record(self.config, folder)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        result = {"folder": str(folder), "env_steps": env_steps, "bytes": size}
+        if self.json:
+            print(json.dumps(result))
+            return
+        print(f"{env_steps:,} env steps in {folder}, {size / env_steps:.0f} bytes each")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeCommand:
+    """Go on with a run that was interrupted, to the very result it would have had."""
+
+    folder: Positional[str]
+    """The run's folder."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        folder = Path(self.folder)
+        values = read_config(folder)
+        where = str(folder / "config.toml")
+        command = str(values.pop("command", None))
+        try:
+            config, learn = look_up("command", command, LEARNING)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        learn(from_mapping(config, values, where=where), folder, resume=True, as_json=self.json)
+
+
+def _folder(out: str, command: str, subject: str, seed: int) -> Path:
+    if out:
+        return Path(out)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{command}__{subject.replace('/', '-')}__{seed}__{stamp}"
+
+
+def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
+    with display.progress(config.env_steps) as watch:
+        recipes.teach(config, folder, resume=resume, watch=watch)
+    result = summary.close_teaching(config, folder)
+    if as_json:
+        print(json.dumps(result))
+        return
+    display.table("Teacher", [{"player": "teacher", **summary.cells(result)}])
+    print(f"run: {folder}")
+
+
+def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> None:
+    with display.progress(config.env_steps) as watch:
+        outcome = recipes.distill(config, folder, resume=resume, watch=watch)
+    result = summary.close_distillation(outcome.config, folder)
+    if as_json:
+        print(json.dumps(result))
+        return
+    display.table(summary.headline(result), summary.compare(result))
+    print(f"run: {folder}")
+
+
+LEARNING: dict[str, tuple[Any, Callable[..., None]]] = {
+    "teach": (Teach, _teach),
+    "distill": (Distill, _distill),
+}
+"""Command -> its configuration, and what does it or goes on with it."""
