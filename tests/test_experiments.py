@@ -135,7 +135,6 @@ def test_a_judge_asks_for_methods_that_there_are(name: str) -> None:
     nothing, everything = Asked({}), Asked(some_rows(name))
     assert judge(nothing).word == verdicts.OPEN
     assert judge(nothing).ours.split("; ")[0] == "not run"
-    assert judge(everything).word in (verdicts.HOLDS, verdicts.FAILS, verdicts.OPEN)
     assert "not run" not in judge(everything).ours
     assert nothing.names
     assert nothing.names | everything.names <= FOUND[name].methods.keys()
@@ -274,5 +273,4 @@ def test_a_look_at_every_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert name in shown
         assert f"\n| {next(iter(e.methods))} |" in document.section(name, e, methods)
         e.plot(methods, tmp_path / "figure.png", e.title)
-        assert e.judge(methods).word in (verdicts.OPEN, verdicts.HOLDS, verdicts.FAILS)
     assert (docs / "reproduction.md").read_text() == document.page(rows)

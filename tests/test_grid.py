@@ -27,7 +27,7 @@ from tutelage.experiments.engines import ENGINES
 from tutelage.experiments.grid import by_method, missing, overview, run_grid
 from tutelage.experiments.jobs import Job, jobs
 from tutelage.experiments.local import run_local
-from tutelage.experiments.rows import finished, keeper
+from tutelage.experiments.rows import finished, keeper, short
 from tutelage.experiments.tasks import Play
 from tutelage.teachers import TeacherError
 
@@ -232,6 +232,34 @@ def test_rows_damaged_in_the_middle_are_refused_and_none_is_lost(at: float, tmp_
     with pytest.raises(UserError, match="damaged"):
         keep(row_of(GRID[0]))
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "line", [b"no json", b"[1, 2]", b'{"seed": 1}', b"[" * 100_000, b"\xff", b"1" * 5_000]
+)
+def test_rows_that_are_none_are_refused(line: bytes, tmp_path: Path) -> None:
+    keep = keeper(tmp_path)
+    keep(row_of(GRID[0]))
+    path = tmp_path / "rows.jsonl.gz"
+    whole = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(gzip.compress(line + b"\n"))
+    with pytest.raises(UserError, match=rf"is damaged at byte {whole}, after 1 rows"):
+        finished(tmp_path)
+
+
+def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl.gz").mkdir()
+    with pytest.raises(UserError, match=r"cannot read .*rows\.jsonl\.gz: Is a directory"):
+        finished(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("commit", "shown"),
+    [("0123456789", "0123456"), ("0123456789-dirty", "0123456-dirty"), ("unknown", "unknown")],
+)
+def test_a_commit_is_shortened_but_not_cleaned(commit: str, shown: str) -> None:
+    assert short(commit) == shown
 
 
 @pytest.mark.parametrize("cut", [1, 30])

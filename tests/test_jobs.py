@@ -19,7 +19,7 @@ from tutelage.experiments import find_experiments, tasks
 from tutelage.experiments import jobs as jobs_module
 from tutelage.experiments.jobs import Job, jobs, key
 from tutelage.experiments.tasks import Play, Study, Training, is_play
-from tutelage.runs import read_rows
+from tutelage.runs import read_rows, versions
 
 FOUND = find_experiments()
 
@@ -163,6 +163,16 @@ def test_a_row_has_what_its_claim_scores_and_who_was_chosen(
     assert len(row["picks"]) == 2
     # Every step of CartPole gives a reward, and so is a rally; the teachers led most of them.
     assert 200 < sum(row["picks"]) == len(read_rows(folder_of(tmp_path), "selections.jsonl")) < 256
+
+
+def test_a_row_has_the_commit_that_its_grid_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("toy", toy(a=Play("pong", episodes=1)), seeds=1, budget="smoke")
+    assert job.commit.partition("-")[0] == versions()["commit"].partition("-")[0]
+    monkeypatch.setattr(Play, "run", lambda self, folder, *, seed: {})
+    monkeypatch.setattr("tutelage.experiments.jobs.find_experiments", lambda: {"toy": toy(a={})})
+    assert replace(job, commit="an older one").run(tmp_path)["commit"] == "an older one"
 
 
 def test_the_seed_of_a_job_is_that_of_its_study(tmp_path: Path) -> None:

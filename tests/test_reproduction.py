@@ -79,6 +79,7 @@ def test_a_manifest_by_hand() -> None:
     # The usual student is one of the sizes, and a run is known by its settings alone.
     assert claims["losses"]["rows"] == 2
     assert claims["four-experts"]["rows"] == 0
+    assert claims["four-experts"]["verdict"] == "not run"
 
 
 def test_a_page_shows_learning_curves_where_there_are_any(tmp_path: Path) -> None:

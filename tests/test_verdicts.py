@@ -16,10 +16,12 @@ from tutelage.experiments.verdicts import (
     FAILS,
     HOLDS,
     OPEN,
+    alike,
     as_fast,
     both,
     either,
     faster,
+    misses,
     reaches,
     returns_more,
 )
@@ -156,6 +158,27 @@ def test_whether_a_method_is_faster(first: Steps, second: Steps, word: str) -> N
     assert found.word == word
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "word"),
+    [
+        (FAST, FAST, HOLDS),
+        (FAST, [12_000.0] * 3, HOLDS),  # 1 / 1.2
+        ([12_000.0] * 3, FAST, HOLDS),
+        (SLOW, FAST, FAILS),
+        (FAST, SLOW, FAILS),
+        (SPREAD, FAST, OPEN),
+        (MISSED, FAST, FAILS),
+        (FAST, MISSED, FAILS),
+        (MISSED, MISSED, OPEN),
+        ([49_000.0, 49_000.0, None], [49_000.0] * 3, OPEN),
+        (FAST[:2], FAST, OPEN),
+    ],
+)
+def test_whether_two_methods_are_alike(ours: Steps, theirs: Steps, word: str) -> None:
+    found = alike("theirs", claimed=("ours",), within=1.25)(of(ours=ours, theirs=theirs))
+    assert found.word == word
+
+
 def test_a_bound_settles_nothing_against_itself() -> None:
     # The first missed once and is nevertheless ahead, clearly: how far, nobody knows.
     rows = of(first=[1_000.0, 1_000.0, 1_000.0, 1_000.0, None], second=[49_000.0] * 5)
@@ -190,6 +213,14 @@ def test_every_pair_is_to_be_faster() -> None:
 def test_whether_a_method_reaches_its_target(steps: Steps, word: str, ours: str) -> None:
     found = reaches("a")(of(a=steps))
     assert (found.word, found.ours) == (word, ours)
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [(MISSED, HOLDS), (FAST, FAILS), ([1_000.0, None, None], OPEN), (MISSED[:2], OPEN), ([], OPEN)],
+)
+def test_whether_a_method_misses_its_target(steps: Steps, word: str) -> None:
+    assert misses("a")(of(a=steps)).word == word
 
 
 def test_every_method_is_to_reach_its_target() -> None:
@@ -276,7 +307,9 @@ def test_several_things_hold_if_all_do_or_if_one_does(
     [
         as_fast("a", claimed=("b",), within=1.0),
         as_fast("a", claimed=("b",), within=1.0, any_of=True),
+        alike("a", claimed=("b",), within=1.25),
         faster(("a", "b")),
+        misses("a"),
         reaches("a"),
         returns_more(("a", "b")),
     ],
@@ -308,11 +341,11 @@ def test_the_table_says_who_is_faster_and_by_chance() -> None:
     expected = {"first": "", "late": "0.00", "never": "0.00", "same": "0.50", "few": "0.50"}
     assert column == expected
     assert table["first"][at - 1] == "1"
-    assert table["never"][at - 1] == "≥ 5.00 (5.00 … 5.00)"
+    assert table["never"][at - 1] == "≥ 5.00 (5.00 …)"
     assert test == "Log-rank test against first, p: late 0.1, never 0.1, same 1."
 
 
-def test_censored_runs_tie_with_each_other_alone() -> None:
+def test_censored_runs_tie_with_what_they_may_have_beaten() -> None:
     rows = of(first=[10_000.0, None], other=[20_000.0, None])
     table, test = cells(rows)
     assert table["other"][table["method"].index("P(faster)")] == "0.38"  # (0 + 1 + 0 + 1/2) / 4

@@ -35,6 +35,7 @@ AT_LEAST = {
     "confirm_episodes": 1,
     "eval_from": 0,
     "eval_every": 1,
+    "eval_readiness": 0.0,
     "measure_episodes": 1,
     "credit_decay": 0.0,
 }
@@ -191,7 +192,7 @@ class Distill(Training):
     eval_every: int = 2_000
     """Env steps between evaluations, at the least."""
     eval_readiness: float = 0.75
-    """Evaluate only from this fraction of the teacher's reward per step on, where it is known."""
+    """Evaluate from this fraction of the teacher's reward per step on, where known; 0: always."""
     eval_whole: bool = False
     """Play evaluations to the end even when the target is out of reach: slower, a finer curve."""
 

@@ -246,11 +246,12 @@ def _resolved(config: Distill, env: str) -> Distill:
 def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
     """Return the reward per env step from which on to evaluate: a fraction of the best teacher's.
 
-    Without bound where none is known: cards are of the whole game, unclipped, without sticky
-    actions.
+    Without bound where that is 0 or none is known: cards are of the whole game, unclipped, without
+    sticky actions.
     """
     rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
-    if not rates or config.only or config.sticky or config.clip_rewards:
+    unlike = config.only or config.sticky or config.clip_rewards
+    if not rates or unlike or not config.eval_readiness:
         return -math.inf
     return float(max(rates) - (1.0 - config.eval_readiness) * abs(max(rates)))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from tutelage.experiments import ByMethod, Experiment, Plot, Row, find_experiments, plots
 from tutelage.experiments.grid import methods_of, steps_cells
-from tutelage.experiments.manifest import manifest
+from tutelage.experiments.manifest import manifest, word
+from tutelage.experiments.rows import short
 from tutelage.experiments.statistics import faster, iqm, log_rank
 from tutelage.experiments.verdicts import SEEDS, ratio_of, spent
 from tutelage.files import write_atomic, write_json
@@ -20,20 +21,28 @@ run is a row there, with its settings, seed, commit and machine.
 """
 TERMS = """A run stops when ten held-out episodes and thirty further ones hold the target return, or
 when its budget of env steps is spent; "-" is a run that missed the target, and its mean return is
-over thirty held-out episodes of its best network. A ratio is of geometric means of env steps over
-the seeds, with Welch's 95 % t interval of their logarithms; a missed target counts as the env steps
-spent, which makes a ratio a bound (marked ≥ or ≤). Three seeds tell little: such an interval is
-wide, and "not settled" is then the usual word. P(faster) is how probable it is that a run of the
-method takes fewer env steps than one of the first method; a missed target is slower than any that
-was reached, and two missed ones tie. The log-rank test takes missed targets as right-censored and
-compares with all ways of dealing the runs out to the two methods: of three seeds against three its
-least p is 0.1. A difference of returns has Welch's t interval too, over seeds or, where a model
-plays, over its episodes; there the interquartile mean, of the middle half of all episodes, stands
-beside the mean, its interval by a bootstrap within each student. No figure is corrected for how
-many comparisons there are. "~" marks a ratio with missed targets on both sides, which says nothing;
-one without an interval is of a single seed. "Holds" means that the comparison named under "decided
-by" came out as claimed, not that the paper's figure was matched. Claims 1 to 12 are the paper's;
-2a, 4a and 4b are further words of the paper, 4c, 9a and 9b ours.
+over thirty held-out episodes of its best network. Evaluations wait until the return in training
+comes near the teacher's, but where a method's own noise would keep it from that, and offline. A
+ratio is of geometric means of env steps over the seeds, with Welch's 95 % t interval of their
+logarithms; a missed target counts as the env steps spent, which makes a ratio a bound (marked ≥ or
+≤) and leaves one end of its interval unknown. Three seeds tell little: such an interval is wide,
+and "not settled" is then the usual word. P(faster) is how probable it is that a run of the method
+takes fewer env steps than one of the first method: of all pairs of runs those it is known to win,
+and half of those of which nobody knows (Gehan 1965). The log-rank test takes missed targets as
+right-censored and compares with all ways of dealing the runs out to the two methods: of three seeds
+against three its least p is 0.1. A difference of returns has Welch's t interval too, over seeds or,
+where a model plays, over its episodes; there the interquartile mean, of the middle half of all
+episodes, stands beside the mean, its interval by a bootstrap within each student. "~" marks a ratio
+with missed targets on both sides, which says nothing; one without an interval is of a single seed.
+"Holds" means that the comparison named under "decided by" came out as claimed, not that the paper's
+figure was matched. Claims 1 to 12 are the paper's; 2a, 4a and 4b are further words of the paper,
+10a is claim 10 in another game, 4c, 9a and 9b are ours.
+
+No figure is corrected for how many comparisons there are, nor for how often one looked. All methods
+were run with three seeds first; where that settled nothing, claims 4a, 8, 9, 9a and 9b had two more
+for the methods in question, and then five more: whatever those said, ten was to be the end. Three
+looks at one comparison find a difference where there is none about twice as often as one does, in 5
+instead of 2.5 % of cases on either side.
 """
 LEARNING, SPREAD = (
     textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
@@ -78,7 +87,7 @@ def section(name: str, experiment: Experiment, methods: ByMethod) -> str:
     if not methods:
         return ""
     verdict = experiment.judge(methods)
-    commits = sorted({row["commit"][:7] for of in methods.values() for row in of})
+    commits = sorted({short(row["commit"]) for of in methods.values() for row in of})
     figures = [
         f"![{title}](images/{name}{ending}.png)"
         for ending, title in _figures(experiment, methods).items()
@@ -106,7 +115,7 @@ def verdict_cells(experiment: Experiment, methods: ByMethod) -> dict[str, str]:
         "paper": experiment.paper,
         "ours (95 % interval)": verdict.ours,
         "env steps": f"{total:,}" if total else "-",
-        "verdict": verdict.word if methods else "not run",
+        "verdict": word(experiment, methods),
         "decided by": verdict.test,
     }
 

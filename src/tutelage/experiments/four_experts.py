@@ -3,7 +3,7 @@
 from tutelage.experiments import Experiment
 from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import EXPERTS
-from tutelage.experiments.verdicts import as_fast
+from tutelage.experiments.verdicts import alike
 
 EXPERIMENT = Experiment(
     number="8",
@@ -15,6 +15,6 @@ EXPERIMENT = Experiment(
         name: {"teachers": EXPERTS, "selector": name}
         for name in ("random", "epsilon-greedy", "ucb1")
     },
-    judge=as_fast("random", claimed=("epsilon-greedy", "ucb1"), within=1.25),
+    judge=alike("random", claimed=("epsilon-greedy", "ucb1"), within=1.25),
     plot=env_steps,
 )

@@ -25,7 +25,6 @@ EXPERIMENT = Experiment(
     judge=returns_more(
         ("top expert, top half", "top expert, whole court"),
         ("bottom expert, bottom half", "bottom expert, whole court"),
-        ("top expert, top half", "teacher, top half"),
     ),
     plot=returns,
 )

@@ -7,7 +7,7 @@ from typing import Any
 from tutelage.experiments import Experiment
 from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import HALVES
-from tutelage.experiments.verdicts import as_fast, both, reaches
+from tutelage.experiments.verdicts import both, misses, reaches
 from tutelage.offpolicy import read_log
 
 
@@ -34,7 +34,8 @@ EXPERIMENT = Experiment(
     number="11",
     title="Two experts of half a court each",
     claim="A contextual selector makes one student of the whole court from a top and a bottom "
-    "expert, where no other selector can (section 5, future work).",
+    "expert, where neither selectors without a context nor either expert can (section 5, future "
+    "work).",
     paper="not done",
     methods={
         **{
@@ -53,7 +54,7 @@ EXPERIMENT = Experiment(
     },
     judge=both(
         reaches("linear-thompson"),
-        as_fast("thompson-beta", claimed=("linear-thompson",), within=1.0),
+        misses("thompson-beta", "random", "top alone", "bottom alone"),
     ),
     plot=env_steps,
     score=agreement,

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Job:
     method: str
     seed: int
     task: Task
+    commit: str = "unknown"
+    """Of the code that the grid was begun with: a process of it may start hours later."""
 
     @property
     def key(self) -> str:
@@ -80,14 +83,13 @@ class Job:
         began = time.perf_counter()
         folder = self.folder(runs)
         row = self.task.run(folder, seed=self.seed)
-        about = versions()
         return {
             "seed": self.seed,
             "settings": self.task.settings,
             **row,
             "seconds": round(time.perf_counter() - began, 1),
-            "commit": about["commit"],
-            "machine": about["machine"],
+            "commit": self.commit,
+            "machine": versions()["machine"],
             **find_experiments()[self.experiment].score(folder),
         }
 
@@ -109,12 +111,19 @@ def jobs(name: str, experiment: Experiment, *, seeds: int, budget: str) -> list[
         method: _task(asked, BUDGETS[budget], where=f"{name}, {method}")
         for method, asked in experiment.methods.items()
     }
+    commit = _commit()
     return [
-        Job(name, method, seed, task)
+        Job(name, method, seed, task, commit)
         for seed in range(1, seeds + 1)
         for method, task in tasks.items()
         if seed == 1 or isinstance(task, Study)
     ]
+
+
+@cache
+def _commit() -> str:
+    commit: str = versions()["commit"]
+    return commit
 
 
 def _task(asked: Mapping[str, Any] | Teach | Play, budget: Budget, *, where: str) -> Task:

@@ -9,7 +9,7 @@ from tutelage.errors import UserError
 from tutelage.experiments import ByMethod, Experiment, Row, find_experiments
 from tutelage.experiments.document import LEARNING, SPREAD, TERMS, draw, method_cells, verdict_cells
 from tutelage.experiments.grid import methods_of
-from tutelage.experiments.rows import key_of
+from tutelage.experiments.rows import key_of, short
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
@@ -149,6 +149,6 @@ def _run_cells(row: Row) -> dict[str, str]:
     return {
         "env steps to target": "-" if reached is None else f"{reached:,}" if reached else "",
         "mean return (95 %)": f"{row['mean_return']:.2f} ({low:.2f} … {high:.2f})",
-        "commit": row["commit"][:7],
+        "commit": short(row["commit"]),
         "seconds": f"{row['seconds']:,.0f}",
     }

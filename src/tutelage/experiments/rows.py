@@ -26,7 +26,19 @@ def finished(results: Path) -> list[Row]:
     Raises UserError if the file is damaged.
     """
     path = results / NAME
-    return _whole(path, path.read_bytes())[0] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return _whole(path, data)[0]
+
+
+def short(commit: str) -> str:
+    """Return a commit as people write it; that files differed from it stays to be seen."""
+    digest, dash, dirty = commit.partition("-")
+    return digest[:7] + dash + dirty
 
 
 def key_of(row: Row) -> str:
@@ -77,16 +89,24 @@ def _whole(path: Path, data: bytes) -> tuple[list[Row], int]:
     while end < len(data):
         member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
-            line = member.decompress(data[end:])
-        except zlib.error:
-            line = None
-        if line is None or (not member.eof and MEMBER in data[end + 1 :]):
+            lines = member.decompress(data[end:]).splitlines()
+            if not member.eof and MEMBER not in data[end + 1 :]:
+                break
+            rows += [_row(line) for line in lines]
+            intact = member.eof
+        except (zlib.error, ValueError, RecursionError):
+            intact = False
+        if not intact:
             raise UserError(
                 f"{path} is damaged at byte {end}, after {len(rows)} rows: restore it, or cut it "
                 "there to lose the rest"
             )
-        if not member.eof:
-            break
-        rows += map(json.loads, line.splitlines())
         end = len(data) - len(member.unused_data)
     return rows, end
+
+
+def _row(line: bytes) -> Row:
+    row = json.loads(line)
+    if not isinstance(row, dict) or not {"seed", "settings"} <= row.keys():
+        raise ValueError("no row")
+    return row

@@ -50,9 +50,25 @@ class Ratio(Interval):
     at_most: bool
     """A run below the line missed the target: the true ratio is smaller."""
 
+    @property
+    def inverse(self) -> "Ratio":
+        """The same of theirs over ours."""
+        return Ratio(
+            1.0 / self.middle,
+            1.0 / self.high if self.high else math.inf,
+            1.0 / self.low if self.low else math.inf,
+            at_least=self.at_most,
+            at_most=self.at_least,
+        )
+
     def __str__(self) -> str:
-        bound = {(True, False): "≥ ", (False, True): "≤ ", (True, True): "~ "}
-        return bound.get((self.at_least, self.at_most), "") + super().__str__()
+        """Show no end of the interval that a missed target leaves unknown."""
+        if not (self.at_least or self.at_most):
+            return super().__str__()
+        if self.at_least and self.at_most:
+            return f"~ {self.middle:.2f}"
+        sign, ends = ("≥", f"{self.low:.2f} …") if self.at_least else ("≤", f"… {self.high:.2f}")
+        return f"{sign} {self.middle:.2f}" + f" ({ends})" * math.isfinite(self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -121,9 +137,13 @@ def probability_of_improvement(scores: Scores, method: str, over: str) -> Interv
     side that do not overlap it is 1 … 1.
     """
     x, y = scores[method], scores[over]
-    wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)  # [runs of X, runs of Y, tasks]
+    return _won((x[:, None] > y) + 0.5 * (x[:, None] == y))
+
+
+def _won(wins: Array) -> Interval:
+    """Return the share of pairs won, ``wins[runs of X, runs of Y, tasks]`` in [0, 1]."""
     rng = _rng("probability of improvement")
-    mine, other = (_weights(rng, v.shape) for v in (x, y))
+    mine, other = (_weights(rng, (runs, wins.shape[2])) for runs in wins.shape[:2])
     low, high = _quantiles(np.einsum("bik,bjk,ijk->bk", mine, other, wins).mean(axis=1))
     return Interval(float(wins.mean()), float(low), float(high))
 
@@ -158,14 +178,18 @@ def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def faster(ours: Spent, theirs: Spent) -> Interval:
     """Return how probable it is that a run of ``ours`` takes fewer env steps than of ``theirs``.
 
-    ``probability_of_improvement`` of one task, by env steps. A run that missed the target is slower
-    than all that reached it; two that missed it tie.
+    As ``probability_of_improvement``, of pairs of runs by Gehan 1965: one that reached the target
+    is faster than one that reached it later, or spent as much without reaching it. Any other pair
+    ties, since nobody knows how long the missed ones would have taken.
     """
-    scores = {
-        name: np.where(x.reached, -x.steps, -np.inf)[:, None]
-        for name, x in (("ours", ours), ("theirs", theirs))
-    }
-    return probability_of_improvement(scores, "ours", "theirs")
+    return _won((0.5 + (_sooner(ours, theirs) - _sooner(theirs, ours).T) / 2.0)[..., None])
+
+
+def _sooner(a: Spent, b: Spent) -> Array:
+    """Return 1 for each pair of runs ``[of a, of b]`` whose first surely took fewer env steps."""
+    at, other = a.steps[:, None], b.steps[None]
+    known: Array = np.where((at < other) | ((at == other) & ~b.reached), a.reached[:, None], 0.0)
+    return known
 
 
 def log_rank(ours: Spent, theirs: Spent) -> float:

@@ -9,15 +9,28 @@ less likely than that one does; that one of them fails, or is the one that holds
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tutelage.experiments import ByMethod, Judge, Row, Verdict
-from tutelage.experiments.statistics import Interval, Ratio, Spent, difference, ratio
+from tutelage.experiments.statistics import Ratio, Spent, difference, ratio
 from tutelage.experiments.tasks import is_play
 
 SEEDS = 3
 """Fewer settle nothing."""
 
+Figure = TypeVar("Figure")
+
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not settled"
+
+
+def _all(words: Sequence[str]) -> str:
+    """Return what all of it comes to: a single failure fails it."""
+    return FAILS if FAILS in words else OPEN if OPEN in words else HOLDS
+
+
+def _any(words: Sequence[str]) -> str:
+    """Return what one of it comes to: only if all fail does it fail."""
+    return HOLDS if HOLDS in words else OPEN if OPEN in words else FAILS
 
 
 def as_fast(
@@ -28,19 +41,30 @@ def as_fast(
     By the ratio of geometric means of env steps to the target, claimed over reference: it holds
     where the whole interval is at most ``within``, and fails where all of it is above.
     """
+    which = "one ratio" if any_of else "every ratio"
+    return _compare(
+        [(method, reference) for method in claimed],
+        figure=ratio_of,
+        name=lambda method, _: method,
+        word=lambda r: _at_most(r, within),
+        test=f"{which} of env steps to {reference}'s at most {within:g}",
+        joined=_any if any_of else _all,
+    )
 
-    def judge(rows: ByMethod) -> Verdict:
-        which = "one ratio" if any_of else "every ratio"
-        test = f"{which} of env steps to {reference}'s at most {within:g}"
-        there = [m for m in claimed if _enough(rows, m, reference)]
-        if not there:
-            return Verdict(OPEN, _few(rows, reference, *claimed), test)
-        ratios = {m: ratio_of(rows, m, reference) for m in there}
-        words = [_at_most(r, within) for r in ratios.values()]
-        words += [OPEN] * (len(claimed) - len(there))
-        return Verdict((_any if any_of else _all)(words), _list(ratios), test)
 
-    return judge
+def alike(reference: str, *, claimed: Sequence[str], within: float) -> Judge:
+    """Judge that each of ``claimed`` needs about as many env steps as the reference.
+
+    It holds where the whole interval of the ratio lies in 1 / ``within`` … ``within``, and fails
+    where it lies outside.
+    """
+    return _compare(
+        [(method, reference) for method in claimed],
+        figure=ratio_of,
+        name=lambda method, _: method,
+        word=lambda r: _all([_at_most(r, within), _at_most(r.inverse, within)]),
+        test=f"every ratio of env steps to {reference}'s from {1 / within:g} to {within:g}",
+    )
 
 
 def faster(*pairs: tuple[str, str]) -> Judge:
@@ -49,35 +73,39 @@ def faster(*pairs: tuple[str, str]) -> Judge:
     By the ratio of geometric means, second over first: it holds where each interval is above 1,
     and fails where one is below.
     """
-
-    def judge(rows: ByMethod) -> Verdict:
-        test = "every ratio of env steps above 1"
-        there = [(a, b) for a, b in pairs if _enough(rows, a, b)]
-        if not there:
-            return Verdict(OPEN, _few(rows, *(m for pair in pairs for m in pair)), test)
-        ratios = {f"{b} / {a}": ratio_of(rows, b, a) for a, b in there}
-        words = [_above_one(r) for r in ratios.values()]
-        words += [OPEN] * (len(pairs) - len(there))
-        return Verdict(_all(words), _list(ratios), test)
-
-    return judge
+    return _compare(
+        [(second, first) for first, second in pairs],
+        figure=ratio_of,
+        name=lambda second, first: f"{second} / {first}",
+        word=_above_one,
+        test="every ratio of env steps above 1",
+    )
 
 
 def reaches(*claimed: str) -> Judge:
     """Judge that each method reaches its target: it holds where all seeds do, fails where none."""
+    return _reaching(claimed, all_do=HOLDS, none_does=FAILS, test="target reached by each")
+
+
+def misses(*claimed: str) -> Judge:
+    """Judge that each method misses its target: it holds where all seeds do, fails where none."""
+    return _reaching(claimed, all_do=FAILS, none_does=HOLDS, test="target reached by none")
+
+
+def _reaching(claimed: Sequence[str], *, all_do: str, none_does: str, test: str) -> Judge:
+    def word(reached: Sequence[bool]) -> str:
+        if len(reached) < SEEDS:
+            return OPEN
+        return all_do if all(reached) else OPEN if any(reached) else none_does
 
     def judge(rows: ByMethod) -> Verdict:
-        test = f"target reached by each of {SEEDS} seeds or more"
-        there = {m: _reached(rows[m]) for m in claimed if rows.get(m)}
+        of = f"{test} of {SEEDS} seeds or more"
+        there = {m: [value is not None for value in steps(rows[m])] for m in claimed if rows.get(m)}
         if not there:
-            return Verdict(OPEN, "not run", test)
-        ours = ", ".join(f"{m}: {sum(of)} of {len(of)}" for m, of in there.items())
-        words = [
-            OPEN if len(of) < SEEDS else HOLDS if all(of) else OPEN if any(of) else FAILS
-            for of in there.values()
-        ]
-        words += [OPEN] * (len(claimed) - len(there))
-        return Verdict(_all(words), ours, test)
+            return Verdict(OPEN, "not run", of)
+        ours = ", ".join(f"{m}: {sum(reached)} of {len(reached)}" for m, reached in there.items())
+        words = [*map(word, there.values()), *[OPEN] * (len(claimed) - len(there))]
+        return Verdict(_all(words), ours, of)
 
     return judge
 
@@ -93,18 +121,35 @@ def returns_more(*pairs: tuple[str, str], by: float = 0.0) -> Judge:
     The mean return of a seed that passed is that of the episodes that confirmed it: never below its
     target, and a little flattered by that.
     """
+    return _compare(
+        pairs,
+        figure=lambda rows, a, b: difference(_returns(rows[a]), _returns(rows[b])),
+        name=lambda a, b: f"{a} - {b}",
+        word=lambda gain: HOLDS if gain.low > by else FAILS if gain.high < by else OPEN,
+        test=f"every difference of mean returns above {by:g}",
+    )
+
+
+def _compare(
+    pairs: Sequence[tuple[str, str]],
+    *,
+    figure: Callable[[ByMethod, str, str], Figure],
+    name: Callable[[str, str], str],
+    word: Callable[[Figure], str],
+    test: str,
+    joined: Callable[[Sequence[str]], str] = _all,
+) -> Judge:
+    """Judge pairs of methods by a figure each; a pair without seeds enough is open."""
 
     def judge(rows: ByMethod) -> Verdict:
-        test = f"every difference of mean returns above {by:g}"
-        there = [(a, b) for a, b in pairs if _enough(rows, a, b)]
+        there = [pair for pair in pairs if all(_enough(rows, method) for method in pair)]
         if not there:
-            return Verdict(OPEN, _few(rows, *(m for pair in pairs for m in pair)), test)
-        gains = {f"{a} - {b}": difference(_returns(rows[a]), _returns(rows[b])) for a, b in there}
-        words = [
-            HOLDS if gain.low > by else FAILS if gain.high < by else OPEN for gain in gains.values()
-        ]
-        words += [OPEN] * (len(pairs) - len(there))
-        return Verdict(_all(words), _list(gains), test)
+            some = any(rows.get(method) for pair in pairs for method in pair)
+            return Verdict(OPEN, f"fewer than {SEEDS} seeds" if some else "not run", test)
+        figures = {name(*pair): figure(rows, *pair) for pair in there}
+        words = [*map(word, figures.values()), *[OPEN] * (len(pairs) - len(there))]
+        ours = ", ".join(f"{label}: {value}" for label, value in figures.items())
+        return Verdict(joined(words), ours, test)
 
     return judge
 
@@ -159,33 +204,11 @@ def _above_one(r: Ratio) -> str:
     return FAILS if r.high < 1.0 and not r.at_least else OPEN
 
 
-def _all(words: Sequence[str]) -> str:
-    """Return what all of it comes to: a single failure fails it."""
-    return FAILS if FAILS in words else OPEN if OPEN in words else HOLDS
-
-
-def _any(words: Sequence[str]) -> str:
-    """Return what one of it comes to: only if all fail does it fail."""
-    return HOLDS if HOLDS in words else OPEN if OPEN in words else FAILS
-
-
-def _list(figures: "dict[str, Ratio] | dict[str, Interval]") -> str:
-    return ", ".join(f"{name}: {figure}" for name, figure in figures.items())
-
-
-def _reached(rows: Sequence[Row]) -> list[bool]:
-    return [value is not None for value in steps(rows)]
-
-
 def _returns(rows: Sequence[Row]) -> list[float]:
     if is_play(rows[0]["settings"]):
         return [value for row in rows for value in row["returns"]]
     return [row["mean_return"] for row in rows]
 
 
-def _enough(rows: ByMethod, *methods: str) -> bool:
-    return all(rows.get(m) and len(_returns(rows[m])) >= SEEDS for m in methods)
-
-
-def _few(rows: ByMethod, *methods: str) -> str:
-    return f"fewer than {SEEDS} seeds" if any(rows.get(m) for m in methods) else "not run"
+def _enough(rows: ByMethod, method: str) -> bool:
+    return bool(rows.get(method)) and len(_returns(rows[method])) >= SEEDS
