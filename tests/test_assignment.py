@@ -719,6 +719,20 @@ def test_per_state_all_labels_are_trusted_until_every_teacher_has_been_tried() -
     assert trust[0] == 1.0 > trust[1] > 0.0
 
 
+def test_per_state_the_best_is_trusted_though_a_bonus_passes_it_over() -> None:
+    build = parse_selector("linucb:alpha=2")
+    selector = build(num_arms=2, rng=np.random.default_rng(0), context_dim=2)
+    arm = np.array([0] * 40 + [1])
+    context = np.full((41, 2), 0.5)
+    reward = np.array([0.9] * 40 + [0.5])
+    selector.update(Feedback(context, arm, reward, np.ones(41)))
+    obs = np.full((2, 1, 2), 0.5)
+    assert selector.choose(context[:1]).arm.tolist() == [1]
+    trust = per_state(selector).trust(obs, np.array([0, 1]))
+    assert trust is not None
+    assert trust.tolist() == [1.0, 1.0]
+
+
 def test_alone_there_is_nothing_to_choose_or_to_trust() -> None:
     alone = Alone()
     assert one_round(alone, step([1.0] * N)) == {}

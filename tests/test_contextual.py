@@ -69,6 +69,13 @@ def test_ridge_in_batches_is_the_closed_form(groups: int, outputs: int) -> None:
         np.testing.assert_allclose(ridge.width(new)[:, g], width)
 
 
+def test_a_penalty_too_small_for_features_that_repeat_each_other_is_named() -> None:
+    selector = make("direct", context_dim=2, penalty=1e-20)
+    same = np.repeat(np.random.default_rng(0).normal(size=(64, 1)), 2, axis=1)
+    with pytest.raises(UserError, match="penalty 1e-20 is too small for this context"):
+        selector.update(feedback(same, [0, 1] * 32, [0.5] * 64, [0.5] * 64))
+
+
 def test_squarecb_distribution() -> None:
     # gamma = 10 * 4^0.5 = 20: 1 / (2 + 20 * 0.5) = 1/12
     explore = squarecb(scale=10.0, exponent=0.5)

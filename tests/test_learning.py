@@ -11,13 +11,13 @@ import pytest
 import torch
 from scipy.stats import permutation_test
 
-from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, assembly, teachers
+from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, teachers
 from tutelage.dataset import Dataset
 from tutelage.environments import RETURNS
 from tutelage.evaluation import evaluate
 from tutelage.learners import Learner
 from tutelage.networks import Size
-from tutelage.recipes import distill, record, teach
+from tutelage.recipes import assembly, distill, record, teach
 from tutelage.runs import read_config, read_rows
 from tutelage.types import Batch
 

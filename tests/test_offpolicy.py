@@ -1,6 +1,7 @@
 """Estimates by hand, their bias and variance over many simulated logs, and damaged logs."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from tutelage.contextual import CONTEXTUAL
 from tutelage.errors import UserError
 from tutelage.offpolicy import (
     ESTIMATORS,
-    Floats,
     Log,
     Policy,
     append_log,
@@ -21,7 +21,7 @@ from tutelage.offpolicy import (
     evaluate,
     read_log,
 )
-from tutelage.types import Feedback
+from tutelage.types import Feedback, Floats
 
 
 def log_of(
@@ -228,6 +228,8 @@ GOOD = '{"round": 1, "context": [0.5], "arm": 1, "probability": 0.5, "reward": 1
         (GOOD.replace('"arm": 1', '"arm": -1'), "arm is -1"),
         (GOOD.replace('"arm": 1', '"arm": 0.5'), "expected integers"),
         (GOOD.replace('"arm": 1', f'"arm": {10**30}'), "OverflowError"),
+        (re.sub('"round": [0-9]+', f'"round": {10**30}', GOOD), "OverflowError"),
+        ("[" * 100_000, "RecursionError"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:

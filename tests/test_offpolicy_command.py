@@ -8,7 +8,7 @@ import pytest
 
 from tutelage.cli import main
 from tutelage.commands.offpolicy import halves
-from tutelage.offpolicy import append_log, effective, read_log
+from tutelage.offpolicy import append_log, effective, mean_weight, read_log
 from tutelage.types import Feedback, seeded
 
 ROUNDS, EACH = 200, 16
@@ -35,6 +35,7 @@ def judged(capsys: pytest.CaptureFixture[str], folder: Path) -> dict[str, dict[s
     return {
         one["policy"]: {
             "effective": one["effective"],
+            "weight": one["mean_weight"],
             **{name: estimate["value"] for name, estimate in one["estimates"].items()},
         }
         for one in result["policies"]
@@ -62,18 +63,26 @@ def test_a_log_without_chance_says_nothing_of_other_teachers(
     write_run(tmp_path / "run", deterministic=True)
     found = judged(capsys, tmp_path / "run")
     assert found["top alone"]["effective"] == ROUNDS * EACH / 2
-    assert found["bottom alone"] == {"effective": 0.0}
+    assert found["top alone"]["weight"] == 1.0
+    assert found["bottom alone"] == {"effective": 0.0, "weight": 0.0}
+    # It would try the teacher that the log never has.
+    assert found["random"] == {"effective": 0.0, "weight": 0.0}
     main(["offpolicy", str(tmp_path / "run"), "--selectors", "random"])
     shown = capsys.readouterr().out
     (row,) = (line for line in shown.splitlines() if "bottom alone" in line)
-    assert [cell.strip() for cell in row.split("│")[2:6]] == ["-", "-", "-", "0"]
+    assert [cell.strip() for cell in row.split("│")[2:7]] == ["-", "-", "-", "0", "0.00"]
 
 
-def test_the_effective_choices_by_hand() -> None:
+def test_the_effective_choices_and_their_weight_by_hand() -> None:
     log = Feedback(np.zeros((3, 0)), np.array([0, 1, 0]), np.ones(3), np.array([0.5, 0.5, 0.25]))
-    # w = 2, 0, 4 for the first teacher alone: 36 / 20.
+    # w = 2, 0, 4 for the first teacher alone: 36 / 20, and 6 / 3.
+    assert mean_weight(log, np.tile([1.0, 0.0], (3, 1))) == pytest.approx(2.0)
     assert effective(log, np.tile([1.0, 0.0], (3, 1))) == pytest.approx(1.8)
     assert effective(log, np.tile([0.0, 0.0], (3, 1))) == 0.0
+    # Of a policy of two teachers the log of one covers half, whatever the effective number.
+    alone = Feedback(np.zeros((3, 0)), np.zeros(3, np.int64), np.ones(3), np.ones(3))
+    assert effective(alone, np.full((3, 2), 0.5)) == pytest.approx(3.0)
+    assert mean_weight(alone, np.full((3, 2), 0.5)) == 0.5
 
 
 def test_halves_share_no_round(tmp_path: Path) -> None:
@@ -95,6 +104,7 @@ def test_halves_share_no_round(tmp_path: Path) -> None:
             "names teacher 1, the run has 1",
         ),
         (lambda folder: (folder / "selections.jsonl").write_text("{}\n"), "line 1"),
+        (lambda folder: append_rows(folder, arm=2, rounds=[900]), "names teacher 2, the run has 2"),
     ],
 )
 def test_a_folder_that_cannot_be_judged_is_refused(
@@ -109,8 +119,16 @@ def test_a_folder_that_cannot_be_judged_is_refused(
     assert words in capsys.readouterr().err
 
 
-def test_one_round_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(tmp_path / "run", rounds=1)
+def append_rows(folder: Path, *, arm: int, rounds: list[int]) -> None:
+    for number in rounds:
+        row = Feedback(np.eye(2)[:1], np.array([arm]), np.ones(1), np.ones(1))
+        append_log(folder / "selections.jsonl", round_number=number, feedback=row)
+
+
+def test_three_rounds_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run", rounds=3)
     with pytest.raises(SystemExit):
         main(["offpolicy", str(tmp_path / "run")])
-    assert "paid in one round" in capsys.readouterr().err
+    assert "paid in 3 rounds, expected 4" in capsys.readouterr().err
+    append_rows(tmp_path / "run", arm=0, rounds=[3])
+    main(["offpolicy", str(tmp_path / "run")])

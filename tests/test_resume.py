@@ -14,8 +14,8 @@ import pytest
 from tests.test_cli import cartpole_model
 from tutelage.configs import Teach
 from tutelage.errors import UserError
-from tutelage.recipes import open_run
 from tutelage.runs import Run
+from tutelage.session import open_run
 from tutelage.types import State
 
 PONG = ["--num-envs", "4", "--env-steps", "2048", "--round-steps", "128", "--threads", "1"]

@@ -130,6 +130,7 @@ def test_what_is_not_to_be_had_is_refused_before_anything_is_built(text: str, me
         ("discounted-ucb:xi=-1", "xi -1.0, expected a number above 0"),
         ("discounted-ucb:discount=1.5", "discount 1.5"),
         ("sliding-window-ucb:window=0", "window 0"),
+        (f"sliding-window-ucb:window={10**20}", f"window {10**20}"),
         ("exp3:horizon=0", "horizon 0, expected a number above 0"),
         ("exp3-s:segments=-1", "segments -1, expected a number above 0"),
         ("thompson-gaussian:noise=0", "noise 0.0, expected a number above 0"),

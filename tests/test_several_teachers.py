@@ -27,7 +27,7 @@ from tutelage.evaluation import evaluate
 from tutelage.learners import Learner
 from tutelage.networks import parse_size
 from tutelage.offpolicy import Log, read_log
-from tutelage.recipes import distill
+from tutelage.recipes import appointment, distill
 from tutelage.report.summary import favourite
 from tutelage.runs import read_rows
 from tutelage.selection import scale_reward
@@ -368,6 +368,25 @@ def test_the_env_steps_of_a_trial_are_counted_and_the_best_is_used(tmp_path: Pat
     log = read_log(tmp_path / "run" / "selections.jsonl")
     assert set(log.feedback.arm) == {GOOD}
     assert set(log.feedback.probability) == {1.0}
+
+
+def test_a_trial_is_not_played_again_when_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, selector="best-first", checkpoint_every=128)
+    whole = distill(settings, tmp_path / "whole")
+
+    def stop(row: Row) -> None:
+        if row.env_steps > 1_500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(settings, tmp_path / "run", watch=stop)
+    monkeypatch.setattr(appointment, "evaluate", None)
+    assert distill(settings, tmp_path / "run", resume=True).env_steps == whole.env_steps
+    for name in ("metrics.jsonl", "selections.jsonl"):
+        there, here = (tmp_path / folder / name for folder in ("whole", "run"))
+        assert there.read_bytes() == here.read_bytes()
 
 
 def test_a_schedule_begins_after_the_trial(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from scipy import stats
 
 from tutelage.experiments import statistics
 from tutelage.experiments.statistics import (
-    Array,
     Interval,
     Ratio,
     Spent,
@@ -24,13 +23,14 @@ from tutelage.experiments.statistics import (
     probability_of_improvement,
     ratio,
 )
+from tutelage.types import Floats
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 3))
 NUMBERS = st.integers(-3, 3).map(float)
 """Few different ones, so that there are ties."""
 
 
-def column(*scores: float) -> Array:
+def column(*scores: float) -> Floats:
     """Return runs of one task."""
     return np.array(scores, np.float64)[:, None]
 

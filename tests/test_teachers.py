@@ -103,7 +103,16 @@ def test_a_safetensors_file_of_another_format_is_refused(format_: str, model: Pa
 
 @pytest.mark.parametrize(
     "about",
-    [{"env": ""}, {"card": "{"}, {"obs_shape": "3"}, {"obs_shape": "[null]"}, {"num_actions": "x"}],
+    [
+        {"env": ""},
+        {"card": "{"},
+        {"obs_shape": "3"},
+        {"obs_shape": "[null]"},
+        {"num_actions": "x"},
+        {"num_actions": "-2"},
+        {"obs_shape": "[-1, 3]"},
+        {"num_actions": "99999999999"},
+    ],
 )
 def test_a_damaged_header_is_refused(about: dict[str, str], model: Path) -> None:
     rewrite(model, **about)

@@ -1,5 +1,6 @@
 """What is counted of each arm: how often it was chosen and what that was paid."""
 
+import sys
 from collections import deque
 
 import numpy as np
@@ -16,8 +17,10 @@ class Statistics:
     """
 
     def __init__(self, num_arms: int, *, discount: float = 1.0, window: int | None = None) -> None:
-        if not 0.0 < discount <= 1.0 or (window is not None and window < 1):
-            raise UserError(f"discount {discount}, window {window}: expected (0, 1] and 1 or more")
+        if not 0.0 < discount <= 1.0:
+            raise UserError(f"discount {discount}, expected more than 0 and at most 1")
+        if window is not None and not 1 <= window <= sys.maxsize:
+            raise UserError(f"window {window}, expected 1 or more and at most {sys.maxsize}")
         self.rounds = 0
         self.count, self.total, self.squares = np.zeros((3, num_arms))
         self._discount = discount

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tutelage.chances import epsilon_greedy, largest_gaussian
-from tutelage.errors import positive
+from tutelage.errors import UserError, positive
 from tutelage.selection import DistributionSelector, Generator, check_context
 from tutelage.types import Array, Feedback, Floats, Ints, Schedule, State
 from tutelage.vw import VowpalWabbit
@@ -50,7 +50,8 @@ class Ridge:
     """
 
     def __init__(self, *, groups: int, outputs: int, dim: int, penalty: float) -> None:
-        self._gram = np.tile(positive("penalty", penalty) * np.eye(dim), (groups, 1, 1))
+        self._penalty = positive("penalty", penalty)
+        self._gram = np.tile(penalty * np.eye(dim), (groups, 1, 1))
         self._moment = np.zeros((groups, dim, outputs))
         self._solve()
 
@@ -63,7 +64,10 @@ class Ridge:
 
     def _solve(self) -> None:
         """With A = C C' and R = C^-T, A^-1 = R R': Theta = R R' B and x' A^-1 x = |x' R|^2."""
-        root = np.linalg.inv(np.linalg.cholesky(self._gram)).transpose(0, 2, 1)
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(self._gram)).transpose(0, 2, 1)
+        except np.linalg.LinAlgError as error:
+            raise UserError(f"penalty {self._penalty:g} is too small for this context") from error
         theta = root @ (root.transpose(0, 2, 1) @ self._moment)
         dim = self._gram.shape[1]
         self._theta = theta.transpose(1, 0, 2).reshape(dim, -1)

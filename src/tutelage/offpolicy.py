@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.errors import UserError
-from tutelage.types import Feedback
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from tutelage.types import Feedback, Floats, Ints
 
 Policy = Callable[[Floats], Floats]
 """``context[N,d] -> p[N,K]``, such as a selector's ``probabilities``."""
@@ -86,6 +83,14 @@ def effective(log: Feedback, target: Floats) -> float:
     """
     weight = _weight(log, target)
     return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
+
+
+def mean_weight(log: Feedback, target: Floats) -> float:
+    """Return mean(w), w = pi(a|x) / p: 1 on average where p > 0 for all that pi may choose.
+
+    Below that it is the share of ``target[M,K]`` that the log covers: of the rest it says nothing.
+    """
+    return float(_weight(log, target).mean())
 
 
 ESTIMATORS: dict[str, Callable[[Feedback, Floats, Floats], Terms]] = {
@@ -229,6 +234,6 @@ def _parse(line: str) -> Log:
             np.array([reward], np.float64),
             np.array([probability], np.float64),
         )
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        return Log(np.array([number], np.int64), feedback)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"not a line of a log ({type(error).__name__}: {error})") from error
-    return Log(np.array([number], np.int64), feedback)

@@ -239,14 +239,15 @@ class PerState(_Rallies):
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
         """Trust a teacher in proportion to its probability of being chosen in that state now.
 
-        And all alike while some are untried: those are chosen to be tried, not for what they know.
+        The one that looks best there wholly, whom a bonus for exploring may pass over; and all
+        alike while some are untried: those are chosen to be tried, not for what they know.
         """
         if not self.selector.tried:
             return None
-        probability = self.selector.probabilities(self._feature.of(obs))
-        return np.asarray(
-            probability[np.arange(len(arm)), arm] / probability.max(axis=1), np.float64
-        )
+        context = self._feature.of(obs)
+        probability = self.selector.probabilities(context)
+        trust = probability[np.arange(len(arm)), arm] / probability.max(axis=1)
+        return np.where(arm == self.selector.exploit(context), 1.0, trust)
 
     def _note(self) -> Arms:
         choice = self._choice

@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from tutelage.assignment import Assignment
+from tutelage.configs import Training
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.learners import Learner
@@ -18,6 +20,8 @@ from tutelage.loop import run as run_loop
 from tutelage.runs import Run
 from tutelage.sources import Source
 from tutelage.types import Row, State, Stateful
+
+Watch = Callable[[Row], None]
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,25 @@ class Examiner:
         self.best = best and Evaluation(np.array(best["returns"]), np.array(best["lengths"]))
         self._rate = state["rate"]
         self._best_abandoned = state["best_abandoned"]
+
+
+def open_run(folder: Path, config: Training, parts: Parts, *, resume: bool) -> Run:
+    """Create the run's folder, or open it and bring the parts to where it stopped.
+
+    Raises UserError for a checkpoint that lacks what a part needs.
+    """
+    if not resume:
+        return Run.create(folder, {"command": type(config).__name__.lower(), **asdict(config)})
+    run = Run(folder)
+    if (state := run.resume()) is not None:
+        try:
+            parts.restore(state)
+        except KeyError as missing:
+            raise UserError(
+                f"{folder}: its checkpoint has no {missing}, so another version of tutelage wrote "
+                "it: resume it with that one, or begin anew"
+            ) from missing
+    return run
 
 
 def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) -> Iterator[Row]:

@@ -76,19 +76,18 @@ class Online:
         rng: np.random.Generator,
         device: torch.device,
         teacher_acts: Schedule = lambda env_steps: 0.0,
-        spent: int = 0,
     ) -> None:
         """Yield ``batches_per_step`` batches per env step, from ``learning_starts`` on.
 
         Without ``label`` a state's label is the acting network's own Q-value: what a data set of a
-        teacher's training holds. ``spent`` env steps were taken before, which no schedule counts.
+        teacher's training holds.
         """
-        self.env_steps = spent
+        self.env_steps = 0
         self.num_envs = envs.num_envs
         self._envs = envs
         self._student = student
         self._teachers = label
-        self._spent = spent
+        self._spent = 0
         self._select = select
         self._memories = dict(memories)
         self._sample = sample
@@ -102,6 +101,11 @@ class Online:
         self._round_reward = 0.0
         self._finished: deque[tuple[float, int]] = deque(maxlen=EPISODES)
         self._episodes = 0
+
+    def spend(self, env_steps: int) -> None:
+        """Count env steps that were taken elsewhere before the first; no schedule counts them."""
+        self.env_steps += env_steps
+        self._spent += env_steps
 
     def collect(self, assignment: Assignment) -> Iterator[Batch]:
         """Take one round of env steps; learning happens while the emulators work."""
@@ -183,6 +187,7 @@ class Online:
     def state(self) -> State:
         return {
             "env_steps": self.env_steps,
+            "spent": self._spent,
             "owed": self._owed,
             "episodes": self._episodes,
             "finished": [list(f) for f in self._finished],
@@ -193,6 +198,7 @@ class Online:
 
     def restore(self, state: State) -> None:
         self.env_steps = int(state["env_steps"])
+        self._spent = int(state["spent"])
         self._owed = float(state["owed"])
         self._episodes = int(state["episodes"])
         self._finished.clear()

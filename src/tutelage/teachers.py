@@ -92,9 +92,9 @@ def load(name: str) -> Model:
         obs_shape = tuple(int(side) for side in json.loads(about["obs_shape"]))
         size, num_actions = parse_size(about["size"]), int(about["num_actions"])
         env, card = about["env"], json.loads(about["card"])
-    except (KeyError, ValueError, TypeError) as error:
+        network = QNetwork(size, obs_shape, num_actions)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{path} has a damaged header: {error!r}") from error
-    network = QNetwork(size, obs_shape, num_actions)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -168,9 +168,9 @@ class Staff:
         """Return what each row's own teacher says, ``q[N,A]``; raise TeacherError."""
         parts: list[Tensor] = []
         order: list[npt.NDArray[np.int64]] = []
+        asked = {k: np.flatnonzero(arm == k) for k in np.unique(arm)}
         for network in np.unique(self._network_of[arm]):
-            rows = {k: np.flatnonzero(arm == k) for k in np.unique(arm)}
-            rows = {k: at for k, at in rows.items() if self._network_of[k] == network}
+            rows = {k: at for k, at in asked.items() if self._network_of[k] == network}
             seen = {k: obs[torch.from_numpy(at)] for k, at in rows.items()}
             try:
                 shown = torch.cat([self._see(k, seen[k]) for k in rows])
@@ -207,12 +207,12 @@ class Staff:
 
     def alone(self, k: int) -> QFunction:
         """Return teacher ``k`` as one plays it; its noise is another in each call."""
-        calls = iter(range(2**62))
-        arms: dict[int, npt.NDArray[np.int64]] = {}
+        env_steps = 0
 
         def q(obs: Tensor) -> Tensor:
-            arm = arms.setdefault(len(obs), np.full(len(obs), k))
-            return self(obs, arm, next(calls))
+            nonlocal env_steps
+            env_steps += len(obs)
+            return self(obs, np.full(len(obs), k), env_steps)
 
         return q
 

@@ -11,7 +11,16 @@ from tyro.conf import Positional
 from tutelage.commands import display
 from tutelage.configs import check_numbers
 from tutelage.errors import UserError
-from tutelage.offpolicy import ESTIMATORS, Estimate, Log, Policy, effective, evaluate, read_log
+from tutelage.offpolicy import (
+    ESTIMATORS,
+    Estimate,
+    Log,
+    Policy,
+    effective,
+    evaluate,
+    mean_weight,
+    read_log,
+)
 from tutelage.runs import read_config
 from tutelage.selection import DistributionSelector
 from tutelage.selectors import is_contextual, parse_selector
@@ -25,6 +34,8 @@ class Judged:
     policy: str
     effective: float
     """How many choices made by the policy itself would say as much (Kish's sample size)."""
+    mean_weight: float
+    """About 1 where the log covers what the policy would choose; below, what share it covers."""
     estimates: dict[str, Estimate]
     """By the names of ``ESTIMATORS``; empty where the log holds no choice of the policy's."""
 
@@ -34,7 +45,8 @@ class OffPolicyCommand:
     """Judge selectors by a run's log: they learn from its first half and are paid by its second.
 
     Beside them stand each teacher alone and what was chosen. Where the run's own selector left
-    little to chance, the log says little of others: the effective n tells how much.
+    little to chance, the log says little of others: the effective n tells how much, and a mean
+    weight below 1 that it says nothing of part of their choices.
     """
 
     folder: Positional[str]
@@ -53,7 +65,10 @@ class OffPolicyCommand:
         path = folder / "selections.jsonl"
         if not path.exists():
             raise UserError(f"{folder} has no selections.jsonl: it chose among no teachers")
-        early, late = halves(read_log(path))
+        log = read_log(path)
+        if (most := int(log.feedback.arm.max())) >= len(names):
+            raise UserError(f"the log names teacher {most}, the run has {len(names)}")
+        early, late = halves(log)
         paid = float(late.feedback.reward.mean())
         judged = [
             judge(name, policy, late, rng=np.random.default_rng(seeded(self.seed, "estimates")))
@@ -74,13 +89,10 @@ class OffPolicyCommand:
         )
 
     def _policies(self, names: Sequence[str], early: Log) -> Iterator[tuple[str, Policy]]:
-        rows = early.feedback
-        if (most := int(rows.arm.max())) >= len(names):
-            raise UserError(f"the log names teacher {most}, the run has {len(names)}")
         for arm, name in enumerate(names):
             yield f"{name} alone", always(arm, num_arms=len(names))
         for text in self.selectors:
-            size = {"context_dim": rows.context.shape[1]} if is_contextual(text) else {}
+            size = {"context_dim": early.feedback.context.shape[1]} if is_contextual(text) else {}
             rng = np.random.default_rng(seeded(self.seed, "selector", text))
             selector = parse_selector(text)(num_arms=len(names), rng=rng, **size)
             learn(selector, early)
@@ -97,10 +109,14 @@ def always(arm: int, *, num_arms: int) -> Policy:
 
 
 def halves(log: Log) -> tuple[Log, Log]:
-    """Return the choices paid up to the median round and those after; UserError for one round."""
-    first = log.round <= np.median(np.unique(log.round))
-    if first.all():
-        raise UserError("all choices of the log were paid in one round, expected two or more")
+    """Return the choices paid up to the median round and those after.
+
+    Raises UserError for fewer than four rounds: an interval takes two of those that judge.
+    """
+    rounds = np.unique(log.round)
+    if len(rounds) < 4:
+        raise UserError(f"the choices of the log were paid in {len(rounds)} rounds, expected 4")
+    first = log.round <= np.median(rounds)
     return log.part(first), log.part(~first)
 
 
@@ -112,9 +128,14 @@ def learn(selector: DistributionSelector, log: Log) -> None:
 
 def judge(name: str, policy: Policy, log: Log, *, rng: np.random.Generator) -> Judged:
     """Return every estimate of ``policy`` on ``log``."""
-    size = effective(log.feedback, policy(log.feedback.context))
-    estimates = evaluate(log, policy, rng=rng) if size else {}
-    return Judged(policy=name, effective=size, estimates=estimates)
+    target = policy(log.feedback.context)
+    size = effective(log.feedback, target)
+    return Judged(
+        policy=name,
+        effective=size,
+        mean_weight=mean_weight(log.feedback, target),
+        estimates=evaluate(log, policy, rng=rng) if size else {},
+    )
 
 
 def cells(judged: Judged) -> dict[str, str]:
@@ -126,4 +147,5 @@ def cells(judged: Judged) -> dict[str, str]:
         "policy": judged.policy,
         **{name: shown.get(name, "-") for name in ESTIMATORS},
         "effective n": f"{judged.effective:,.0f}",
+        "mean weight": f"{judged.mean_weight:.2f}",
     }

@@ -8,13 +8,13 @@ from typing import Any
 from tyro.conf import Positional
 
 from tutelage import teachers
-from tutelage.assembly import open_device
 from tutelage.commands import display
 from tutelage.configs import check_numbers
 from tutelage.environments import EnvironmentConfig, is_atari, make
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.networks import SIZES, count_parameters
+from tutelage.recipes.assembly import open_device
 from tutelage.report import summary
 
 

@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from tutelage.types import seeded
+from tutelage.types import Floats, seeded
 
-Array = npt.NDArray[np.float64]
-Scores = Mapping[str, Array]
+Scores = Mapping[str, Floats]
 """Method -> ``[runs, tasks]``; methods may have run differently often, on the same tasks."""
 
 CONFIDENCE = 0.95
@@ -75,11 +74,11 @@ class Ratio(Interval):
 class Profile:
     """A share at each threshold, and its pointwise interval."""
 
-    share: Array
+    share: Floats
     """``[T]``."""
-    low: Array
+    low: Floats
     """``[T]``."""
-    high: Array
+    high: Floats
     """``[T]``."""
 
 
@@ -87,7 +86,7 @@ class Profile:
 class Spent:
     """Env steps of runs: to the target, or all that were spent without reaching it."""
 
-    steps: Array
+    steps: Floats
     """``[N]``."""
     reached: npt.NDArray[np.bool_]
     """``[N]``; where False, the run is right-censored."""
@@ -120,7 +119,7 @@ def iqm(scores: Scores) -> dict[str, Interval]:
     return {method: _iqm(x) for method, x in scores.items()}
 
 
-def _iqm(x: Array) -> Interval:
+def _iqm(x: Floats) -> Interval:
     runs, tasks = x.shape
     index = _rng("iqm").integers(runs, size=(RESAMPLES, runs, tasks))
     drawn = np.take_along_axis(x[None], index, axis=1).reshape(RESAMPLES, -1)
@@ -140,7 +139,7 @@ def probability_of_improvement(scores: Scores, method: str, over: str) -> Interv
     return _won((x[:, None] > y) + 0.5 * (x[:, None] == y))
 
 
-def _won(wins: Array) -> Interval:
+def _won(wins: Floats) -> Interval:
     """Return the share of pairs won, ``wins[runs of X, runs of Y, tasks]`` in [0, 1]."""
     rng = _rng("probability of improvement")
     mine, other = (_weights(rng, (runs, wins.shape[2])) for runs in wins.shape[:2])
@@ -148,7 +147,7 @@ def _won(wins: Array) -> Interval:
     return Interval(float(wins.mean()), float(low), float(high))
 
 
-def performance_profiles(scores: Scores, taus: Array) -> dict[str, Profile]:
+def performance_profiles(scores: Scores, taus: Floats) -> dict[str, Profile]:
     """Return for each method which share of its runs x tasks scores more than each tau ``[T]``.
 
     F(tau) = mean over tasks of the mean over runs of [x > tau]: the score distribution of Agarwal
@@ -158,14 +157,14 @@ def performance_profiles(scores: Scores, taus: Array) -> dict[str, Profile]:
     return {method: _profile(x, taus) for method, x in scores.items()}
 
 
-def _profile(x: Array, taus: Array) -> Profile:
+def _profile(x: Floats, taus: Floats) -> Profile:
     above = (x[..., None] > taus).astype(np.float64)  # [runs, tasks, T]
     weights = _weights(_rng("profile"), x.shape)
     low, high = _quantiles(np.einsum("bik,ikt->bt", weights, above) / x.shape[1])
     return Profile(above.mean(axis=(0, 1)), low, high)
 
 
-def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     """Return ``[B, runs, tasks]``: how often each run is drawn within its task, as a share."""
     runs, tasks = shape
     drawn = rng.multinomial(runs, np.full(runs, 1.0 / runs), size=(RESAMPLES, tasks))
@@ -185,10 +184,10 @@ def faster(ours: Spent, theirs: Spent) -> Interval:
     return _won((0.5 + (_sooner(ours, theirs) - _sooner(theirs, ours).T) / 2.0)[..., None])
 
 
-def _sooner(a: Spent, b: Spent) -> Array:
+def _sooner(a: Spent, b: Spent) -> Floats:
     """Return 1 for each pair of runs ``[of a, of b]`` whose first surely took fewer env steps."""
     at, other = a.steps[:, None], b.steps[None]
-    known: Array = np.where((at < other) | ((at == other) & ~b.reached), a.reached[:, None], 0.0)
+    known: Floats = np.where((at < other) | ((at == other) & ~b.reached), a.reached[:, None], 0.0)
     return known
 
 
@@ -234,7 +233,7 @@ def ratio(ours: Spent, theirs: Spent) -> Ratio:
     )
 
 
-def difference(ours: Sequence[float] | Array, theirs: Sequence[float] | Array) -> Interval:
+def difference(ours: Sequence[float] | Floats, theirs: Sequence[float] | Floats) -> Interval:
     """Return by how much the mean of ``ours [N]`` is above that of ``theirs [M]``.
 
     mean(x) - mean(y) ± t(nu) sqrt(s_x^2 / N + s_y^2 / M), nu by Satterthwaite: Welch 1947. It keeps
@@ -257,8 +256,8 @@ def _rng(name: str) -> np.random.Generator:
     return np.random.default_rng(seeded(0, name))
 
 
-def _quantiles(drawn: Array) -> Array:
+def _quantiles(drawn: Floats) -> Floats:
     """Return the interval ``[2, …]`` of what was drawn anew ``[B, …]`` (Efron 1979)."""
     tail = (1.0 - CONFIDENCE) / 2.0
-    found: Array = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
+    found: Floats = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
     return found

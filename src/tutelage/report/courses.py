@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -25,8 +24,8 @@ from tutelage.report.style import (
     verbatim,
     write_png,
 )
+from tutelage.types import Floats
 
-Floats = npt.NDArray[np.float64]
 Curve = tuple[Sequence[float], Sequence[float]]
 """Env steps, and the reward per env step at each."""
 

@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from tutelage.report.style import FONT, STYLES, blank, dress, legend, marked, named, write_png
+from tutelage.types import Floats
 
-Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]
 """A share at each return and its interval: share, low, high."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -25,10 +24,7 @@ from tutelage.report.style import (
     legend,
     write_png,
 )
-from tutelage.types import seeded
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from tutelage.types import Floats, Ints, seeded
 
 BINS = 40
 ROW, GAP = 0.36, 0.12

@@ -55,6 +55,8 @@ def assign(
         selector = build(num_arms=len(names), rng=rng, context_dim=feature.dim)
         return PerState(selector, feature=feature, decay=config.credit_decay, **rallies)
     selector = build(num_arms=len(names), rng=rng)
+    if isinstance(selector, BestFirst):
+        _return_range(config)  # refuses before a run begins what its trial needs
     if config.choice_per == "rally":
         return PerRally(selector, **rallies)
     low, high = _return_range(config)
