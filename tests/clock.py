@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tutelage.environments import Environments
+from tutelage.episodes import Environments
 from tutelage.features import Region
 
 Obs = npt.NDArray[np.int64]

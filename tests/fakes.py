@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tutelage.assignment import Assignment
-from tutelage.environments import Step
+from tutelage.episodes import Step
 from tutelage.errors import UserError
 from tutelage.learners import Learner
 from tutelage.networks import QNetwork, parse_size

@@ -14,7 +14,7 @@ from scipy.stats import binomtest, chisquare
 
 from tutelage.arm_statistics import Statistics
 from tutelage.assignment import Alone, Assignment, Led, PerRound
-from tutelage.environments import Step
+from tutelage.episodes import Step
 from tutelage.errors import UserError
 from tutelage.features import Feature
 from tutelage.files import pack_state, unpack_state

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from tests.clock import clocks
-from tutelage.environments import EnvironmentConfig, Environments, Step, make, usual_target
+from tutelage.environments import EnvironmentConfig, make, usual_target
+from tutelage.episodes import Environments, Step
 from tutelage.errors import UserError
 from tutelage.features import Region
 from tutelage.files import pack_state, unpack_state

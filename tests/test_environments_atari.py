@@ -12,7 +12,8 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from tutelage.environments import EnvironmentConfig, Environments, Step, make
+from tutelage.environments import EnvironmentConfig, make
+from tutelage.episodes import Environments, Step
 from tutelage.features import ball_half
 from tutelage.files import pack_state, unpack_state
 

@@ -18,6 +18,7 @@ LEAVES = {
     "contextual",
     "dataset",
     "environments",
+    "episodes",
     "errors",
     "exploration",
     "features",
@@ -39,7 +40,8 @@ FOUNDATION = {"arm_statistics", "chances", "errors", "files", "schedules", "sele
 BESIDES = {
     "configs": {"environments"},
     "contextual": {"vw"},
-    "environments": {"features"},
+    "environments": {"episodes", "features"},
+    "episodes": {"features"},
     "selectors": {"bandits", "contextual"},
     "wrappers": {"features"},
 }

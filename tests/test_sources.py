@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tests.clock import vector
 from tests.fakes import Fixed
-from tutelage.environments import EnvironmentConfig, Environments, Step, make
+from tutelage.environments import EnvironmentConfig, make
+from tutelage.episodes import Environments, Step
 from tutelage.errors import UserError
 from tutelage.exploration import epsilon_greedy
 from tutelage.files import pack_state, unpack_state

@@ -4,7 +4,8 @@ from tutelage.bandits import SELECTORS
 from tutelage.configs import Distill, Record, Teach
 from tutelage.contextual import CONTEXTUAL
 from tutelage.dataset import Dataset, Writer
-from tutelage.environments import EnvironmentConfig, Environments, make
+from tutelage.environments import EnvironmentConfig, make
+from tutelage.episodes import Environments
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation, evaluate
 from tutelage.exploration import EXPLORATIONS, parse_exploration

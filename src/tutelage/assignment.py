@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.environments import Step
+from tutelage.episodes import Step
 from tutelage.errors import UserError
 from tutelage.measures import Measure, Round
 from tutelage.types import Array, Feedback, Floats, Selector, State

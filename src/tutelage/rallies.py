@@ -11,7 +11,7 @@ import numpy as np
 
 from tutelage.arm_statistics import Statistics
 from tutelage.assignment import NO_CONTEXT, Arms, Led, retire
-from tutelage.environments import Step
+from tutelage.episodes import Step
 from tutelage.features import Feature
 from tutelage.types import Array, Feedback, Floats, Selector, State, generator_state
 

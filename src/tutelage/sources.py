@@ -10,7 +10,7 @@ import torch
 
 from tutelage.assignment import Assignment
 from tutelage.dataset import Dataset
-from tutelage.environments import Environments, transitions
+from tutelage.episodes import Environments, transitions
 from tutelage.errors import UserError
 from tutelage.exploration import Select
 from tutelage.teachers import TeacherError

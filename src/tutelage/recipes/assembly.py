@@ -10,7 +10,7 @@ from torch import Tensor
 from tutelage import teachers
 from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Writer
-from tutelage.environments import Environments
+from tutelage.episodes import Environments
 from tutelage.errors import UserError, choose_from
 from tutelage.exploration import parse_exploration
 from tutelage.learners import Distillation, DoubleQ, Learner, Term
