@@ -181,7 +181,7 @@ def beta_chances(s: Statistics) -> Floats:
     mean = a / (a + b)
     reach = 5.0 * np.sqrt(mean * (1.0 - mean) / (a + b + 1.0))
     low, high = np.maximum(mean - reach, 0.0), np.minimum(mean + reach, 1.0)
-    return largest(lambda x: np.asarray(betainc(a[..., None], b[..., None], x)), low, high).ravel()
+    return largest(lambda x: np.asarray(betainc(a.T[:, None], b.T[:, None], x)), low, high).ravel()
 
 
 def thompson_beta(*, num_arms: int, rng: Generator) -> Bandit:

@@ -186,7 +186,7 @@ class LinearThompson(DirectMethod):
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
         x = self._features(context)
         mean, sd = self._ridge.mean(x), self._scale * self._ridge.width(x)
-        return largest_gaussian(mean[:, arms], sd[:, arms])
+        return largest_gaussian(mean.take(arms, axis=1), sd.take(arms, axis=1))
 
 
 class ImportanceWeighted(Regressor):

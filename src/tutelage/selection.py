@@ -101,8 +101,10 @@ class DistributionSelector(ABC):
         # Divided by its own last entry, which makes that exactly 1: more than any random().
         below /= below[:, -1:]
         arm = (below > draw[: len(rows), None]).argmax(axis=1)
-        copies = len(context) // len(rows)
-        return Choice(np.repeat(arm, copies), np.repeat(rows[np.arange(len(rows)), arm], copies))
+        probability = rows[np.arange(len(rows)), arm]
+        if (copies := len(context) // len(rows)) == 1:
+            return Choice(arm, probability)
+        return Choice(np.repeat(arm, copies), np.repeat(probability, copies))
 
     def exploit(self, context: Floats) -> Ints:
         """Return the arm that looks best in each context, for choices that will not be paid.
