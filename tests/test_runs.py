@@ -1,5 +1,6 @@
 import errno
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
-from tutelage.runs import KEEP_CHECKPOINTS, Run, read_config, read_rows
+from tutelage.runs import KEEP_CHECKPOINTS, Run, read_config, read_rows, versions
 from tutelage.types import Row
 
 
@@ -258,3 +259,23 @@ def test_the_clock_leaves_evaluations_out_and_goes_on_after_a_resume(
         {"env_steps": 200, "time/fps": 50.0, "time/seconds": 9.0, "time/evaluation": 3.0},
         {"env_steps": 250, "time/fps": 25.0, "time/seconds": 11.0, "time/evaluation": 3.0},
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "commit"),
+    [
+        ({"rev-parse": "0123", "status": ""}, "0123"),
+        ({"rev-parse": "0123", "status": " M a.py"}, "0123-dirty"),
+        ({"rev-parse": "", "status": ""}, "unknown"),
+    ],
+)
+def test_a_commit_is_dirty_where_the_packages_own_files_differ(
+    said: dict[str, str], commit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert words[:2] == ["git", "-C"]
+        assert words[3] != "status" or words[-1] == "."  # of the package alone
+        return subprocess.CompletedProcess(words, 0, stdout=said[words[3]] + "\n")
+
+    monkeypatch.setattr(subprocess, "run", git)
+    assert versions()["commit"] == commit

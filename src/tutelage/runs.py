@@ -200,9 +200,14 @@ def versions() -> dict[str, Any]:
     """Return what a run depends on beside its configuration."""
     packages = ("tutelage", "torch", "numpy", "gymnasium", "ale-py")
     here = Path(__file__).parent
-    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+
+    def git(*words: str) -> str:
+        asked = ["git", "-C", str(here), *words]
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
     try:
-        commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
+        # Of the package alone: a row that was just kept does not make its code another.
+        commit = git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))
     except OSError:
         commit = ""
     return {
