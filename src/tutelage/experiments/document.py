@@ -42,8 +42,8 @@ No figure is corrected for how many comparisons there are, nor for how often one
 were run with three seeds first; where that settled nothing, claims 4a, 8, 9, 9a and 9b had two more
 for the methods in question, and then five more: whatever those said, ten was to be the end. Three
 looks at one comparison find a difference where there is none about twice as often as one does, in 5
-instead of 2.5 % of cases on either side. Seeds 6 to 10 of claim 8 bear "-dirty" behind their
-commit: the file of rows, to which they were being added, was the only one that differed from it.
+instead of 2.5 % of cases on either side. Of claim 8 all but one row of seeds 6 to 10 bear "-dirty"
+behind their commit: only the file of rows, to which they were being added, differed from it.
 """
 LEARNING, SPREAD = (
     textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
