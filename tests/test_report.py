@@ -16,6 +16,7 @@ from tutelage.report import style
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
+from tutelage.report.summary import write_report
 from tutelage.report.video import side_by_side
 
 ROWS: list[dict[str, float]] = [
@@ -241,3 +242,13 @@ def test_page_of_many_things_folds_links_and_shrinks(tmp_path: Path) -> None:
         assert image.size == (512, 576)
         image.convert("RGB").save(tmp_path / "small.png")
     assert inked(tmp_path / "small.png", style.VERMILION)
+
+
+@pytest.mark.parametrize("text", ["x", "{}", "[1]", '"mean_return"'])
+def test_a_damaged_result_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('command = "distill"\n')
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(
+        UserError, match=rf"result\.json is damaged .* 'tutelage resume {tmp_path}'"
+    ):
+        write_report(tmp_path, video=False)

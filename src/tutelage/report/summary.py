@@ -182,13 +182,25 @@ def headline(result: Result) -> str:
     return f"{result['env']}: {target} reached after {result[key]:,} env steps ({took})"
 
 
+def _read_result(path: Path) -> Result:
+    try:
+        result = json.loads(path.read_text())
+        if not isinstance(result, dict) or not set(FIGURES) <= result.keys():
+            raise ValueError(f"it lacks one of {', '.join(FIGURES)}")
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): 'tutelage resume {path.parent}' makes it again"
+        ) from error
+    return result
+
+
 def write_report(folder: Path, *, video: bool) -> Path:
     """Draw the curve and the choices of teachers, film the players, put all of it on one page."""
     result_path = folder / "result.json"
     if not result_path.is_file():
         raise UserError(f"{folder} has no result.json: the run has not finished")
-    result: Result = json.loads(result_path.read_text())
     config = read_config(folder)
+    result = _read_result(result_path)
     curve, film, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
     teaching = config["command"] == "teach"
     players = [{"player": "teacher", **cells(result)}] if teaching else compare(result)
