@@ -213,9 +213,14 @@ def versions() -> dict[str, Any]:
     return {
         **{name: importlib.metadata.version(name) for name in packages},
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "commit": commit or "unknown",
     }
+
+
+def machine() -> str:
+    """Return what a run's speed depends on."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

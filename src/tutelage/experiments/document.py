@@ -116,7 +116,7 @@ def verdict_cells(experiment: Experiment, methods: ByMethod) -> dict[str, str]:
         "paper": experiment.paper,
         "ours (95 % interval)": verdict.ours,
         "env steps": f"{total:,}" if total else "-",
-        "verdict": word(experiment, methods),
+        "verdict": word(verdict, methods),
         "decided by": verdict.test,
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 from tutelage.configs import Distill, Teach, from_mapping
 from tutelage.experiments import Experiment, Row, find_experiments
 from tutelage.experiments.tasks import DATA, Play, Study, Task, Training
-from tutelage.runs import versions
+from tutelage.runs import machine, versions
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Job:
             **row,
             "seconds": round(time.perf_counter() - began, 1),
             "commit": self.commit,
-            "machine": versions()["machine"],
+            "machine": machine(),
             **find_experiments()[self.experiment].score(folder),
         }
 

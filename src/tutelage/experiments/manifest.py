@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.experiments import ByMethod, Experiment, Row, find_experiments
+from tutelage.experiments import ByMethod, Row, Verdict, find_experiments
 from tutelage.experiments.grid import methods_of
 
 
@@ -25,7 +25,7 @@ def manifest(rows: Sequence[Row], versions: Mapping[str, Any]) -> dict[str, Any]
                 "name": name,
                 "number": experiment.number,
                 **_cost([row for of in methods.values() for row in of]),
-                "verdict": word(experiment, methods),
+                "verdict": word(experiment.judge(methods), methods),
             }
             for name, experiment in find_experiments().items()
             for methods in [methods_of(name, experiment, rows)]
@@ -33,9 +33,9 @@ def manifest(rows: Sequence[Row], versions: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def word(experiment: Experiment, methods: ByMethod) -> str:
+def word(verdict: Verdict, methods: ByMethod) -> str:
     """Return a claim's verdict in a word."""
-    return experiment.judge(methods).word if methods else "not run"
+    return verdict.word if methods else "not run"
 
 
 def _cost(rows: Sequence[Row]) -> dict[str, float]:
