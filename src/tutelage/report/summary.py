@@ -123,15 +123,9 @@ def favourite(folder: Path, names: Sequence[str]) -> str:
     return names[int(np.bincount(log.feedback.arm, minlength=len(names)).argmax())]
 
 
-FIGURES = (
-    "mean_return",
-    "ci95",
-    "min_return",
-    "max_return",
-    "episodes",
-    "mean_length",
-    "reward_per_step",
-)
+# What a table shows of a player, and what is kept of an evaluation.
+SHOWN = ("mean_return", "ci95", "min_return", "max_return", "episodes")
+FIGURES = (*SHOWN, "mean_length", "reward_per_step")
 
 
 def _course(folder: Path, *, target: float | None = None) -> Result:
@@ -185,8 +179,8 @@ def headline(result: Result) -> str:
 def _read_result(path: Path) -> Result:
     try:
         result = json.loads(path.read_text())
-        if not isinstance(result, dict) or not set(FIGURES) <= result.keys():
-            raise ValueError(f"it lacks one of {', '.join(FIGURES)}")
+        if not isinstance(result, dict) or not set(SHOWN) <= result.keys():
+            raise ValueError(f"it lacks one of {', '.join(SHOWN)}")
     except (ValueError, OSError) as error:
         raise UserError(
             f"{path} is damaged ({error}): 'tutelage resume {path.parent}' makes it again"
