@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,16 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--explore", "epsilon:2"], ["epsilon:2", "0", "1"]),
         (["--student", "huge"], ["huge", "student", "mlp:64/64"]),
         (["--teacher", "nobody"], ["nobody", "pong"]),
-        (["--td-loss", "l1", "--reward-weight", "1"], ["td_loss", "l1", "huber, mse"]),
+        (["--td-loss", "l1"], ["td_loss", "l1", "huber, mse"]),
+        (["--teacher", ""], ["teacher ''", "names no model"]),
+        (["--teacher", "+negate"], ["teacher '+negate'", "names no model"]),
+        (["--loss", "mse:0+kl:0"], ["'mse:0+kl:0' is 0", "nothing would be learnt"]),
+        (["--distill-weight", "0"], ["distill_weight and reward_weight are both 0"]),
+        (["--learning-starts", "512"], ["nothing would be learnt", "env_steps 512", "first 512"]),
+        (["--batch-size", "9999"], ["nothing would be learnt", "4096 samples", "9999"]),
+        (["--student", "mlp:99999/99999"], ["mlp:99999/99999", "parameters", "1,000,000,000"]),
+        (["--selector", "ucb2"], ["unknown selector 'ucb2'"]),
+        (["--measure", "joy"], ["unknown measure 'joy'"]),
         (["--precision", "fp8"], ["fp8", "bf16, fp32"]),
         (["--device", "abacus"], ["abacus"]),
         (["--loss", "kl:-1"], ["-1", "from 0 up"]),
@@ -71,7 +81,11 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--reward-weight", "-1"], ["reward_weight", "-1", "from 0 up"]),
         (["--teacher-acts", "1.5"], ["teacher_acts", "1.5", "from 0 to 1"]),
         (["--batch-size", "0"], ["batch_size", "0"]),
-        (["--samples-per-step", "-1"], ["samples_per_step", "-1"]),
+        (["--samples-per-step", "0"], ["samples_per_step", "above 0", "0"]),
+        (["--max-grad-norm", "0"], ["max_grad_norm", "above 0", "0"]),
+        (["--average", "1"], ["average", "[0, 1)", "1"]),
+        (["--eval-readiness", "5"], ["eval_readiness", "[0, 1]", "5"]),
+        (["--noop-max", "-1"], ["noop_max", "at least 0", "-1"]),
         (["--samples-per-step", "inf"], ["samples_per_step", "finite", "inf"]),
         (["--seed", "-1"], ["seed", "at least 0", "-1"]),
         (["--sticky", "0.25"], ["sticky", "Atari", "CartPole-v1"]),
@@ -90,6 +104,11 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
     line = refusal([*given, *flags], capsys)
     assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"tutelage {version('tutelage')}\n"
 
 
 def test_unknown_environments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +136,12 @@ def test_a_data_set_of_half_a_court_is_refused(
         (["evaluate", "pong", "--seed", "-1"], ["seed", "at least 0", "-1"]),
         (["evaluate", "pong", "--threads", "0"], ["threads", "at least 1", "0"]),
         (["evaluate", "pong", "--episodes", "0"], ["episodes", "at least 1", "0"]),
+        (["evaluate", "pong", "--sticky", "2"], ["sticky", "[0, 1)", "2"]),
         (["watch", "pong", "--seed", "-1"], ["seed", "at least 0", "-1"]),
+        (["watch", "pong+negate"], ["no model 'pong+negate'", "for teachers and 'evaluate'"]),
+        (["record", "--out", "data", "--teacher", "pong+negate"], ["no model 'pong+negate'"]),
+        (["teach", "--init", "pong", "--size", "mlp:64"], ["pong is of size 32/64/64/512"]),
+        (["reproduce", "all", "extra"], ["unknown claim 'extra'", "losses"]),
         (["record", "--out", "data", "--env-steps", "0"], ["env_steps", "at least 1", "0"]),
         (["report", "run", "--video"], ["--video", "only with --all"]),
         (["report", "run", "--out", "page.html"], ["--out", "only with --all"]),
@@ -208,7 +232,7 @@ def test_unknown_keys_of_a_config_file_are_refused(
     assert "tauu" in line
     assert "tau," in line
     (tmp_path / "c.toml").write_text('tau = "cold"\n')
-    assert "float" in refusal(["distill", f"--config={tmp_path / 'c.toml'}"], capsys)
+    assert "a number" in refusal(["distill", f"--config={tmp_path / 'c.toml'}"], capsys)
 
 
 def test_resume_of_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

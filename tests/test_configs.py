@@ -41,14 +41,14 @@ def test_a_number_may_be_left_open_in_a_file_or_given() -> None:
     ("key", "value", "message"),
     [
         ("gama", 0.9, "unknown key 'gama': choose from .*gamma"),
-        ("seed", 1.5, "seed is 1.5, expected int"),
-        ("seed", True, "seed is True, expected int"),
-        ("gamma", "0.9", "gamma is '0.9', expected float"),
-        ("clip_rewards", 1, "clip_rewards is 1, expected bool"),
-        ("learning_rate", 0.001, "learning_rate is 0.001, expected str"),
-        ("learning_rate", [0.001], r"learning_rate is .*0\.001.*, expected str"),
-        ("milestones", 15.0, "milestones is 15.0, expected tuple"),
-        ("milestones", ["good"], r"milestones is \['good'\], expected tuple"),
+        ("seed", 1.5, "seed is 1.5, expected a whole number"),
+        ("seed", True, "seed is True, expected a whole number"),
+        ("gamma", "0.9", "gamma is '0.9', expected a number"),
+        ("clip_rewards", 1, "clip_rewards is 1, expected true or false"),
+        ("learning_rate", 0.001, "learning_rate is 0.001, expected a string"),
+        ("learning_rate", [0.001], r"learning_rate is .*0\.001.*, expected a string"),
+        ("milestones", 15.0, "milestones is 15.0, expected a list of numbers"),
+        ("milestones", ["good"], r"milestones is \['good'\], expected a list of numbers"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused_saying_where(

@@ -27,6 +27,7 @@ LEAVES = {
     "measures",
     "networks",
     "offpolicy",
+    "ranges",
     "replay",
     "schedules",
     "selection",
@@ -36,7 +37,16 @@ LEAVES = {
     "vw",
     "wrappers",
 }
-FOUNDATION = {"arm_statistics", "chances", "errors", "files", "schedules", "selection", "types"}
+FOUNDATION = {
+    "arm_statistics",
+    "chances",
+    "errors",
+    "files",
+    "ranges",
+    "schedules",
+    "selection",
+    "types",
+}
 BESIDES = {
     "configs": {"environments"},
     "contextual": {"vw"},

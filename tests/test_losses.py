@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -135,6 +136,12 @@ def test_a_name_alone_has_weight_one_and_spaces_do_not_matter() -> None:
 @pytest.mark.parametrize("text", ["kll", "", "mse+", "mse:0.5+other"])
 def test_an_unknown_loss_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(UserError, match=r"unknown loss '.*': choose from kl, mse, mse-prob, nll"):
+        parse_loss(text)
+
+
+@pytest.mark.parametrize("text", ["kl:0", "mse:0+kl:0.0"])
+def test_weights_that_are_all_0_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=rf"weight in loss '{re.escape(text)}' is 0"):
         parse_loss(text)
 
 

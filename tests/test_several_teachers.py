@@ -446,7 +446,7 @@ def test_teachers_of_other_frames_are_refused(
         (["--selector", "ucb1:c=2"], ["selector ucb1: unknown option 'c=2'"]),
         (["--selector", "exp3:horizon=many"], ["horizon", "many", "whole number"]),
         (["--selector", "epsilon-greedy:epsilon=2"], ["'2'", "from 0 to 1"]),
-        (["--selector", "vdbe:sigma=0"], ["sigma 0.0", "above 0"]),
+        (["--choice-per", "round", "--selector", "vdbe:sigma=0"], ["sigma 0.0", "above 0"]),
         (
             ["--measure", "joy"],
             ["unknown measure 'joy'", "evaluation, improvement, points, return"],
@@ -454,7 +454,9 @@ def test_teachers_of_other_frames_are_refused(
         (["--choice-per", "game"], ["unknown choice_per 'game'", "rally, round"]),
         (["--pay", "well"], ["unknown pay 'well'", "all, led"]),
         (["--selector", "linucb", "--features", "smell"], ["unknown features 'smell'", "hidden"]),
-        (["--selector", "linucb"], ["features 'ball-half' are of pong", "CartPole-v1", "hidden"]),
+        ([], ["by rallies, and CartPole-v1 has none", "choice_per round", "measure"]),
+        (["--selector", "linucb"], ["by rallies, and CartPole-v1 has none", "without a context"]),
+        (["--features", "smell"], ["unknown features 'smell'"]),
         (["--return-range", "5"], ["return_range must be LOW HIGH", "got 5"]),
         (["--return-range", "5", "-5"], ["return_range must be LOW HIGH", "got 5 -5"]),
         (["--return-range", "1", "1"], ["LOW < HIGH", "got 1 1"]),
@@ -464,7 +466,10 @@ def test_teachers_of_other_frames_are_refused(
             ["--choice-per", "round", "--measure", "return"],
             ["the returns of CartPole-v1 are not known", "return_range"],
         ),
-        (["--selector", "best-first"], ["the returns of CartPole-v1 are not known"]),
+        (
+            ["--choice-per", "round", "--selector", "best-first"],
+            ["the returns of CartPole-v1 are not known"],
+        ),
         (["--teacher-acts", "0"], ["pay led, but teacher_acts is 0", "pay all"]),
         (["--teacher-acts", "0:0:99"], ["pay led, but teacher_acts is 0"]),
         (["--measure-episodes", "0"], ["measure_episodes", "at least 1"]),
@@ -560,6 +565,7 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
     words += ["--measure", "return", "--return-range", "-1", "4", "--confirm-episodes", "1"]
     words += ["--threads", "1", "--num-envs", "8", "--student", "mlp:4", "--precision", "fp32"]
     steps = {"rally": "1024", "round": "32"}[choice_per]
+    words += ["--learning-starts", "0", "--n-step", "1", "--batch-size", "32"]
     words += ["--env-steps", steps, "--round-steps", "16", "--json", "--out", str(tmp_path / "run")]
     main(words)
     result = json.loads(capsys.readouterr().out)

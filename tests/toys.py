@@ -61,6 +61,7 @@ def cartpole_study(folder: Path, **settings: Any) -> Study:
         "student": "mlp:4",
         "env_steps": 256,
         "num_envs": 2,
+        "learning_starts": 64,
         "round_steps": 128,
         "threads": 1,
         "precision": "fp32",

@@ -1,6 +1,7 @@
 """The command line: results on stdout, progress on stderr, bad input ends with exit code 2."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -37,6 +38,9 @@ COMMANDS: dict[str, Any] = {
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that ``arguments`` (by default the process's own) spell."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"tutelage {version('tutelage')}")
+        return
     try:
         _parse(words).run()
     except UserError as error:

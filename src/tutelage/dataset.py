@@ -159,8 +159,9 @@ class Segment:
 class Dataset:
     """Reads a recorded data set, a segment at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         """Open the data set; raise UserError if ``folder`` holds none or it is damaged."""
+        folder = Path(folder)
         manifest = folder / "dataset.json"
         if not manifest.is_file():
             raise UserError(f"{folder} is no data set: it has no dataset.json")

@@ -16,10 +16,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tutelage.episodes import Environments, VectorEnv
 from tutelage.errors import UserError, choose_from
 from tutelage.features import Region, parse_region
+from tutelage.ranges import check_numbers
 from tutelage.types import Array
 
 RETURNS = {"pong": (-21.0, 21.0)}
 """The least and the largest return of games where both are known."""
+
+TWO_SIDED = ("boxing", "double_dunk", "ice_hockey", "pong", "tennis")
+"""The Atari games in which every point is won by one side and lost by the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +41,30 @@ class EnvironmentConfig:
     clip_rewards: bool = False
     """Atari: train on the sign of the reward (evaluation never clips)."""
     noop_max: int = 30
-    """Atari: up to so many no-ops at the start of an episode."""
+    """Atari: an episode starts with fewer no-ops than this, how many is drawn; 0: with none."""
     only: str = ""
     """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts, or
     by ball-top:2 only in every other step, as in the authors' code."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        check_numbers(self)
 
 
 def is_atari(env: str) -> bool:
     """Return whether this is the name of an Atari ROM."""
     return env in ale_py.roms.get_all_rom_ids()
+
+
+def has_rallies(env: str) -> bool:
+    """Return whether rewards above and below 0 are rallies won and lost.
+
+    They are not in Gymnasium's own environments; of another's we cannot know, and say yes.
+    """
+    if is_atari(env):
+        return env in TWO_SIDED
+    known = gymnasium.registry.get(env)
+    return known is None or not str(known.entry_point).startswith("gymnasium.envs.")
 
 
 def usual_target(env: str) -> float:
@@ -77,10 +96,6 @@ def make(
     (0: as many as the machine has); ``episodes`` or ``episodes[N]`` are all that is looked at.
     Raises UserError for what cannot be built.
     """
-    if config.num_envs < 1:
-        raise UserError(f"num_envs must be at least 1, got {config.num_envs}")
-    if not 0.0 <= config.sticky < 1.0:
-        raise UserError(f"sticky must be in [0, 1), got {config.sticky}")
     if config.frame not in (84, 80):
         raise choose_from("frame size", str(config.frame), ["84", "80"])
     region, every = _parse_only(config.only) if config.only else (None, np.inf)
@@ -144,12 +159,14 @@ def _gymnasium(config: EnvironmentConfig) -> VectorEnv:
     if config.sticky or config.clip_rewards:
         raise UserError(f"sticky and clip_rewards are Atari's, this is {config.env}")
     try:
-        gymnasium.spec(config.env)
+        spec = gymnasium.spec(config.env)
     except gymnasium.error.Error as error:
         raise UserError(
             f"unknown env {config.env!r}: expected the name of an Atari ROM (pong, breakout, …) "
             f"or a Gymnasium id (CartPole-v1, …); Gymnasium says: {error}"
         ) from error
+    if is_atari(game := str(spec.kwargs.get("game"))):
+        raise UserError(f"env {config.env!r} is an Atari game: name it by its ROM, {game}")
     try:
         env = SyncVectorEnv(
             [lambda: gymnasium.make(config.env) for _ in range(config.num_envs)],

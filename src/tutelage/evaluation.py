@@ -1,5 +1,6 @@
 """How well a policy plays: greedy episodes on held-out seeds, with an interval."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,17 +72,19 @@ def evaluate(
     episodes are not over-represented. ``stream`` keeps the seeds apart from training's. Rewards
     are never clipped.
     """
-    halves = _play(
+    played = examine(
         policy,
         config,
+        target=-math.inf,
+        most=0.0,
         episodes=episodes,
         seed=seed,
         stream=stream,
         device=device,
         threads=threads,
-        enough=lambda halves: False,
     )
-    return _whole(halves)
+    assert isinstance(played, Evaluation)  # nothing is below that target
+    return played
 
 
 def examine(
@@ -103,57 +106,39 @@ def examine(
     so found out within a fraction of its games, which tend to be the longest.
     """
 
-    def at_most(halves: Sequence[_Half]) -> float:
+    def at_most() -> float:
         return sum(half.at_most(most) for half in halves) / episodes
 
-    halves = _play(
-        policy,
-        config,
-        episodes=episodes,
-        seed=seed,
-        stream=stream,
-        device=device,
-        threads=threads,
-        enough=lambda halves: at_most(halves) < target,
-    )
-    if not any(half.quota.any() for half in halves):
-        return _whole(halves)
-    rewards = sum(half.rewards for half in halves) / max(1, sum(half.steps for half in halves))
-    return Abandoned(at_most(halves), rewards)
-
-
-def _whole(halves: "Sequence[_Half]") -> Evaluation:
-    return Evaluation(
-        np.array([r for half in halves for r in half.returns]),
-        np.array([n for half in halves for n in half.lengths]),
-    )
-
-
-def _play(
-    policy: QFunction,
-    config: EnvironmentConfig,
-    *,
-    episodes: int,
-    seed: int,
-    stream: str,
-    device: torch.device | None,
-    threads: int,
-    enough: "Callable[[Sequence[_Half]], bool]",
-) -> "Sequence[_Half]":
-    """Play until all episodes are over or it is enough.
-
-    Two halves of the environments take turns: while one half is emulated, the policy thinks about
-    the other, on one thread that leaves the rest to the emulators.
-    """
     halves = [
         _Half(config, share, seed=seed, stream=f"{stream}-{i}", threads=threads)
         for i, share in enumerate((episodes - episodes // 2, episodes // 2))
         if share > 0
     ]
+    _play(policy, halves, device or torch.device("cpu"), lambda: at_most() < target)
+    if not any(half.quota.any() for half in halves):
+        return Evaluation(
+            np.array([r for half in halves for r in half.returns]),
+            np.array([n for half in halves for n in half.lengths]),
+        )
+    rewards = sum(half.rewards for half in halves) / max(1, sum(half.steps for half in halves))
+    return Abandoned(at_most(), rewards)
+
+
+def _play(
+    policy: QFunction,
+    halves: "Sequence[_Half]",
+    device: torch.device,
+    enough: Callable[[], bool],
+) -> None:
+    """Play until all episodes are over or it is enough.
+
+    Two halves of the environments take turns: while one half is emulated, the policy thinks about
+    the other, on one thread that leaves the rest to the emulators.
+    """
 
     def act(obs: Array) -> npt.NDArray[np.int64]:
         with torch.inference_mode():
-            q = policy(torch.from_numpy(obs).to(device or "cpu"))
+            q = policy(torch.from_numpy(obs).to(device))
         action: npt.NDArray[np.int64] = q.argmax(dim=1).cpu().numpy()
         return action
 
@@ -162,7 +147,7 @@ def _play(
     try:
         for half in halves:
             half.envs.send(act(half.envs.obs))
-        while (playing := [half for half in halves if half.quota.any()]) and not enough(halves):
+        while (playing := [half for half in halves if half.quota.any()]) and not enough():
             for half in playing:
                 half.receive()
                 if half.quota.any():
@@ -171,7 +156,6 @@ def _play(
         torch.set_num_threads(before)
         for half in halves:
             half.envs.close()
-    return halves
 
 
 class _Half:

@@ -90,7 +90,8 @@ def load_tensors(
     except (SafetensorError, ValueError) as error:
         # The first 8 bytes of a safetensors file are a length, which may look like anything.
         kind = (
-            "looks like a pickle or zip archive, which is never loaded"
+            "looks like a pickle or zip archive, which is never loaded (docs/your-teacher.md "
+            "shows how to take over the weights of another library's network)"
             if head.startswith((b"\x80", b"PK")) and head[8:] != b"{"
             else "is damaged or no safetensors file"
         )

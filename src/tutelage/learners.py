@@ -145,6 +145,7 @@ class Learner:
         self.updates = 0
         self._average = average
         self._terms = dict(terms)
+        self._is_taught = any(isinstance(t.objective, Distillation) for t in terms.values())
         self._forward = forward
         self._learning_rate = learning_rate
         self._max_grad_norm = max_grad_norm
@@ -173,14 +174,16 @@ class Learner:
         for term in self._terms.values():
             term.objective.after_update(self.updates)
         detached = q.detach()
-        agreement = (detached.argmax(1) == batch.teacher_q.argmax(1)).float().mean()
-        return {
+        measured = {
             "train/loss": loss.detach(),
             "train/grad_norm": norm,
             "train/q": detached.max(1).values.mean(),
-            "distill/agreement": agreement,
             **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
         }
+        if self._is_taught:
+            same = detached.argmax(1) == batch.teacher_q.argmax(1)
+            measured["distill/agreement"] = same.float().mean()
+        return measured
 
     @torch.no_grad()
     def _move_average(self) -> None:

@@ -51,7 +51,8 @@ LOSSES: dict[str, Loss] = {"kl": kl, "mse": mse, "nll": nll, "mse-prob": mse_pro
 def parse_loss(text: str) -> Loss:
     """Return the loss, or weighted sum of losses, that ``text`` spells: ``kl``, ``mse:0.5+nll``.
 
-    A name stands for a weight of 1. Raises UserError for an unknown name or a weight below 0.
+    A name stands for a weight of 1. Raises UserError for an unknown name, for a weight below 0 and
+    where all are 0.
     """
     terms: list[tuple[Loss, float]] = []
     for word in text.split("+"):
@@ -67,6 +68,8 @@ def parse_loss(text: str) -> Loss:
                 "expected a number from 0 up, as in mse:0.5"
             )
         terms.append((loss, factor))
+    if not any(factor for _, factor in terms):
+        raise UserError(f"every weight in loss {text!r} is 0: nothing would be learnt")
 
     def weighted(student_q: Tensor, target: Tensor) -> Tensor:
         first, *others = (weight * loss(student_q, target) for loss, weight in terms)

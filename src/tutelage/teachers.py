@@ -41,7 +41,7 @@ class Model:
 
 
 def save(
-    path: Path, network: QNetwork, *, env: str, card: Mapping[str, Any], half: bool = False
+    path: str | Path, network: QNetwork, *, env: str, card: Mapping[str, Any], half: bool = False
 ) -> None:
     """Write a network as safetensors with its size, environment and card; fp16 if ``half``."""
     about = {
@@ -56,7 +56,7 @@ def save(
         name: tensor.half() if half and tensor.ndim else tensor
         for name, tensor in network.state_dict().items()
     }
-    save_tensors(path, tensors, about)
+    save_tensors(Path(path), tensors, about)
 
 
 def bundled_names() -> list[str]:
@@ -64,7 +64,7 @@ def bundled_names() -> list[str]:
     return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
 
 
-def load(name: str) -> Model:
+def load(name: str | Path) -> Model:
     """Load a bundled model by name, a model file, or the best model of a run's folder.
 
     Raises UserError if there is no such model or the file is not one.
@@ -78,9 +78,12 @@ def load(name: str) -> Model:
             path / "last.safetensors",
         )
     elif not path.exists():
+        wrapped = (
+            "; wrappers (+noise:1) are for teachers and 'evaluate'" if "+" in path.name else ""
+        )
         raise UserError(
-            f"no model {name!r}: expected a .safetensors file, a run's folder or a bundled name "
-            f"({', '.join(bundled_names())})"
+            f"no model {str(name)!r}: expected a .safetensors file, a run's folder or a bundled "
+            f"name ({', '.join(bundled_names())}){wrapped}"
         )
     tensors, about = load_tensors(path)
     if about.get("format") != FORMAT:
@@ -231,6 +234,8 @@ def hire(
     staff = []
     for text in names:
         name, wrappers = parse_teacher(text)
+        if not name:
+            raise UserError(f"teacher {text!r} names no model, expected one as in pong+noise:1")
         if name not in models:
             models[name] = load(name)
             models[name].network.to(device)

@@ -9,7 +9,6 @@ import numpy as np
 from tyro.conf import Positional
 
 from tutelage.commands import display
-from tutelage.configs import check_numbers
 from tutelage.errors import UserError
 from tutelage.offpolicy import (
     ESTIMATORS,
@@ -21,6 +20,7 @@ from tutelage.offpolicy import (
     mean_weight,
     read_log,
 )
+from tutelage.ranges import check_numbers
 from tutelage.runs import read_config
 from tutelage.selection import DistributionSelector
 from tutelage.selectors import is_contextual, parse_selector

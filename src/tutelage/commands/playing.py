@@ -9,11 +9,11 @@ from tyro.conf import Positional
 
 from tutelage import teachers
 from tutelage.commands import display
-from tutelage.configs import check_numbers
 from tutelage.environments import EnvironmentConfig, is_atari, make
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.networks import SIZES, count_parameters
+from tutelage.ranges import check_numbers
 from tutelage.recipes.assembly import open_device
 from tutelage.report import summary
 

@@ -91,11 +91,10 @@ class ReproduceCommand:
             )
 
     def _names(self, found: Mapping[str, Experiment]) -> list[str]:
-        names = list(found) if self.claims == ("all",) else list(self.claims)
-        for name in names:
-            if name not in found:
-                raise choose_from("claim", name, [*found, "all"])
-        return names
+        for name in self.claims:
+            if name not in (offered := [*found, "all"]):
+                raise choose_from("claim", name, offered)
+        return list(found) if "all" in self.claims else list(self.claims)
 
     def _jobs(self, found: Mapping[str, Experiment]) -> list[Job]:
         """Return the runs asked for; raise UserError for what there is not."""

@@ -9,7 +9,7 @@ import torch
 from tutelage.assignment import Alone, Assignment, PerRound
 from tutelage.bandits import BestFirst
 from tutelage.configs import Distill
-from tutelage.environments import RETURNS
+from tutelage.environments import RETURNS, has_rallies
 from tutelage.errors import UserError, choose_from, look_up
 from tutelage.evaluation import evaluate
 from tutelage.features import FEATURES, Feature
@@ -21,6 +21,17 @@ from tutelage.selection import scale_reward
 from tutelage.selectors import is_contextual, parse_selector
 from tutelage.teachers import Staff, TeacherError
 from tutelage.types import Array, seeded
+
+HIDDEN = "hidden"
+"""The one context that is no function of the observation: the student's own hidden layer."""
+
+
+def check_names(config: Distill) -> None:
+    """Raise UserError for a selector, a measure or features that there are not, used or not."""
+    parse_selector(config.selector)
+    look_up("measure", config.measure, MEASURES)
+    if config.features not in (offered := [*FEATURES, HIDDEN]):
+        raise choose_from("features", config.features, offered)
 
 
 def assign(
@@ -35,14 +46,18 @@ def assign(
     ``network`` is the student's, whose hidden units may be the context; ``play(round)`` is what it
     returns in a short evaluation. Raises UserError for what does not go together.
     """
-    build = parse_selector(config.selector)
-    measure = look_up("measure", config.measure, MEASURES)
     if len(staff.teachers) == 1:
         return Alone()
+    build = parse_selector(config.selector)
     names = tuple(teacher.name for teacher in staff.teachers)
     by_rally = is_contextual(config.selector) or config.choice_per == "rally"
     if by_rally and config.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
+    if by_rally and not has_rallies(config.env):
+        raise UserError(
+            f"teachers are chosen and paid by rallies, and {config.env} has none: choose "
+            "choice_per round, a measure such as return, and a selector without a context"
+        )
     rng = np.random.default_rng(seeded(config.seed, "selector"))
     rallies: dict[str, Any] = {
         "names": names,
@@ -63,7 +78,7 @@ def assign(
     return PerRound(
         selector,
         names=names,
-        measure=measure,
+        measure=MEASURES[config.measure],
         low=low,
         high=high,
         play=play,
@@ -113,7 +128,7 @@ def _return_range(config: Distill) -> tuple[float, float]:
 
 
 def _feature(config: Distill, network: QNetwork) -> Feature:
-    if config.features == "hidden":
+    if config.features == HIDDEN:
 
         def hidden(obs: Array) -> Array:
             device = next(network.parameters()).device
@@ -122,8 +137,6 @@ def _feature(config: Distill, network: QNetwork) -> Feature:
             return units.cpu().numpy().astype(np.float64)
 
         return Feature(network.head.in_features, hidden)
-    if config.features not in FEATURES:
-        raise choose_from("features", config.features, [*FEATURES, "hidden"])
     if config.env != "pong":
         raise UserError(
             f"features {config.features!r} are of pong, this is {config.env}: choose hidden"

@@ -11,23 +11,29 @@ from tutelage import teachers
 from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Writer
 from tutelage.episodes import Environments
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, look_up
 from tutelage.exploration import parse_exploration
-from tutelage.learners import Distillation, DoubleQ, Learner, Term
+from tutelage.learners import TD_LOSSES, Distillation, DoubleQ, Learner, Term
 from tutelage.losses import parse_loss
-from tutelage.networks import QNetwork, parse_size
+from tutelage.networks import QNetwork, count_parameters, parse_size
 from tutelage.replay import Replay
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
 from tutelage.types import Array, Schedule, StepQ, seeded, torch_generator
 
+MOST_PARAMETERS = 10**9
+"""More is a slip of the keyboard, and would end in the system's killing the process."""
+
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
 
 
 def prepare(config: Training) -> torch.device:
-    """Return the device of a run, its threads pinned; raise UserError if it cannot be had."""
-    if config.precision not in PRECISIONS:
-        raise choose_from("precision", config.precision, PRECISIONS)
+    """Return the device of a run, its threads pinned.
+
+    Raises UserError if it cannot be had, and for names that are in no table, used or not.
+    """
+    look_up("precision", config.precision, PRECISIONS)
+    look_up("td_loss", config.td_loss, TD_LOSSES)
     return open_device(config.device, config.threads)
 
 
@@ -65,15 +71,25 @@ def build_teacher(config: Teach, envs: Environments) -> QNetwork:
         return build_network(config, config.size, frames, envs.obs_shape, envs.num_actions)
     model = teachers.load(config.init)
     teachers.check_fits(model, config.init, config.env, envs.obs_shape, envs.num_actions)
+    if config.size != Teach.size and parse_size(config.size) != model.network.size:
+        raise UserError(f"{config.init} is of size {model.network.size}, not {config.size}")
     return model.network.train().requires_grad_(True)
 
 
 def build_network(
     config: Training, size: str, frames: Array, obs_shape: tuple[int, ...], num_actions: int
 ) -> QNetwork:
-    """Return a new network, its input scaled by what ``frames [N,…]`` look like."""
+    """Return a new network, its input scaled by what ``frames [N,…]`` look like.
+
+    Raises UserError for one that no machine it is meant for could train.
+    """
+    widths = parse_size(size)
+    if (count := count_parameters(widths, obs_shape, num_actions)) > MOST_PARAMETERS:
+        raise UserError(
+            f"network size {size!r} has {count:,} parameters, expected {MOST_PARAMETERS:,} at most"
+        )
     generator = torch_generator(seeded(config.seed, "network"))
-    network = QNetwork(parse_size(size), obs_shape, num_actions, generator=generator)
+    network = QNetwork(widths, obs_shape, num_actions, generator=generator)
     network.calibrate(frames, config.scaling)
     return network
 
@@ -114,7 +130,16 @@ def dropping(network: QNetwork, probability: Schedule, seed: int, use: str) -> S
 def build_learner(
     config: Teach | Distill, network: QNetwork, terms: Mapping[str, Term], forward: StepQ
 ) -> Learner:
-    """Return what updates a network by the terms of its loss."""
+    """Return what updates a network by the terms of its loss.
+
+    Raises UserError if the budget of env steps ends before the first update.
+    """
+    if (samples := _samples(config)) < config.batch_size:
+        raise UserError(
+            f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} "
+            f"are without learning, the others are {max(0.0, samples):g} samples (samples_per_step "
+            f"{config.samples_per_step:g}), fewer than a batch_size of {config.batch_size}"
+        )
     return Learner(
         network,
         terms,
@@ -138,9 +163,12 @@ def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
 
 def _over_run(text: str, config: Teach | Distill) -> Schedule:
     """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    learning = config.env_steps - _begin(config)
-    updates = max(1, int(learning * config.samples_per_step / config.batch_size))
-    return parse_schedule(text, over=updates)
+    return parse_schedule(text, over=int(_samples(config) / config.batch_size))
+
+
+def _samples(config: Teach | Distill) -> float:
+    """Return how many samples a run learns from; below 0 where it ends before it begins to."""
+    return (config.env_steps - _begin(config)) * config.samples_per_step
 
 
 def _begin(config: Teach | Distill) -> int:

@@ -19,7 +19,7 @@ from tutelage.evaluation import Abandoned, Evaluation, evaluate, examine
 from tutelage.exploration import parse_exploration
 from tutelage.learners import Learner
 from tutelage.networks import QNetwork
-from tutelage.recipes.appointment import assign, try_out
+from tutelage.recipes.appointment import assign, check_names, try_out
 from tutelage.recipes.assembly import (
     build_distiller,
     build_network,
@@ -49,10 +49,12 @@ class Outcome:
 
 
 def distill(
-    config: Distill, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
+    config: Distill, folder: str | Path, *, resume: bool = False, watch: Watch = lambda row: None
 ) -> Outcome:
     """Distil a student; its best network is left in ``folder/best.safetensors``."""
+    folder = Path(folder)
     device = prepare(config)
+    check_names(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, watch=watch)
     staff, models = teachers.hire(config.teachers, device=device, seed=config.seed)

@@ -30,18 +30,25 @@ from tutelage.session import Never, Parts, Watch, conduct, open_run
 from tutelage.sources import EPISODES, Memory, Online
 from tutelage.types import Batch, seeded
 
+MILESTONES = {"pong": (-15.0, 0.0, 15.0)}
+"""Mean returns in training that are worth keeping a network at, where a game has known ones."""
+
 
 def teach(
-    config: Teach, folder: Path, *, resume: bool = False, watch: Watch = lambda row: None
+    config: Teach, folder: str | Path, *, resume: bool = False, watch: Watch = lambda row: None
 ) -> QNetwork:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
+    folder = Path(folder)
     if config.record and config.only:
         raise UserError("a data set holds every state: record and only exclude each other")
     device = prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
     network = build_teacher(config, envs).to(device)
-    if config.init:
-        config = replace(config, size=str(network.size))
+    config = replace(
+        config,
+        size=str(network.size) if config.init else config.size,
+        milestones=config.milestones or MILESTONES.get(config.env, ()),
+    )
     replay = build_replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
     if config.record:
@@ -94,8 +101,9 @@ def teach(
     return network
 
 
-def record(config: Record, folder: Path) -> int:
+def record(config: Record, folder: str | Path) -> int:
     """Let a teacher play and write what it sees and thinks; return the env steps recorded."""
+    folder = Path(folder)
     if config.only:
         raise UserError("a data set holds every state: only cannot be used to record one")
     device = open_device(config.device, config.threads)

@@ -153,15 +153,17 @@ def cells(figures: Mapping[str, Any]) -> dict[str, str]:
     }
     if "parameters" in figures:
         shown["parameters"] = f"{figures['parameters']:,}"
-        shown["file"] = f"{figures['file_bytes'] / 1e6:.2f} MB"
+        shown["file"] = f"{figures['file_bytes'] / 1e3:,.0f} kB"
         shown["µs/action"] = f"{figures['us_per_action']:.0f}"
     return shown
 
 
 def compare(result: Result) -> list[dict[str, str]]:
     """Return the rows of the closing table: teacher beside student."""
-    players = {"teacher": result.get("teacher"), "student": result}
-    return [{"player": name, **cells(of)} for name, of in players.items() if of is not None]
+    players = {"student": result}
+    if teacher := result.get("teacher"):
+        players = {f"teacher {Path(teacher.get('name', '')).name}".strip(): teacher, **players}
+    return [{"player": name, **cells(of)} for name, of in players.items()]
 
 
 def headline(result: Result) -> str:

@@ -1,0 +1,45 @@
+"""The examples of docs/student.md are run as they stand, only shorter."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tutelage as tt
+
+PAGE = Path(__file__).parent.parent / "docs" / "student.md"
+ALONE, MANY, SMALL = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+
+def run(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(code, PAGE.name, "exec"), names)
+    return names
+
+
+def test_a_student_plays_gymnasiums_pong_as_the_page_says() -> None:
+    shorter = ALONE.replace("while not over", "while not over and score < 1.0")
+    assert shorter != ALONE
+    assert run(shorter)["score"] == 1.0
+
+
+def test_a_student_plays_many_games() -> None:
+    names = run(MANY)
+    assert names["envs"].obs.shape == (8, 4, 84, 84)
+    names["envs"].close()
+
+
+def test_a_student_goes_into_smaller_files_and_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run(SMALL)
+    model = names["model"]
+    assert Path("small.safetensors").stat().st_size < 0.55 * 4 * model.network.num_parameters()
+    envs = tt.make(tt.EnvironmentConfig(num_envs=3), seed=0)
+    obs = torch.from_numpy(envs.obs)
+    envs.close()
+    torch.testing.assert_close(names["policy"](obs), model.network(obs))
+    torch.testing.assert_close(tt.load("small.safetensors").network(obs), model.network(obs))
