@@ -177,11 +177,12 @@ def bayes_ucb_gaussian(*, num_arms: int, rng: Generator, noise: float = 0.5) -> 
 
 def beta_chances(s: Statistics) -> Floats:
     """Return P(theta_k is the largest) for theta_k ~ Beta(1 + S_k, 1 + n_k - S_k)."""
-    a, b = 1.0 + s.total[None], 1.0 + (s.count - s.total)[None]
+    a, b = 1.0 + s.total[:, None], 1.0 + (s.count - s.total)[:, None]
     mean = a / (a + b)
     reach = 5.0 * np.sqrt(mean * (1.0 - mean) / (a + b + 1.0))
     low, high = np.maximum(mean - reach, 0.0), np.minimum(mean + reach, 1.0)
-    return largest(lambda x: np.asarray(betainc(a.T[:, None], b.T[:, None], x)), low, high).ravel()
+    (chances,) = largest(lambda x: np.asarray(betainc(a[:, None], b[:, None], x)), low, high)
+    return np.asarray(chances)
 
 
 def thompson_beta(*, num_arms: int, rng: Generator) -> Bandit:
@@ -195,7 +196,8 @@ def thompson_beta(*, num_arms: int, rng: Generator) -> Bandit:
 def gaussian_chances(s: Statistics, noise: float) -> Floats:
     """Return P(theta_k is the largest) for theta_k of the Gaussian posterior."""
     mean, sd = gaussian_posterior(s, noise)
-    return largest_gaussian(mean[None], sd[None]).ravel()
+    (chances,) = largest_gaussian(mean[None], sd[None])
+    return np.asarray(chances)
 
 
 def thompson_gaussian(*, num_arms: int, rng: Generator, noise: float = 0.5) -> Bandit:
@@ -220,7 +222,7 @@ class Exp3(DistributionSelector):
         self._log_weight: Floats = np.zeros(num_arms)
 
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
-        weight: Floats = np.exp(self._log_weight[arms] - self._log_weight[arms].max())
+        weight: Floats = np.exp(self._log_weight[None, arms] - self._log_weight[arms].max())
         return (1.0 - self._gamma) * weight / float(weight.sum()) + self._gamma / len(arms)
 
     def _worth(self, context: Floats, arms: Ints) -> Floats:

@@ -186,7 +186,9 @@ class LinearThompson(DirectMethod):
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
         x = self._features(context)
         mean, sd = self._ridge.mean(x), self._scale * self._ridge.width(x)
-        return largest_gaussian(mean.take(arms, axis=1), sd.take(arms, axis=1))
+        if len(arms) < self.num_arms:
+            mean, sd = mean[:, arms], sd[:, arms]
+        return largest_gaussian(mean, sd)
 
 
 class ImportanceWeighted(Regressor):

@@ -76,11 +76,15 @@ class DistributionSelector(ABC):
 
     def _derive(self, context: Floats) -> Floats:
         arms, tried = self._left, self._tried()[self._left]
+        part = (
+            self._distribution(context, arms)
+            if tried.all()
+            else np.broadcast_to(~tried / np.count_nonzero(~tried), (len(context), len(arms)))
+        )
+        if len(arms) == self.num_arms:
+            return part
         probability = np.zeros((len(context), self.num_arms))
-        if tried.all():
-            probability[:, arms] = self._distribution(context, arms)
-        else:
-            probability[:, arms] = ~tried / np.count_nonzero(~tried)
+        probability[:, arms] = part
         return probability
 
     def probabilities(self, context: Floats) -> Floats:
@@ -210,7 +214,7 @@ class Bandit(DistributionSelector):
         return self.statistics.count > 0.0
 
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
-        return self._policy(self.statistics.only(arms))
+        return self._policy(self.statistics.only(arms))[None]
 
     def _worth(self, context: Floats, arms: Ints) -> Floats:
         return self.statistics.only(arms).mean[None]
