@@ -1,12 +1,10 @@
 """Run benchmarks by name, all of them by default: ``python -m benchmarks [NAME …]``."""
 
 import json
-import os
-import platform
 import sys
 from importlib import import_module
 
-import torch
+from tutelage.runs import versions
 
 BENCHMARKS = ("choosing", "collecting", "learning", "space", "teaching", "main-job")
 
@@ -16,12 +14,7 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-    }
-    print(json.dumps({"machine": machine}))
+    print(json.dumps({"versions": versions()}))
     for name in names or BENCHMARKS:
         # Only then, for 'learning' needs Stable-Baselines3, which 'make benchmarks' installs.
         benchmark = import_module(f"benchmarks.{name.replace('-', '_')}")
