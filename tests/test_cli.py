@@ -106,6 +106,17 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_training_that_diverges_ends_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher = cartpole_model(tmp_path / "t.safetensors")
+    given = ["distill", "--teacher", teacher, "--student", "mlp:4", *QUICK]
+    with pytest.raises(SystemExit) as exit_:
+        main([*given, "--learning-rate", "1e30", "--out", str(tmp_path / "run")])
+    assert exit_.value.code == 2
+    assert "tutelage: training diverged" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--version"])
     assert capsys.readouterr().out == f"tutelage {version('tutelage')}\n"

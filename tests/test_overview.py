@@ -188,7 +188,10 @@ def test_report_needs_rows_and_either_a_folder_or_all(
         assert "either a run's folder or --all" in line
     empty = ["report", "--all", "--results", str(tmp_path / "none")]
     assert "tutelage reproduce NAME" in refusal(empty, capsys)
-    assert "has not finished" in refusal(["report", str(tmp_path)], capsys)
+    assert "is no run's folder" in refusal(["report", str(tmp_path)], capsys)
+    (tmp_path / "config.toml").write_text('command = "distill"')
+    line = refusal(["report", str(tmp_path)], capsys)
+    assert f"'tutelage resume {tmp_path}' goes on" in line
 
 
 def test_report_all_writes_its_page_beside_the_rows_or_where_it_is_told(

@@ -3,6 +3,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_stops_at_the_budget_with_every_row_written(tmp_path: Path) -> None:
     assert written(run) == [10, 20, 30, 40]
     assert read_rows(run.folder)[0]["train/loss"] == 0.5
     assert len(read_rows(run.folder, "timing.jsonl")) == 4
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_none_of_that_round_is_kept(
+    tmp_path: Path,
+) -> None:
+    run, parts = make_run(tmp_path), make_parts()
+    learner = FakeLearner([], losses=(0.5, 0.5, 0.5, 0.5, 0.5, float("nan")))
+    with pytest.raises(UserError, match=r"diverged.* 30 env steps.*smaller learning_rate"):
+        conduct_all(run, replace(parts, learner=learner), env_steps=100, checkpoint_every=10)
+    assert written(run) == checkpoints(run) == [10, 20]
 
 
 def test_checkpoints_when_due_and_at_the_end(tmp_path: Path) -> None:

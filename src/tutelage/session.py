@@ -1,5 +1,6 @@
 """Conducting a run: rows written, evaluations when they are due, checkpoints, a safe way out."""
 
+import math
 import signal
 import threading
 import time
@@ -193,13 +194,19 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
 
     Rows go to the run's folder and checkpoints follow every ``checkpoint_every`` env steps and
     the end. On Ctrl-C or SIGTERM the round is finished and saved, then UserError says how to
-    go on.
+    go on. Raises UserError, and keeps nothing of that round, where the loss is no number any more.
     """
     due = parts.source.env_steps + checkpoint_every
     rows = run_loop(parts.source, parts.learner, parts.assignment)
     with interruptible() as interrupted:
         while parts.source.env_steps < env_steps and not parts.judge.done:
             row = next(rows)
+            if not math.isfinite(row.metrics.get("train/loss", 0.0)):
+                run.close()
+                raise UserError(
+                    f"training diverged: the loss is no number within {row.env_steps:,} env steps; "
+                    "begin anew with a smaller learning_rate or max_grad_norm"
+                )
             began = time.perf_counter()
             row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
             run.write(row, evaluation_seconds=time.perf_counter() - began)

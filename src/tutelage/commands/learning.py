@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tutelage import recipes
 from tutelage.commands import display
@@ -74,7 +74,7 @@ class RecordCommand:
 class ResumeCommand:
     """Go on with a run that was interrupted, to the very result it would have had."""
 
-    folder: Positional[str]
+    folder: Annotated[Positional[str], arg(metavar="RUN")]
     """The run's folder."""
     json: bool = False
     """Print exactly one JSON object on stdout."""

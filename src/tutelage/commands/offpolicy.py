@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from tutelage.commands import display
 from tutelage.errors import UserError
@@ -49,7 +50,7 @@ class OffPolicyCommand:
     weight below 1 that it says nothing of part of their choices.
     """
 
-    folder: Positional[str]
+    folder: Annotated[Positional[str], arg(metavar="RUN")]
     """The folder of a run with several teachers."""
     selectors: tuple[str, ...] = ("random", "thompson-beta", "linear-thompson", "doubly-robust")
     """Their names, perhaps with options: linear-thompson:scale=1."""

@@ -3,9 +3,9 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from tutelage import teachers
 from tutelage.commands import display
@@ -22,7 +22,7 @@ from tutelage.report import summary
 class EvaluateCommand:
     """Play whole episodes greedily on held-out seeds, without and with sticky actions."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+noise:1."""
     episodes: int = 30
     """Episodes per column."""
@@ -74,7 +74,7 @@ class EvaluateCommand:
 class WatchCommand:
     """Film one or more models playing the same episode side by side."""
 
-    models: Positional[tuple[str, ...]]
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL [MODEL ...]")]
     """Bundled names, model files or runs' folders."""
     out: str = "watch.mp4"
     """The video."""

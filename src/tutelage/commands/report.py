@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from tutelage.errors import UserError
 from tutelage.experiments.overview import write_overview
@@ -16,7 +16,7 @@ from tutelage.report import summary
 class ReportCommand:
     """Write a run's report.html again, with curve and film; or, with --all, one of all claims."""
 
-    folder: Positional[str] = ""
+    folder: Annotated[Positional[str], arg(metavar="[RUN]")] = ""
     """The run's folder."""
     all: Annotated[bool, FlagCreatePairsOff] = False
     """All claims: verdicts, figures, and every run that has a row."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from tutelage.commands import display
 from tutelage.errors import UserError, choose_from
@@ -23,7 +24,7 @@ from tutelage.runs import versions
 class ReproduceCommand:
     """Run the paper's claims and ours, or list them; what has a row is not run again."""
 
-    claims: Positional[tuple[str, ...]] = ()
+    claims: Annotated[Positional[tuple[str, ...]], arg(metavar="[CLAIM ...]")] = ()
     """Their names, or all; none lists them."""
     seeds: int = 3
     """Seeds per method."""

@@ -192,10 +192,13 @@ def _read_result(path: Path) -> Result:
 
 def write_report(folder: Path, *, video: bool) -> Path:
     """Draw the curve and the choices of teachers, film the players, put all of it on one page."""
+    config = read_config(folder)
     result_path = folder / "result.json"
     if not result_path.is_file():
-        raise UserError(f"{folder} has no result.json: the run has not finished")
-    config = read_config(folder)
+        raise UserError(
+            f"{folder} has no result.json: 'tutelage resume {folder}' goes on with the run, or "
+            "closes one that has learnt to its end"
+        )
     result = _read_result(result_path)
     curve, film, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
     teaching = config["command"] == "teach"
