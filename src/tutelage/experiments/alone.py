@@ -1,5 +1,6 @@
 """Claim 5: a student's network may express a policy that it fails to learn by itself."""
 
+from tutelage.configs import Teach
 from tutelage.experiments import Experiment
 from tutelage.experiments.plots import env_steps
 from tutelage.experiments.verdicts import both, misses, reaches, returns_more
@@ -29,6 +30,7 @@ EXPERIMENT = Experiment(
             "loss": "mse",
             "target": "raw",
         },
+        "by itself, its teacher's budget": Teach(size="student"),
     },
     judge=both(reaches("distilled"), misses("by itself"), returns_more(("distilled", "by itself"))),
     plot=env_steps,
