@@ -30,6 +30,11 @@ def agreement(folder: Path) -> Mapping[str, Any]:
 LONGER = {"teacher_acts": "1:0:16000", "target_return": 18.0}
 """A choice per state is harder than one for all: the teachers act for longer."""
 
+SELECTORS = (
+    *("linear-thompson", "thompson-beta", "random", "ucb1"),
+    *("doubly-robust", "linucb", "direct", "importance-weighted"),
+)
+
 EXPERIMENT = Experiment(
     number="11",
     title="Two experts of half a court each",
@@ -38,10 +43,7 @@ EXPERIMENT = Experiment(
     "work).",
     paper="not done",
     methods={
-        **{
-            name: {"teachers": HALVES, "selector": name, **LONGER}
-            for name in ("linear-thompson", "thompson-beta", "random", "doubly-robust", "linucb")
-        },
+        **{name: {"teachers": HALVES, "selector": name, **LONGER} for name in SELECTORS},
         "linear-thompson, student acts": {
             "teachers": HALVES,
             "selector": "linear-thompson",
