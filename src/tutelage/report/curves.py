@@ -50,6 +50,7 @@ def learning_curve(
     if any(row.get("env_steps") for row in rows):
         along = "env_steps"
     handles = _returns(upper, rows, along)
+    played = bool(handles)
     for value, name, style in (
         (teacher_return, "teacher", (0, (6, 3))),
         (target, "target", (0, (1, 2))),
@@ -60,6 +61,8 @@ def learning_curve(
                 upper.axhline(value, color=BLACK, linewidth=2.0, linestyle=style, label=label)
             )
     upper.set_ylabel("return per episode", fontsize=FONT)
+    if not played:
+        _say(upper, "no episode has ended yet", beneath=bool(handles))
     if abandoned:
         _reward(panels[1], rows, along)
     _agreement_or_loss(lower, rows, along)
@@ -114,8 +117,6 @@ def _returns(axes: Axes, rows: Rows, along: str) -> list[Any]:
         handles += axes.plot(
             x, y, "v", color=VERMILION, markerfacecolor="none", markersize=7, label=label
         )
-    if not handles:
-        _say(axes, "no episode has ended yet")
     return handles
 
 
@@ -143,11 +144,16 @@ def _agreement_or_loss(axes: Axes, rows: Rows, along: str) -> None:
         axes.set_yscale("log")
 
 
-def _say(axes: Axes, text: str) -> None:
-    axes.tick_params(labelleft=False, labelbottom=False)
+def _say(axes: Axes, text: str, *, beneath: bool = False) -> None:
+    """Write where there is nothing to draw: in the middle, or beneath the lines that there are."""
+    if beneath:
+        low, high = axes.get_ylim()
+        axes.set_ylim(2.0 * low - high, high)
+    else:
+        axes.tick_params(labelleft=False, labelbottom=False)
     axes.text(
         0.5,
-        0.5,
+        0.25 if beneath else 0.5,
         text,
         ha="center",
         va="center",
