@@ -14,10 +14,12 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
+    # Those asked for alone: 'learning' needs Stable-Baselines3, which 'make benchmarks' installs.
+    wanted = {
+        name: import_module(f"benchmarks.{name.replace('-', '_')}") for name in names or BENCHMARKS
+    }
     print(json.dumps({"versions": versions()}))
-    for name in names or BENCHMARKS:
-        # Only then, for 'learning' needs Stable-Baselines3, which 'make benchmarks' installs.
-        benchmark = import_module(f"benchmarks.{name.replace('-', '_')}")
+    for name, benchmark in wanted.items():
         print(json.dumps({name: benchmark.measure()}), flush=True)
 
 

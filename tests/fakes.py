@@ -1,5 +1,6 @@
 """Stand-ins for the parts of a run, and small networks and batches to learn with."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -94,6 +95,9 @@ class FakeLearner(Learner):
         loss = self._losses[self.updates % len(self._losses)]
         self.updates += 1
         return {"train/loss": torch.tensor(loss), "train/double": torch.tensor(2.0 * loss)}
+
+    def is_finite(self) -> bool:
+        return math.isfinite(self._losses[(self.updates - 1) % len(self._losses)])
 
     def state(self) -> State:
         return {"updates": self.updates}

@@ -68,7 +68,8 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--distill-weight", "0"], ["distill_weight and reward_weight are both 0"]),
         (["--learning-starts", "512"], ["nothing would be learnt", "env_steps 512", "first 512"]),
         (["--batch-size", "9999"], ["nothing would be learnt", "4096 samples", "9999"]),
-        (["--student", "mlp:99999/99999"], ["mlp:99999/99999", "parameters", "1,000,000,000"]),
+        (["--student", "mlp:65536/65536"], ["65536/65536", "parameters", "100,000,000"]),
+        (["--student", "mlp:65537"], ["mlp:65537", "no width above 65,536"]),
         (["--selector", "ucb2"], ["unknown selector 'ucb2'"]),
         (["--measure", "joy"], ["unknown measure 'joy'"]),
         (["--precision", "fp8"], ["fp8", "bf16, fp32"]),
@@ -84,7 +85,7 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--samples-per-step", "0"], ["samples_per_step", "above 0", "0"]),
         (["--max-grad-norm", "0"], ["max_grad_norm", "above 0", "0"]),
         (["--average", "1"], ["average", "[0, 1)", "1"]),
-        (["--eval-readiness", "5"], ["eval_readiness", "[0, 1]", "5"]),
+        (["--eval-readiness", "-1"], ["eval_readiness", "at least 0", "-1"]),
         (["--noop-max", "-1"], ["noop_max", "at least 0", "-1"]),
         (["--samples-per-step", "inf"], ["samples_per_step", "finite", "inf"]),
         (["--seed", "-1"], ["seed", "at least 0", "-1"]),
@@ -106,13 +107,16 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["teach", "distill"])
 def test_a_training_that_diverges_ends_in_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    teacher = cartpole_model(tmp_path / "t.safetensors")
-    given = ["distill", "--teacher", teacher, "--student", "mlp:4", *QUICK]
+    given = {
+        "distill": ["--teacher", cartpole_model(tmp_path / "t.safetensors"), "--student", "mlp:4"],
+        "teach": ["--env", "CartPole-v1", "--size", "mlp:4", "--learning-starts", "64"],
+    }[command]
     with pytest.raises(SystemExit) as exit_:
-        main([*given, "--learning-rate", "1e30", "--out", str(tmp_path / "run")])
+        main([command, *given, *QUICK, "--learning-rate", "1e30", "--out", str(tmp_path / "run")])
     assert exit_.value.code == 2
     assert "tutelage: training diverged" in capsys.readouterr().err.splitlines()[-1]
 

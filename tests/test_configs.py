@@ -10,7 +10,12 @@ from tutelage.errors import UserError
 
 @pytest.mark.parametrize(
     "config",
-    [Teach(), Teach(milestones=(1.5,)), Distill(tau=0.5, target_return=18.0), Record(seed=7)],
+    [
+        Teach(milestones=()),
+        Teach(milestones=(1.5,)),
+        Distill(tau=0.5, target_return=18.0),
+        Record(seed=7),
+    ],
 )
 def test_a_configuration_comes_back_from_its_file(
     config: Training | Record, tmp_path: Path
@@ -22,8 +27,9 @@ def test_a_configuration_comes_back_from_its_file(
 
 def test_a_whole_number_stands_for_a_float_and_a_list_for_a_tuple() -> None:
     config = from_mapping(Teach, {"gamma": 1, "milestones": [-15, 0.5]}, where="here")
+    assert config.milestones is not None
     assert (config.gamma, config.milestones) == (1.0, (-15.0, 0.5))
-    assert type(config.gamma) is type(config.milestones[0]) is float
+    assert all(type(number) is float for number in (config.gamma, *config.milestones))
 
 
 def test_defaults_are_those_the_rows_were_made_with() -> None:
@@ -78,7 +84,7 @@ def test_a_key_that_does_not_fit_is_refused_saying_where(
 def test_a_schedule_that_makes_no_sense_is_refused_naming_the_field(
     config: type[Training], key: str, value: str, expected: str
 ) -> None:
-    with pytest.raises(UserError, match=f"^{key}: .*schedule '{value}': expected {expected}"):
+    with pytest.raises(UserError, match=f"^run.toml: {key}: .*schedule '{value}': expected {expected}"):
         from_mapping(config, {key: value}, where="run.toml")
 
 

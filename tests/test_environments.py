@@ -8,8 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests import point_pole
 from tests.clock import clocks
-from tutelage.environments import EnvironmentConfig, make, usual_target
+from tutelage.environments import (
+    TWO_SIDED,
+    EnvironmentConfig,
+    has_rallies,
+    is_atari,
+    make,
+    usual_target,
+)
 from tutelage.episodes import Environments, Step
 from tutelage.errors import UserError
 from tutelage.features import Region
@@ -281,6 +289,36 @@ def test_what_cannot_be_built_is_named_with_what_could(
         make(EnvironmentConfig(**{"num_envs": 2, **asked}), seed=1)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_game_that_merely_shares_its_name_with_a_rom_is_made() -> None:
+    gymnasium.register(
+        "Mini/Breakout-v1", entry_point=lambda **o: _mini(**o), kwargs={"game": "breakout"}
+    )
+    envs = make(EnvironmentConfig(env="Mini/Breakout-v1", num_envs=2), seed=1)
+    assert envs.obs.shape == (2, 1, 4)
+    envs.close()
+    gymnasium.registry.pop("Mini/Breakout-v1")
+
+
+def _mini(*, game: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make("CartPole-v1", **options)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        *((game, True) for game in ("pong", "tennis", "fishing_derby", "surround", "othello")),
+        *((game, False) for game in ("breakout", "ms_pacman", "CartPole-v1", "Acrobot-v1")),
+        (point_pole.ENV, True),
+        ("nowhere-v0", True),
+    ],
+)
+def test_rallies_are_of_games_that_one_side_wins_and_the_other_loses(
+    env: str, expected: bool
+) -> None:
+    assert has_rallies(env) == expected
+    assert all(is_atari(game) for game in TWO_SIDED)
 
 
 def test_the_usual_target_is_the_papers_or_gymnasiums() -> None:

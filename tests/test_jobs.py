@@ -156,7 +156,8 @@ def test_a_row_has_what_its_claim_scores_and_who_was_chosen(
     job = of_cartpole(tmp_path)
     model = str(tmp_path / "teacher.safetensors")
     team = (model, model + "+negate")
-    study = cartpole_study(tmp_path, target_return=501.0, teachers=team, choice_per="round")
+    by = {"choice_per": "round", "measure": "return", "return_range": (0.0, 500.0)}
+    study = cartpole_study(tmp_path, target_return=501.0, teachers=team, **by)
     scored = replace(FOUND["four-experts"], score=lambda folder: {"rows": len(read_rows(folder))})
     monkeypatch.setattr(jobs_module, "find_experiments", lambda: {"four-experts": scored})
     row = replace(job, task=study).run(tmp_path / "runs")

@@ -152,6 +152,17 @@ def test_what_is_measured_is_what_the_hand_computes() -> None:
     assert not any(value.requires_grad for value in measured.values())
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_learner_knows_a_network_that_diverged(wrong: float) -> None:
+    network = tiny_network()
+    learner = make_learner(network, {"one": term(distil("mse"))})
+    learner.update(make_batch())
+    assert learner.is_finite()
+    with torch.no_grad():
+        network.head.bias[0] = wrong
+    assert not learner.is_finite()
+
+
 def test_a_term_of_weight_zero_gives_no_gradient() -> None:
     alone, beside = tiny_network(), tiny_network()
     learners = [

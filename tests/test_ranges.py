@@ -1,6 +1,15 @@
+from dataclasses import fields
+
 import pytest
 
-from tutelage.ranges import Range
+from tutelage.commands.playing import EvaluateCommand
+from tutelage.configs import Distill, Record, Teach
+from tutelage.ranges import RANGES, Range
+
+
+def test_every_range_is_that_of_a_setting() -> None:
+    asked = (Teach, Distill, Record, EvaluateCommand)
+    assert set(RANGES) <= {field.name for of in asked for field in fields(of)}
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,9 @@ def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: P
         def restore(self, state: State) -> None:
             state["repeated"]
 
-    run = Run.create(tmp_path / "run", {"command": "teach", **asdict(Teach(env="CartPole-v1"))})
+    run = Run.create(
+        tmp_path / "run", {"command": "teach", **asdict(Teach(env="CartPole-v1", milestones=()))}
+    )
     run.checkpoint(1, {"source": 1})
     with pytest.raises(UserError, match=r"run: its checkpoint has no 'repeated'.*version"):
         open_run(tmp_path / "run", Teach(env="CartPole-v1"), cast(Any, Parts()), resume=True)

@@ -55,7 +55,9 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [Teach(), Distill(target_return=20.0)], ids=lambda config: type(config).__name__
+    "config",
+    [Teach(milestones=()), Distill(target_return=20.0)],
+    ids=lambda config: type(config).__name__,
 )
 def test_the_very_same_configuration_is_to_be_resumed(config: Teach, tmp_path: Path) -> None:
     folder = tmp_path / "run"

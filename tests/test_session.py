@@ -76,7 +76,7 @@ def test_stops_at_the_budget_with_every_row_written(tmp_path: Path) -> None:
     assert len(read_rows(run.folder, "timing.jsonl")) == 4
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_none_of_that_round_is_kept(
+def test_a_network_that_diverged_ends_the_run_and_none_of_that_round_is_kept(
     tmp_path: Path,
 ) -> None:
     run, parts = make_run(tmp_path), make_parts()

@@ -439,6 +439,9 @@ def test_teachers_of_other_frames_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+BY_RETURN = ["--choice-per", "round", "--measure", "return", "--return-range", "0", "500"]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -446,7 +449,7 @@ def test_teachers_of_other_frames_are_refused(
         (["--selector", "ucb1:c=2"], ["selector ucb1: unknown option 'c=2'"]),
         (["--selector", "exp3:horizon=many"], ["horizon", "many", "whole number"]),
         (["--selector", "epsilon-greedy:epsilon=2"], ["'2'", "from 0 to 1"]),
-        (["--choice-per", "round", "--selector", "vdbe:sigma=0"], ["sigma 0.0", "above 0"]),
+        ([*BY_RETURN, "--selector", "vdbe:sigma=0"], ["sigma 0.0", "above 0"]),
         (
             ["--measure", "joy"],
             ["unknown measure 'joy'", "evaluation, improvement, points, return"],
@@ -454,8 +457,12 @@ def test_teachers_of_other_frames_are_refused(
         (["--choice-per", "game"], ["unknown choice_per 'game'", "rally, round"]),
         (["--pay", "well"], ["unknown pay 'well'", "all, led"]),
         (["--selector", "linucb", "--features", "smell"], ["unknown features 'smell'", "hidden"]),
-        ([], ["by rallies, and CartPole-v1 has none", "choice_per round", "measure"]),
-        (["--selector", "linucb"], ["by rallies, and CartPole-v1 has none", "without a context"]),
+        (["--choice-per", "round"], ["by points won and lost", "with its return_range"]),
+        ([], ["by points won and lost, and CartPole-v1 has none", "choice_per round", "measure"]),
+        (
+            ["--selector", "linucb"],
+            ["by points won and lost, and CartPole-v1 has none", "without a context"],
+        ),
         (["--features", "smell"], ["unknown features 'smell'"]),
         (["--return-range", "5"], ["return_range must be LOW HIGH", "got 5"]),
         (["--return-range", "5", "-5"], ["return_range must be LOW HIGH", "got 5 -5"]),

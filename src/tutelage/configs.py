@@ -90,7 +90,7 @@ class Teach(Training):
     """Adam's: START:END over the whole run, or one number."""
     epsilon: str = "1:0.01:80000"
     """Exploration: START:END:ENV_STEPS, or one number."""
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[float, ...] | None = None
     """Also keep the network when the mean return of the last 20 episodes first passes these; by
     default -15 0 15 in Pong."""
     record: str = ""
@@ -226,7 +226,7 @@ def _check_schedule(name: str, text: str, high: float) -> None:
 def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
     """Build a configuration from a file's keys.
 
-    Raises UserError for a key that is not a field and for a value of another type.
+    Raises UserError, saying where, for a key that is not a field and a value that does not fit.
     """
     hints = get_type_hints(config)
     names = [f.name for f in fields(config)]  # type: ignore[arg-type]
@@ -247,7 +247,10 @@ def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str)
             expected = LISTS[items[0]] if items else SCALARS[wanted]
             raise UserError(f"{where}: {key} is {value!r}, expected {expected}")
         given[key] = value
-    return config(**given)
+    try:
+        return config(**given)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

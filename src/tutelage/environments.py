@@ -22,8 +22,11 @@ from tutelage.types import Array
 RETURNS = {"pong": (-21.0, 21.0)}
 """The least and the largest return of games where both are known."""
 
-TWO_SIDED = ("boxing", "double_dunk", "ice_hockey", "pong", "tennis")
-"""The Atari games in which every point is won by one side and lost by the other."""
+TWO_SIDED = (
+    *("backgammon", "boxing", "double_dunk", "fishing_derby", "ice_hockey", "othello", "pong"),
+    *("surround", "tennis", "tic_tac_toe_3d", "video_checkers", "video_chess"),
+)
+"""The Atari games in which what one side wins the other loses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +168,8 @@ def _gymnasium(config: EnvironmentConfig) -> VectorEnv:
             f"unknown env {config.env!r}: expected the name of an Atari ROM (pong, breakout, …) "
             f"or a Gymnasium id (CartPole-v1, …); Gymnasium says: {error}"
         ) from error
-    if is_atari(game := str(spec.kwargs.get("game"))):
+    game = str(spec.kwargs.get("game"))
+    if str(spec.entry_point).startswith("ale_py") and is_atari(game):
         raise UserError(f"env {config.env!r} is an Atari game: name it by its ROM, {game}")
     try:
         env = SyncVectorEnv(

@@ -26,6 +26,14 @@ def look_up(what: str, name: str, table: Mapping[str, Entry]) -> Entry:
     return table[name]
 
 
+def diverged(env_steps: int) -> UserError:
+    """Return the error for a network that has come to NaN or infinite numbers."""
+    return UserError(
+        f"training diverged within {env_steps:,} env steps: the network has come to NaN or "
+        "infinite numbers; begin anew with a smaller learning_rate or max_grad_norm"
+    )
+
+
 def positive(what: str, given: float) -> float:
     """Return ``given``; raise UserError unless it is above 0 (a NaN is not)."""
     if not given > 0:

@@ -185,6 +185,10 @@ class Learner:
             measured["distill/agreement"] = same.float().mean()
         return measured
 
+    def is_finite(self) -> bool:
+        """Return whether the network still is made of numbers; what diverged never comes back."""
+        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
+
     @torch.no_grad()
     def _move_average(self) -> None:
         if self.averaged is not self.network:

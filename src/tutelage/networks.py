@@ -19,6 +19,9 @@ from tutelage.types import Array
 KERNELS = ((8, 4), (4, 2), (3, 1))
 """(kernel, stride) of the three convolutions, as in Mnih et al. 2015, Methods."""
 
+WIDEST = 2**16
+"""The most units, or kernels, of a layer."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -57,15 +60,16 @@ def parse_size(text: str) -> Size:
         return SIZES[text]
     if match := re.fullmatch(r"mlp:(\d+(?:/\d+)*)", text):
         widths = tuple(int(w) for w in match[1].split("/"))
-        if all(widths):
+        if all(0 < w <= WIDEST for w in widths):
             return Size((), widths)
     if match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)(:valid)?", text):
-        c1, c2, c3, hidden = (int(match[i]) for i in range(1, 5))
-        if c1 * c2 * c3 * hidden:
-            return Size((c1, c2, c3), (hidden,), padded=match[5] is None)
+        *channels, hidden = (int(match[i]) for i in range(1, 5))
+        if all(0 < w <= WIDEST for w in (*channels, hidden)):
+            return Size(tuple(channels), (hidden,), padded=match[5] is None)
     raise UserError(
         f"unknown network size {text!r}: choose from {', '.join(SIZES)}, "
-        "or spell one out as 16/16/16/128, 16/16/16/128:valid or mlp:64/64"
+        "or spell one out as 16/16/16/128, 16/16/16/128:valid or mlp:64/64, no width above "
+        f"{WIDEST:,}"
     )
 
 

@@ -41,7 +41,7 @@ RANGES = {
     "eval_episodes": Range(1),
     "eval_every": Range(1),
     "eval_from": Range(0),
-    "eval_readiness": SHARE,
+    "eval_readiness": Range(0.0),
     "gamma": SHARE,
     "learning_starts": Range(0),
     "max_grad_norm": POSITIVE,

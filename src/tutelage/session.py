@@ -1,11 +1,10 @@
 """Conducting a run: rows written, evaluations when they are due, checkpoints, a safe way out."""
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +13,7 @@ import numpy as np
 
 from tutelage.assignment import Assignment
 from tutelage.configs import Training
-from tutelage.errors import UserError
+from tutelage.errors import UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.learners import Learner
 from tutelage.loop import run as run_loop
@@ -194,19 +193,15 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
 
     Rows go to the run's folder and checkpoints follow every ``checkpoint_every`` env steps and
     the end. On Ctrl-C or SIGTERM the round is finished and saved, then UserError says how to
-    go on. Raises UserError, and keeps nothing of that round, where the loss is no number any more.
+    go on. Raises UserError, and keeps nothing of that round, where the network diverged.
     """
     due = parts.source.env_steps + checkpoint_every
     rows = run_loop(parts.source, parts.learner, parts.assignment)
-    with interruptible() as interrupted:
+    with closing(run), interruptible() as interrupted:
         while parts.source.env_steps < env_steps and not parts.judge.done:
             row = next(rows)
-            if not math.isfinite(row.metrics.get("train/loss", 0.0)):
-                run.close()
-                raise UserError(
-                    f"training diverged: the loss is no number within {row.env_steps:,} env steps; "
-                    "begin anew with a smaller learning_rate or max_grad_norm"
-                )
+            if not parts.learner.is_finite():
+                raise diverged(row.env_steps)
             began = time.perf_counter()
             row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
             run.write(row, evaluation_seconds=time.perf_counter() - began)
@@ -217,12 +212,10 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
                 run.checkpoint(row.env_steps, parts.state())
                 due = row.env_steps + checkpoint_every
             if stop:
-                run.close()
                 raise UserError(
                     f"stopped at {row.env_steps:,} env steps; "
                     f"go on by 'tutelage resume {run.folder}'"
                 )
-    run.close()
 
 
 @contextmanager

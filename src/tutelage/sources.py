@@ -11,7 +11,7 @@ import torch
 from tutelage.assignment import Assignment
 from tutelage.dataset import Dataset
 from tutelage.episodes import Environments, transitions
-from tutelage.errors import UserError
+from tutelage.errors import diverged
 from tutelage.exploration import Select
 from tutelage.teachers import TeacherError
 from tutelage.types import (
@@ -155,7 +155,7 @@ class Online:
         """Ask each environment's teacher alone; return its Q-values ``[N,A]`` and who that was."""
         if self._teachers is None:
             if not np.isfinite(own_q).all():
-                raise UserError(f"the network gave NaN or infinite Q-values at {self.env_steps}")
+                raise diverged(self.env_steps)
             return own_q, np.zeros(len(own_q), np.int64)
         while True:
             arm = assignment.arms(obs)

@@ -22,6 +22,9 @@ from tutelage.selectors import is_contextual, parse_selector
 from tutelage.teachers import Staff, TeacherError
 from tutelage.types import Array, seeded
 
+UNPAID = ("random", "best-first")
+"""The selectors that learn nothing from what their choices are paid."""
+
 HIDDEN = "hidden"
 """The one context that is no function of the observation: the student's own hidden layer."""
 
@@ -53,10 +56,12 @@ def assign(
     by_rally = is_contextual(config.selector) or config.choice_per == "rally"
     if by_rally and config.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
-    if by_rally and not has_rallies(config.env):
+    is_paid = config.selector.partition(":")[0] not in UNPAID
+    if is_paid and (by_rally or config.measure == "points") and not has_rallies(config.env):
         raise UserError(
-            f"teachers are chosen and paid by rallies, and {config.env} has none: choose "
-            "choice_per round, a measure such as return, and a selector without a context"
+            f"teachers are paid by points won and lost, and {config.env} has none: choose "
+            "choice_per round, a measure such as return with its return_range, and a selector "
+            "without a context"
         )
     rng = np.random.default_rng(seeded(config.seed, "selector"))
     rallies: dict[str, Any] = {

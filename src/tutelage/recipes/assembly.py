@@ -21,7 +21,7 @@ from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
 from tutelage.types import Array, Schedule, StepQ, seeded, torch_generator
 
-MOST_PARAMETERS = 10**9
+MOST_PARAMETERS = 10**8
 """More is a slip of the keyboard, and would end in the system's killing the process."""
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
@@ -134,7 +134,9 @@ def build_learner(
 
     Raises UserError if the budget of env steps ends before the first update.
     """
-    if (samples := _samples(config)) < config.batch_size:
+    # The loop finishes the round in which the budget ends.
+    rounds = -(-config.env_steps // config.round_steps)
+    if (samples := _samples(config, rounds * config.round_steps)) < config.batch_size:
         raise UserError(
             f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} "
             f"are without learning, the others are {max(0.0, samples):g} samples (samples_per_step "
@@ -163,12 +165,13 @@ def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
 
 def _over_run(text: str, config: Teach | Distill) -> Schedule:
     """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    return parse_schedule(text, over=int(_samples(config) / config.batch_size))
+    updates = int(_samples(config, config.env_steps) / config.batch_size)
+    return parse_schedule(text, over=max(1, updates))
 
 
-def _samples(config: Teach | Distill) -> float:
-    """Return how many samples a run learns from; below 0 where it ends before it begins to."""
-    return (config.env_steps - _begin(config)) * config.samples_per_step
+def _samples(config: Teach | Distill, env_steps: int) -> float:
+    """Return how many samples are learnt from in so many env steps; below 0 before the first."""
+    return (env_steps - _begin(config)) * config.samples_per_step
 
 
 def _begin(config: Teach | Distill) -> int:

@@ -47,7 +47,7 @@ def teach(
     config = replace(
         config,
         size=str(network.size) if config.init else config.size,
-        milestones=config.milestones or MILESTONES.get(config.env, ()),
+        milestones=_milestones(config),
     )
     replay = build_replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
@@ -83,7 +83,7 @@ def teach(
     ):
         watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
-        for milestone in config.milestones:
+        for milestone in _milestones(config):
             path = folder / f"return{milestone:+g}.safetensors"
             if (
                 mean >= milestone
@@ -99,6 +99,10 @@ def teach(
             memory.close()
     envs.close()
     return network
+
+
+def _milestones(config: Teach) -> tuple[float, ...]:
+    return MILESTONES.get(config.env, ()) if config.milestones is None else config.milestones
 
 
 def record(config: Record, folder: str | Path) -> int:
