@@ -84,7 +84,9 @@ def test_a_key_that_does_not_fit_is_refused_saying_where(
 def test_a_schedule_that_makes_no_sense_is_refused_naming_the_field(
     config: type[Training], key: str, value: str, expected: str
 ) -> None:
-    with pytest.raises(UserError, match=f"^run.toml: {key}: .*schedule '{value}': expected {expected}"):
+    with pytest.raises(
+        UserError, match=f"^run.toml: {key}: .*schedule '{value}': expected {expected}"
+    ):
         from_mapping(config, {key: value}, where="run.toml")
 
 

@@ -174,7 +174,9 @@ def scale_reward(value: float, low: float, high: float) -> float:
     if not low < high:
         raise UserError(f"rewards from {low} to {high}, expected low < high")
     if not low <= value <= high:
-        raise UserError(f"reward {value} is outside [{low}, {high}]")
+        raise UserError(
+            f"reward {value} is outside [{low}, {high}]: name a return_range that holds all returns"
+        )
     return (value - low) / (high - low)
 
 
