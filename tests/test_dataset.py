@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tests.streams import FRAME, NUM_ACTIONS, invent, random_ends
@@ -195,6 +196,18 @@ def _flip_a_frame(path: Path) -> None:
     save_file(tensors, path, {"about": json.dumps({"format": dataset.FORMAT})})
 
 
+def _change(path: Path, name: str) -> None:
+    """Make one number of a column another, and leave the file whole; or take the column away."""
+    with safe_open(path, framework="np") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    if name.startswith("no "):
+        del tensors[name.removeprefix("no ")]
+    else:
+        tensors[name].view(np.uint8).flat[0] ^= 1
+    save_file(tensors, path, about)
+
+
 CHUNK = "chunk-000000.safetensors"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda folder: (folder / "dataset.json").unlink(), "dataset.json"),
@@ -211,6 +224,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: save_file({"weights": np.zeros(3)}, folder / CHUNK),
         f"{CHUNK} is no chunk",
     ),
+    "another label": (lambda f: _change(f / CHUNK, "teacher_q"), "labels are not those"),
+    "another action": (lambda f: _change(f / CHUNK, "action"), "labels are not those"),
+    "a column is gone": (lambda f: _change(f / CHUNK, "no reward"), "labels are not those"),
     "a flipped bit": (lambda folder: _flip_a_frame(folder / CHUNK), f"{CHUNK} is damaged"),
 }
 

@@ -17,7 +17,7 @@ import zstandard
 from safetensors import safe_open
 
 from tutelage.errors import UserError
-from tutelage.files import check_free, load_tensors, save_tensors, write_json
+from tutelage.files import check_free, digest, load_tensors, save_tensors, write_json
 from tutelage.types import Array, State, Transitions
 
 FORMAT = "tutelage-dataset-1"
@@ -112,7 +112,8 @@ class Writer:
         }
         for name, of in (("packed", "frames"), ("lengths", "age")):
             tensors[name] = torch.tensor([len(s[of]) for s in self._segments])
-        save_tensors(self._folder / _chunk_name(len(self._chunks)), tensors, {"format": FORMAT})
+        about = {"format": FORMAT, "checksum": _checksum(tensors)}
+        save_tensors(self._folder / _chunk_name(len(self._chunks)), tensors, about)
         self._chunks.append(int(tensors["lengths"].sum()))
         self._segments = []
         self._write_manifest()
@@ -177,9 +178,11 @@ class Dataset:
         self._where: list[tuple[Path, slice, slice]] = []
         for index in range(chunks):
             path = folder / _chunk_name(index)
-            tensors, about = load_tensors(path, only=("lengths", "packed"))
+            tensors, about = load_tensors(path, only=("lengths", "packed", *COLUMNS))
             if about.get("format") != FORMAT:
                 raise UserError(f"{path} is no chunk of a data set of format {FORMAT!r}")
+            if "checksum" in about and about["checksum"] != _checksum(tensors):
+                raise UserError(f"{path} is damaged: its labels are not those that were recorded")
             rows, blobs = (_slices(tensors[name].tolist()) for name in ("lengths", "packed"))
             self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
         if not self._where:
@@ -209,6 +212,12 @@ class Dataset:
 
 def _chunk_name(index: int) -> str:
     return f"chunk-{index:06d}.safetensors"
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the checksum of all but the frames, which have one of their own each."""
+    names = [name for name in ("lengths", "packed", *COLUMNS) if name in tensors]
+    return digest(b"".join(tensors[name].numpy().tobytes() for name in names))
 
 
 def _slices(lengths: list[int]) -> list[slice]:
