@@ -41,7 +41,7 @@ LOSSES = ("mse", "nll", "mse + nll")
 TAUS = ("0.1", "0.001", "1", "2", "10")
 EXPLORING = ("greedy", "boltzmann", "dropout of Q")
 READINGS = ("softmax of both", "softmax of the teacher's")
-OTHERS = ("thompson-beta", "random", "top alone", "bottom alone")
+OTHERS = ("thompson-beta", "random", "ucb1", "top alone", "bottom alone")
 SELECTORS = ("thompson-beta", "ucb1", "epsilon-greedy")
 
 CASES: dict[str, Case] = {

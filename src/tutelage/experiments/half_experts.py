@@ -56,7 +56,7 @@ EXPERIMENT = Experiment(
     },
     judge=both(
         reaches("linear-thompson"),
-        misses("thompson-beta", "random", "top alone", "bottom alone"),
+        misses("thompson-beta", "random", "ucb1", "top alone", "bottom alone"),
     ),
     plot=env_steps,
     score=agreement,
