@@ -56,7 +56,7 @@ class Scripted:
         return 1.0 / (1.0 + choice)
 
     def probabilities(self, context: Array) -> Array:
-        raise NotImplementedError
+        raise AssertionError("nobody here asks for it")
 
     def exploit(self, context: Array) -> npt.NDArray[np.int64]:
         return self.choose(context).arm
@@ -71,10 +71,10 @@ class Scripted:
         self.left = self.left[self.left != arm]
 
     def state(self) -> State:
-        raise NotImplementedError
+        raise AssertionError("nobody here asks for it")
 
     def restore(self, state: State) -> None:
-        raise NotImplementedError
+        raise AssertionError("nobody here asks for it")
 
 
 def step(

@@ -35,7 +35,7 @@ def reported(folder: Path, log: str | None) -> Page:
         "seconds": 9.0,
         "evaluation_seconds": 4.0,
         "env_steps_to_20": None,
-        "teacher": FIGURES,
+        "teacher": {"name": "pong", **FIGURES},
     }
     (folder / "config.toml").write_text(tomli_w.dumps(config))
     (folder / "result.json").write_text(json.dumps(result))

@@ -495,6 +495,12 @@ def test_bad_flags_are_refused_in_one_line_before_a_run_begins(
     assert not (tmp_path / "run").exists()
 
 
+def test_features_of_pong_are_refused_elsewhere(tmp_path: Path) -> None:
+    message = f"features 'ball-half' are of pong, this is {point_pole.ENV}: choose hidden"
+    with pytest.raises(UserError, match=message):
+        distill(config(tmp_path, selector="linucb"), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("wrapper", "words"),
     [

@@ -92,8 +92,9 @@ class ReproduceCommand:
             )
 
     def _names(self, found: Mapping[str, Experiment]) -> list[str]:
+        offered = [*found, "all"]
         for name in self.claims:
-            if name not in (offered := [*found, "all"]):
+            if name not in offered:
                 raise choose_from("claim", name, offered)
         return list(found) if "all" in self.claims else list(self.claims)
 

@@ -44,11 +44,9 @@ def teach(
     device = prepare(config)
     envs = make(config, seed=config.seed, threads=config.threads)
     network = build_teacher(config, envs).to(device)
-    config = replace(
-        config,
-        size=str(network.size) if config.init else config.size,
-        milestones=_milestones(config),
-    )
+    milestones = MILESTONES.get(config.env, ()) if config.milestones is None else config.milestones
+    size = str(network.size) if config.init else config.size
+    config = replace(config, size=size, milestones=milestones)
     replay = build_replay(config, envs)
     memories: dict[str, Memory] = {"replay": replay}
     if config.record:
@@ -83,7 +81,7 @@ def teach(
     ):
         watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
-        for milestone in _milestones(config):
+        for milestone in milestones:
             path = folder / f"return{milestone:+g}.safetensors"
             if (
                 mean >= milestone
@@ -99,10 +97,6 @@ def teach(
             memory.close()
     envs.close()
     return network
-
-
-def _milestones(config: Teach) -> tuple[float, ...]:
-    return MILESTONES.get(config.env, ()) if config.milestones is None else config.milestones
 
 
 def record(config: Record, folder: str | Path) -> int:

@@ -162,7 +162,7 @@ def compare(result: Result) -> list[dict[str, str]]:
     """Return the rows of the closing table: teacher beside student."""
     players = {"student": result}
     if teacher := result.get("teacher"):
-        players = {f"teacher {Path(teacher.get('name', '')).name}".strip(): teacher, **players}
+        players = {f"teacher {Path(teacher['name']).name}": teacher, **players}
     return [{"player": name, **cells(of)} for name, of in players.items()]
 
 
