@@ -4,9 +4,9 @@ import timeit
 
 import numpy as np
 
-from tutelage.bandits import SELECTORS
-from tutelage.contextual import CONTEXTUAL
-from tutelage.selection import DistributionSelector
+from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.contextual import CONTEXTUAL
 from tutelage.types import Feedback
 
 STATES = 16

@@ -12,9 +12,9 @@ from ale_py.vector_env import AtariVectorEnv
 
 from benchmarks.timing import paired
 from tutelage import EnvironmentConfig, Online, QNetwork, Replay, load, make, parse_exploration
-from tutelage.assignment import Alone
+from tutelage.assignment.round import Alone
 from tutelage.networks import SIZES
-from tutelage.teachers import Staff, Teacher
+from tutelage.teachers import Ensemble, Teacher
 
 NUM_ENVS = 16
 STEPS = 4_096
@@ -45,7 +45,7 @@ def _measure(threads: int) -> dict[str, float]:
     source = Online(
         envs,
         student=lambda obs, env_steps: student(obs),
-        label=Staff([Teacher("pong", teacher)]),
+        label=Ensemble([Teacher("pong", teacher)]),
         select=parse_exploration("greedy").select,
         memories={"replay": replay},
         sample=lambda: replay.sample(1),

@@ -1,4 +1,4 @@
-"""Learning from twelve teachers, chosen rally by rally, against learning from one.
+"""Learning from twelve teachers, chosen segment by segment, against learning from one.
 
 Both collect, label and learn as the main job does; only those chosen are asked.
 """

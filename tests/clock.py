@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tutelage.episodes import Environments
-from tutelage.features import Region
+from tutelage.domains.pong import Region
+from tutelage.environments import Environments
 
 Obs = npt.NDArray[np.int64]
 

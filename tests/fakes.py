@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tutelage.assignment import Assignment
-from tutelage.episodes import Step
+from tutelage.assignment.round import Assignment
+from tutelage.environments import Step
 from tutelage.errors import UserError
-from tutelage.learners import Learner
+from tutelage.learner import Learner
 from tutelage.networks import QNetwork, parse_size
 from tutelage.types import Array, Batch, Feedback, State
 
@@ -33,7 +33,7 @@ def make_batch(*, seed: int = 0, size: int = 16) -> Batch:
 
     return Batch(
         obs=normal(size, 1, 3),
-        teacher_q=normal(size, 2),
+        label=normal(size, 2),
         action=torch.randint(2, (size,), generator=generator),
         n_step_reward=normal(size),
         bootstrap=torch.rand(size, generator=generator),
@@ -67,7 +67,7 @@ class FakeSource:
         self._in_round(self.env_steps)
         for i in range(self._batches):
             self._tape.append(f"batch {i}")
-            yield Batch(obs=torch.zeros(1, 1, 1), teacher_q=torch.zeros(1, 2))
+            yield Batch(obs=torch.zeros(1, 1, 1), label=torch.zeros(1, 2))
         self.env_steps += ROUND_STEPS
         self._tape.append("collected")
 
@@ -131,7 +131,7 @@ class Fixed:
         one = np.ones(1)
         return {7: Feedback(np.zeros((1, 0)), np.zeros(1, np.int64), one, one)}
 
-    def retire(self, arm: int, reason: str) -> None:
+    def drop(self, arm: int, reason: str) -> None:
         raise UserError(f"teacher {arm}: {reason}")
 
     def trust(self, obs: Array, arm: npt.NDArray[np.int64]) -> None:

@@ -49,7 +49,7 @@ def invent(
                 terminated=end == TERMINATES,
                 truncated=end == TRUNCATES,
                 next_obs=next_obs,
-                teacher_q=rng.normal(size=(len(streams), NUM_ACTIONS)).astype(np.float32),
+                label=rng.normal(size=(len(streams), NUM_ACTIONS)).astype(np.float32),
                 inside=counts,
                 arm=rng.integers(NUM_ARMS, size=len(streams)),
             )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from tutelage.arm_statistics import Statistics
-from tutelage.chances import largest_gaussian, normal_cdf
+from tutelage.selectors.probabilities import largest_gaussian, normal_cdf
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Floats
 
 

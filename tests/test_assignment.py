@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
-from tutelage.arm_statistics import Statistics
-from tutelage.assignment import Alone, Assignment, Led, PerRound
-from tutelage.episodes import Step
+from tutelage.assignment.measures import MEASURES, Round
+from tutelage.assignment.round import Alone, Assignment, Led, PerRound
+from tutelage.assignment.segment import PerSegment, PerState, not_worse
+from tutelage.domains.pong import Feature
+from tutelage.environments import Step
 from tutelage.errors import UserError
-from tutelage.features import Feature
 from tutelage.files import pack_state, unpack_state
-from tutelage.measures import MEASURES, Round
-from tutelage.rallies import PerRally, PerState, not_worse
-from tutelage.selection import DistributionSelector
-from tutelage.selectors import is_contextual, parse_selector
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.parsing import is_contextual, parse_selector
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Array, Choice, Feedback, Floats, Ints, State
 
 NAN = float("nan")
@@ -65,7 +65,7 @@ class Scripted:
         self.tape.append("update")
         self.learnt.append(feedback)
 
-    def retire(self, arm: int) -> None:
+    def drop(self, arm: int) -> None:
         if list(self.left) == [arm]:
             raise UserError("the last one")
         self.left = self.left[self.left != arm]
@@ -269,12 +269,12 @@ def test_in_a_round_a_coin_is_tossed_in_each_step() -> None:
         assert assignment.leads(1.0, draw).tolist() == [True] * N
 
 
-# One teacher for a rally.
+# One teacher for a segment.
 
 
-def per_rally(selector: Any, *, names: tuple[str, ...] = NAMES, **settings: Any) -> PerRally:
+def per_segment(selector: Any, *, names: tuple[str, ...] = NAMES, **settings: Any) -> PerSegment:
     rng = np.random.default_rng(0)
-    return PerRally(selector, **{"names": names, "num_envs": N, "rng": rng, **settings})
+    return PerSegment(selector, **{"names": names, "num_envs": N, "rng": rng, **settings})
 
 
 class Playing:
@@ -300,8 +300,8 @@ class Playing:
         return self.arm[-1]
 
 
-def test_a_teacher_is_chosen_anew_exactly_where_a_rally_has_ended() -> None:
-    playing = Playing(per_rally(Scripted(lambda choice: choice - 1), names=("x",) * 99))
+def test_a_teacher_is_chosen_anew_exactly_where_a_segment_has_ended() -> None:
+    playing = Playing(per_segment(Scripted(lambda choice: choice - 1), names=("x",) * 99))
     assert playing.step(step([0.0] * N)).tolist() == [0, 1, 2, 3]
     assert playing.step(step([0.0, 1.0, 0.0, 0.0])).tolist() == [0, 1, 2, 3]
     assert playing.step(step([0.0, 0.0, -0.5, 0.0])).tolist() == [0, 4, 2, 3]
@@ -310,9 +310,9 @@ def test_a_teacher_is_chosen_anew_exactly_where_a_rally_has_ended() -> None:
     assert playing.step(step([0.0] * N)).tolist() == [8, 9, 10, 11]
 
 
-def test_a_rally_won_pays_1_lost_0_and_one_that_was_cut_short_one_half() -> None:
+def test_a_segment_won_pays_1_lost_0_and_one_that_was_cut_short_one_half() -> None:
     selector = Scripted(lambda choice: (choice - 1) % 3)
-    playing = Playing(per_rally(selector))
+    playing = Playing(per_segment(selector))
     playing.step(step([0.0] * N))
     playing.step(step([3.0, -0.5, 0.0, 0.0], terminated=[2]))
     playing.step(step([0.0, 0.0, 0.0, 0.0], truncated=[3]))
@@ -325,7 +325,7 @@ def test_a_rally_won_pays_1_lost_0_and_one_that_was_cut_short_one_half() -> None
     assert learnt.reward.tolist() == [1.0, 0.0, 0.5, 0.5]
     # Twelve states were taught: arm 0 in the first of three and the last environment, and so on.
     assert playing.assignment.metrics() == {
-        "teachers/0": pytest.approx((2 + 3 + 1) / 12),  # its second rally is the fifth choice
+        "teachers/0": pytest.approx((2 + 3 + 1) / 12),  # its second segment is the fifth choice
         "teachers/1": pytest.approx((2 + 1) / 12),
         "teachers/2": pytest.approx((2 + 1) / 12),
         "teachers/reward": pytest.approx(0.5),
@@ -337,8 +337,8 @@ def test_a_rally_won_pays_1_lost_0_and_one_that_was_cut_short_one_half() -> None
     assert list(playing.assignment.settle()) == [5, 6, 7, 8]
 
 
-class Rally:
-    """A naive account of one environment's rallies."""
+class Segment:
+    """A naive account of one environment's segments."""
 
     def __init__(self) -> None:
         self.arm: int | None = None
@@ -357,13 +357,13 @@ OUTCOMES = st.lists(
 
 
 @given(outcomes=OUTCOMES, seed=st.integers(0, 99), pay_all=st.booleans(), rounds=st.integers(1, 5))
-def test_rallies_are_led_and_paid_as_a_naive_account_has_it(
+def test_segments_are_led_and_paid_as_a_naive_account_has_it(
     outcomes: list[list[tuple[float, str]]], seed: int, pay_all: bool, rounds: int
 ) -> None:
     # Every choice is another arm, so that an arm tells which choice it was.
     selector = Scripted(lambda choice: choice - 1)
-    playing = Playing(per_rally(selector, names=("x",) * 100, pay_all=pay_all))
-    rng, account = np.random.default_rng(seed), [Rally() for _ in range(N)]
+    playing = Playing(per_segment(selector, names=("x",) * 100, pay_all=pay_all))
+    rng, account = np.random.default_rng(seed), [Segment() for _ in range(N)]
     expected: list[tuple[int, float]] = []
     settled: dict[int, Feedback] = {}
     chosen: set[int] = set()
@@ -379,16 +379,16 @@ def test_rallies_are_led_and_paid_as_a_naive_account_has_it(
             beta=beta,
             draw=draw,
         )
-        for i, rally in enumerate(account):
-            if rally.arm is None:
+        for i, segment in enumerate(account):
+            if segment.arm is None:
                 assert arm[i] not in chosen
                 chosen.add(arm[i])
-                rally.arm, rally.led = int(arm[i]), bool(draw[i] < beta)
-            assert (arm[i], playing.led[-1][i]) == (rally.arm, rally.led)
+                segment.arm, segment.led = int(arm[i]), bool(draw[i] < beta)
+            assert (arm[i], playing.led[-1][i]) == (segment.arm, segment.led)
             if reward[i] or end[i]:
-                if rally.led or pay_all:
-                    expected.append((rally.arm, {1.0: 1.0, -1.0: 0.0, 0.0: 0.5}[reward[i]]))
-                rally.arm = None
+                if segment.led or pay_all:
+                    expected.append((segment.arm, {1.0: 1.0, -1.0: 0.0, 0.0: 0.5}[reward[i]]))
+                segment.arm = None
         if t % rounds == rounds - 1 or t == len(outcomes) - 1:
             settled.update(playing.assignment.settle())
             playing.assignment.begin()
@@ -401,19 +401,19 @@ def test_rallies_are_led_and_paid_as_a_naive_account_has_it(
 
 
 @pytest.mark.parametrize("beta", [0.2, 0.75])
-def test_who_begins_a_rally_finishes_it_and_the_teachers_begin_a_share_of_beta(
+def test_who_begins_a_segment_finishes_it_and_the_teachers_begin_a_share_of_beta(
     beta: float,
 ) -> None:
-    playing = Playing(per_rally(Scripted(lambda choice: 0)))
+    playing = Playing(per_segment(Scripted(lambda choice: 0)))
     rng = np.random.default_rng(1)
-    rallies = 400
-    for _ in range(rallies):
+    segments = 400
+    for _ in range(segments):
         for t in range(3):
             won = [1.0 if t == 2 else 0.0] * N
             playing.step(step(won), beta=beta, draw=rng.random(N))
-    led = np.stack(playing.led).reshape(rallies, 3, N)
+    led = np.stack(playing.led).reshape(segments, 3, N)
     assert (led == led[:, :1]).all()
-    assert binomtest(int(led[:, 0].sum()), rallies * N, beta).pvalue > 1e-3
+    assert binomtest(int(led[:, 0].sum()), segments * N, beta).pvalue > 1e-3
     # Independent over environments and over time.
     first = led[:, 0].astype(float)
     assert np.abs(np.corrcoef(first.T) - np.eye(N)).max() < 0.2
@@ -423,13 +423,13 @@ def test_who_begins_a_rally_finishes_it_and_the_teachers_begin_a_share_of_beta(
 
 
 @pytest.mark.parametrize("pay_all", [False, True])
-def test_the_students_own_rallies_get_the_best_teacher_unless_they_are_paid(pay_all: bool) -> None:
+def test_the_students_own_segments_get_the_best_teacher_unless_they_are_paid(pay_all: bool) -> None:
     selector = parse_selector("ucb1")(num_arms=3, rng=np.random.default_rng(0))
     rewards = np.array([0.9] * 40 + [0.8] * 40 + [0.7])
     arms = np.array([0] * 40 + [1] * 40 + [2])
     one = np.ones(len(arms))
     selector.update(Feedback(np.zeros((len(arms), 0)), arms, rewards, one))
-    assignment = per_rally(selector, num_envs=2, pay_all=pay_all)
+    assignment = per_segment(selector, num_envs=2, pay_all=pay_all)
     assignment.begin()
     assignment.leads(0.5, np.array([0.0, 0.9]))
     # The bound of the arm tried once is the largest, the mean of the first one is.
@@ -489,29 +489,29 @@ def seen(*context: Sequence[float]) -> Array:
     return np.broadcast_to(rows, (N, 2))[:, np.newaxis]
 
 
-def test_one_draw_decides_all_choices_of_a_rally() -> None:
+def test_one_draw_decides_all_choices_of_a_segment() -> None:
     playing = Playing(per_state())
     even, uneven = seen([0.5, 0.5]), seen([0.8, 0.2])
     arms: dict[float, list[Ints]] = {0.5: [], 0.8: []}
     for _ in range(500):
-        rally = [playing.step(step([0.0] * N), obs=obs) for obs in (even, uneven, even, uneven)]
-        rally.append(playing.step(step([1.0] * N), obs=even))
-        for later in rally[2::2]:
-            np.testing.assert_array_equal(later, rally[0])
-        np.testing.assert_array_equal(rally[3], rally[1])
+        segment = [playing.step(step([0.0] * N), obs=obs) for obs in (even, uneven, even, uneven)]
+        segment.append(playing.step(step([1.0] * N), obs=even))
+        for later in segment[2::2]:
+            np.testing.assert_array_equal(later, segment[0])
+        np.testing.assert_array_equal(segment[3], segment[1])
         # Where arm 0 is chosen with probability 0.5, it is with 0.8 as well.
-        assert (rally[1] <= rally[0]).all()
-        arms[0.5].append(rally[0])
-        arms[0.8].append(rally[1])
+        assert (segment[1] <= segment[0]).all()
+        arms[0.5].append(segment[0])
+        arms[0.8].append(segment[1])
     for share, chosen in arms.items():
         drawn = np.stack(chosen)
         assert binomtest(int((drawn == 0).sum()), drawn.size, share).pvalue > 1e-3
-        # Environments and successive rallies have draws of their own.
+        # Environments and successive segments have draws of their own.
         assert np.abs(np.corrcoef(drawn.T) - np.eye(N)).max() < 0.2
         assert abs(np.corrcoef(drawn[1:].ravel(), drawn[:-1].ravel())[0, 1]) < 0.1
 
 
-def test_a_rallys_end_in_one_environment_leaves_the_draws_of_the_others() -> None:
+def test_a_segments_end_in_one_environment_leaves_the_draws_of_the_others() -> None:
     playing = Playing(per_state(seed=3))
     first = playing.step(step([0.0] * N), obs=seen([0.5, 0.5]))
     changed = np.zeros(N, np.bool_)
@@ -545,20 +545,20 @@ def test_credit_falls_with_the_steps_before_the_point(
         playing.step(step([0, 0, reward * last, 0], terminated=end), obs=obs)
     settled = playing.assignment.settle()
     assert list(settled) == [1]
-    (rally,) = settled.values()
+    (segment,) = settled.values()
     arm = np.stack(playing.arm)[:, 2]
-    np.testing.assert_allclose(rally.reward, paid)
-    np.testing.assert_array_equal(rally.context, [[0.875, 0.125], [0.5, 0.5], [0.25, 0.75]])
-    np.testing.assert_array_equal(rally.arm, arm)
+    np.testing.assert_allclose(segment.reward, paid)
+    np.testing.assert_array_equal(segment.context, [[0.875, 0.125], [0.5, 0.5], [0.25, 0.75]])
+    np.testing.assert_array_equal(segment.arm, arm)
     np.testing.assert_allclose(
-        rally.probability, np.where(arm == 0, [0.875, 0.5, 0.25], [0.125, 0.5, 0.75])
+        segment.probability, np.where(arm == 0, [0.875, 0.5, 0.25], [0.125, 0.5, 0.75])
     )
     (learnt,) = selector.learnt
-    np.testing.assert_array_equal(learnt.reward, rally.reward)
+    np.testing.assert_array_equal(learnt.reward, segment.reward)
     assert playing.assignment.metrics()["teachers/reward"] == pytest.approx(np.mean(paid))
 
 
-def test_rallies_that_end_together_are_settled_apart_and_learnt_at_once() -> None:
+def test_segments_that_end_together_are_settled_apart_and_learnt_at_once() -> None:
     selector = Told(np.random.default_rng(1))
     playing = Playing(per_state(selector))
     playing.step(step([0.0, 0.0, 0.0, 1.0]))
@@ -572,7 +572,7 @@ def test_rallies_that_end_together_are_settled_apart_and_learnt_at_once() -> Non
     assert [f.reward.tolist() for f in playing.assignment.settle().values()] == [[0.625, 0.75, 1.0]]
 
 
-def test_a_rally_of_the_student_pays_no_choice_unless_all_are_paid() -> None:
+def test_a_segment_of_the_student_pays_no_choice_unless_all_are_paid() -> None:
     for pay_all, numbers in ((False, [1, 2]), (True, [1, 2, 3, 4])):
         playing = Playing(per_state(pay_all=pay_all))
         draw = np.array([0.1, 0.9, 0.2, 0.8])
@@ -584,7 +584,7 @@ def test_a_rally_of_the_student_pays_no_choice_unless_all_are_paid() -> None:
 
 
 @pytest.mark.parametrize("pay_all", [False, True])
-def test_in_the_students_own_rallies_each_state_gets_its_best_teacher_unless_they_are_paid(
+def test_in_the_students_own_segments_each_state_gets_its_best_teacher_unless_they_are_paid(
     pay_all: bool,
 ) -> None:
     playing = Playing(per_state(pay_all=pay_all))
@@ -593,7 +593,7 @@ def test_in_the_students_own_rallies_each_state_gets_its_best_teacher_unless_the
     agree: list[npt.NDArray[np.bool_]] = []
     for _ in range(200):
         for best, obs in contexts.items():
-            outcome = step([float(best == 0)] * N)  # the second step ends the rally
+            outcome = step([float(best == 0)] * N)  # the second step ends the segment
             agree.append(playing.step(outcome, obs=obs, beta=0.5, draw=led) == best)
     share = np.mean(agree, axis=0)
     drawn = np.array([True, pay_all, True, pay_all])
@@ -653,8 +653,8 @@ def test_the_best_that_is_left_is_always_trusted(arms: list[tuple[int, float]], 
     assert trusted[left].any()
 
 
-def pay(assignment: PerRound | PerRally, arm: int, rewards: Sequence[float]) -> None:
-    """Settle rounds, or one environment's rallies, of which ``arm`` is paid so."""
+def pay(assignment: PerRound | PerSegment, arm: int, rewards: Sequence[float]) -> None:
+    """Settle rounds, or one environment's segments, of which ``arm`` is paid so."""
     for reward in rewards:
         assert isinstance(assignment.selector, Scripted)
         assignment.selector._script = lambda choice: arm
@@ -676,7 +676,7 @@ def test_per_round_all_labels_are_trusted_since_pay_rises_with_the_student() -> 
 def test_labels_are_trusted_as_far_as_their_teachers_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assignment = per_rally(Scripted(lambda choice: 0), num_envs=1)
+    assignment = per_segment(Scripted(lambda choice: 0), num_envs=1)
     obs, arm = np.zeros((5, 1, 2)), np.array([0, 1, 1, 2, 0])
 
     def trust() -> list[float]:
@@ -689,7 +689,7 @@ def test_labels_are_trusted_as_far_as_their_teachers_are(
     pay(assignment, 1, [0.0] * 3)
     assert trust() == [1.0, 0.0, 0.0, 1.0, 1.0]
     # Beta(9, 1) is gone; Beta(1, 1) and Beta(1, 4): 0.3 < 1.645 sqrt(1/12 + 4/150) = 0.546.
-    assignment.retire(0, "ill")
+    assignment.drop(0, "ill")
     assert trust() == [1.0] * 5
     pay(assignment, 2, [1.0] * 4)
     assert trust() == [1.0, 0.0, 0.0, 1.0, 1.0]
@@ -740,12 +740,12 @@ def test_alone_there_is_nothing_to_choose_or_to_trust() -> None:
     assert alone.trust(OBS, np.zeros(N, np.int64)) is None
     assert alone.metrics() == alone.state() == {}
     with pytest.raises(UserError, match="the teacher failed: NaN at 3"):
-        alone.retire(0, "NaN at 3")
+        alone.drop(0, "NaN at 3")
 
 
 # A teacher that fails.
 
-Maker = Callable[[str, int], PerRound | PerRally | PerState]
+Maker = Callable[[str, int], PerRound | PerSegment | PerState]
 """(selector, seed) -> assignment of three teachers."""
 
 
@@ -758,8 +758,8 @@ def real_per_round(text: str, seed: int) -> PerRound:
     return per_round(real(text, seed), "improvement")
 
 
-def real_per_rally(text: str, seed: int) -> PerRally:
-    return per_rally(real(text, seed), rng=np.random.default_rng(seed + 50))
+def real_per_segment(text: str, seed: int) -> PerSegment:
+    return per_segment(real(text, seed), rng=np.random.default_rng(seed + 50))
 
 
 def real_per_state(text: str, seed: int) -> PerState:
@@ -768,7 +768,7 @@ def real_per_state(text: str, seed: int) -> PerState:
 
 MAKERS: list[tuple[Maker, str]] = [
     *((real_per_round, name) for name in ("thompson-beta", "sliding-window-ucb:window=5", "exp3")),
-    *((real_per_rally, name) for name in ("thompson-beta", "discounted-ucb", "best-first")),
+    *((real_per_segment, name) for name in ("thompson-beta", "discounted-ucb", "best-first")),
     *(
         (real_per_state, name)
         for name in ("direct:explore=squarecb", "doubly-robust", "linear-thompson")
@@ -819,7 +819,7 @@ def test_a_teacher_that_fails_is_set_aside_with_a_warning_and_another_takes_its_
     assignment.leads(1.0, draw)
     before = assignment.arms(obs)
     gone = int(before[0])
-    assignment.retire(gone, "NaN at env step 9")
+    assignment.drop(gone, "NaN at env step 9")
     assert capsys.readouterr().err == (
         f"warning: teacher {NAMES[gone]} is set aside: NaN at env step 9\n"
     )
@@ -833,28 +833,28 @@ def test_a_teacher_that_fails_is_set_aside_with_a_warning_and_another_takes_its_
     for f in assignment.settle().values():
         assert np.isfinite(f.reward).all()
     second, third = (k for k in range(3) if k != gone)
-    assignment.retire(second, "ill")
+    assignment.drop(second, "ill")
     assert (assignment.arms(obs) == third).all()
     with pytest.raises(UserError, match=f"teacher {NAMES[third]} failed, and no other is left: c"):
-        assignment.retire(third, "cold")
+        assignment.drop(third, "cold")
 
 
-def test_a_rally_goes_on_with_another_teacher_and_pays_that_one() -> None:
+def test_a_segment_goes_on_with_another_teacher_and_pays_that_one() -> None:
     arms = iter([0, 1, 1, 2, 2, 0])
-    playing = Playing(per_rally(Scripted(lambda choice: next(arms))))
+    playing = Playing(per_segment(Scripted(lambda choice: next(arms))))
     assert playing.step(step([0.0] * N)).tolist() == [0, 1, 1, 2]
-    playing.assignment.retire(1, "ill")
+    playing.assignment.drop(1, "ill")
     assert playing.step(step([1.0] * N)).tolist() == [0, 2, 0, 2]
     settled = playing.assignment.settle()
     assert [f.arm[0] for f in settled.values()] == [0, 2, 0, 2]
     assert [f.probability[0] for f in settled.values()] == [1 / 2, 1 / 6, 1 / 7, 1 / 5]
 
 
-def test_in_a_rally_of_states_the_choices_of_a_failed_teacher_are_still_paid() -> None:
+def test_in_a_segment_of_states_the_choices_of_a_failed_teacher_are_still_paid() -> None:
     selector = Told(np.random.default_rng(1))
     playing = Playing(per_state(selector))
     first = playing.step(step([0.0] * N), obs=seen([0.5, 0.5])).copy()
-    playing.assignment.retire(0, "ill")
+    playing.assignment.drop(0, "ill")
     playing.step(step([1.0] * N), obs=seen([0.5, 0.5]))
     settled = playing.assignment.settle()
     assert [f.arm.tolist() for f in settled.values()] == [[arm, 1] for arm in first]
@@ -864,18 +864,18 @@ def test_in_a_rally_of_states_the_choices_of_a_failed_teacher_are_still_paid() -
 # Going on.
 
 
-@pytest.mark.parametrize("retired", [False, True])
+@pytest.mark.parametrize("dropped", [False, True])
 @each_assignment
 def test_a_restored_assignment_goes_on_identically(
-    make: Maker, selector: str, retired: bool, tmp_path: Path
+    make: Maker, selector: str, dropped: bool, tmp_path: Path
 ) -> None:
     assignment, restored = make(selector, 0), make(selector, 9)
     drive(assignment, seed=1, rounds=7)
-    if retired:
-        assignment.retire(1, "ill")
+    if dropped:
+        assignment.drop(1, "ill")
     drive(restored, seed=2, rounds=2)  # what it did before must not shine through
     state = assignment.state()
-    if not isinstance(assignment, PerRound):  # rallies of both kinds are under way
+    if not isinstance(assignment, PerRound):  # segments of both kinds are under way
         assert set(state["led"][~state["fresh"]]) == {True, False}
     (tmp_path / "state").write_bytes(pack_state(state))
     restored.restore(unpack_state(tmp_path / "state"))
@@ -898,7 +898,7 @@ def test_a_state_is_a_copy_and_may_be_of_the_very_beginning(
         assert drive(again, seed=1, rounds=3) == said
 
 
-def test_arms_of_a_rally_are_drawn_as_often_as_their_probabilities_say() -> None:
+def test_arms_of_a_segment_are_drawn_as_often_as_their_probabilities_say() -> None:
     assignment = real_per_state("direct:explore=squarecb", 0)
     drive(assignment, seed=1, rounds=2)
     obs = np.broadcast_to([[0.3, 0.8]], (N, 1, 2))

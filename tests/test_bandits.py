@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tutelage.arm_statistics import Statistics
-from tutelage.bandits import (
+from tutelage.errors import UserError
+from tutelage.selectors.bandits import (
     SELECTORS,
     BestFirst,
     Exp3,
@@ -19,9 +19,9 @@ from tutelage.bandits import (
     tuned_bound,
     upper_bound,
 )
-from tutelage.chances import epsilon_greedy
-from tutelage.errors import UserError
-from tutelage.selection import DistributionSelector
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.probabilities import epsilon_greedy
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Feedback, Floats
 
 NOTHING = np.zeros((1, 0))
@@ -92,7 +92,7 @@ def test_discounted_ucb_survives_losing_the_arm_that_was_chosen_last() -> None:
     selector = make("discounted-ucb", 3, discount=0.5)
     for arm in (0, 1, 2, 2, 2, 2):
         settle(selector, arm, 0.5)
-    selector.retire(2)
+    selector.drop(2)
     assert selector.probabilities(NOTHING).sum() == 1.0
 
 
@@ -209,7 +209,7 @@ def test_best_first_never_changes_its_mind() -> None:
     for _ in range(5):
         settle(selector, 1, 0.0)
     np.testing.assert_array_equal(selector.probabilities(NOTHING), [[0.0, 1.0, 0.0]])
-    selector.retire(1)
+    selector.drop(1)
     np.testing.assert_array_equal(selector.probabilities(NOTHING), [[0.0, 0.0, 1.0]])
 
 

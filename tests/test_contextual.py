@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tutelage.bandits import SELECTORS
-from tutelage.contextual import CONTEXTUAL, EXPLORATIONS, Ridge, epsilon, squarecb
 from tutelage.errors import UserError
-from tutelage.selection import DistributionSelector
+from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.contextual import CONTEXTUAL, EXPLORATIONS, Ridge, epsilon, squarecb
 from tutelage.types import Feedback, Floats, Selector
 
 

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.streams import FRAME, NUM_ACTIONS, invent, random_ends
 from tutelage import dataset
-from tutelage.dataset import Dataset, Segment, Writer
-from tutelage.environments import EnvironmentConfig, make
+from tutelage.dataset import Dataset, Fragment, Writer
+from tutelage.domains.atari import EnvironmentConfig, make
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
 from tutelage.types import Transitions
@@ -21,8 +21,8 @@ NUM_ENVS = 3
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of 8 steps, at least 5 of them in a chunk."""
-    monkeypatch.setattr(dataset, "SEGMENT", 8)
-    monkeypatch.setattr(dataset, "SEGMENTS_PER_CHUNK", 5)
+    monkeypatch.setattr(dataset, "FRAGMENT", 8)
+    monkeypatch.setattr(dataset, "FRAGMENTS_PER_CHUNK", 5)
 
 
 def experience(*, steps: int, stack: int = 4) -> list[Transitions]:
@@ -49,33 +49,33 @@ def write(folder: Path, steps: list[Transitions], *, stack: int = 4) -> Path:
     return folder
 
 
-def by_stream(folder: Path) -> list[list[Segment]]:
-    """Return the segments of each environment in the order of time."""
+def by_stream(folder: Path) -> list[list[Fragment]]:
+    """Return the fragments of each environment in the order of time."""
     data = Dataset(folder)
-    segments = [data[i] for i in range(len(data))]
-    return [segments[i::NUM_ENVS] for i in range(NUM_ENVS)]
+    fragments = [data[i] for i in range(len(data))]
+    return [fragments[i::NUM_ENVS] for i in range(NUM_ENVS)]
 
 
 def assert_holds(folder: Path, steps: list[Transitions], *, stack: int = 4) -> None:
     """Compare every column of every step, and rebuild every observation the slow way."""
     assert Dataset(folder).env_steps == len(steps) * NUM_ENVS
-    for stream, segments in enumerate(by_stream(folder)):
-        for name in ("action", "reward", "terminated", "truncated", "teacher_q"):
+    for stream, fragments in enumerate(by_stream(folder)):
+        for name in ("action", "reward", "terminated", "truncated", "label"):
             np.testing.assert_array_equal(
-                np.concatenate([s.columns[name] for s in segments]),
+                np.concatenate([s.columns[name] for s in fragments]),
                 [getattr(step, name)[stream] for step in steps],
                 err_msg=name,
             )
         time = 0
-        for segment in segments:
-            assert len(segment.frames) == stack - 1 + len(segment.columns["age"])
-            for at, age in enumerate(segment.columns["age"]):
-                obs = segment.frames[at : at + stack].copy()
+        for fragment in fragments:
+            assert len(fragment.frames) == stack - 1 + len(fragment.columns["age"])
+            for at, age in enumerate(fragment.columns["age"]):
+                obs = fragment.frames[at : at + stack].copy()
                 obs[: max(stack - 1 - age, 0)] = 0
                 np.testing.assert_array_equal(obs, steps[time].obs[stream])
                 time += 1
         ends = [step.terminated[stream] or step.truncated[stream] for step in steps]
-        ages = np.concatenate([s.columns["age"] for s in segments])
+        ages = np.concatenate([s.columns["age"] for s in fragments])
         expected = [0]
         for end in ends[:-1]:
             expected.append(0 if end else expected[-1] + 1)
@@ -93,9 +93,9 @@ def test_what_is_read_equals_what_was_written(steps: int, stack: int, tmp_path: 
 @pytest.mark.usefixtures("_small")
 def test_segments_and_chunks_are_cut_and_the_rest_comes_last(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", experience(steps=61))
-    lengths = [[len(s.columns["age"]) for s in segments] for segments in by_stream(folder)]
+    lengths = [[len(s.columns["age"]) for s in fragments] for fragments in by_stream(folder)]
     assert lengths == [[8] * 7 + [5]] * NUM_ENVS
-    # Two cuts of three segments fill a chunk of at least five.
+    # Two cuts of three fragments fill a chunk of at least five.
     assert json.loads((folder / "dataset.json").read_text())["chunks"] == [48, 48, 48, 39]
     assert len(list(folder.glob("chunk-*.safetensors"))) == 4
     about = Dataset(folder).about
@@ -224,7 +224,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: save_file({"weights": np.zeros(3)}, folder / CHUNK),
         f"{CHUNK} is no chunk",
     ),
-    "another label": (lambda f: _change(f / CHUNK, "teacher_q"), "labels are not those"),
+    "another label": (lambda f: _change(f / CHUNK, "label"), "labels are not those"),
     "another action": (lambda f: _change(f / CHUNK, "action"), "labels are not those"),
     "a column is gone": (lambda f: _change(f / CHUNK, "no reward"), "labels are not those"),
     "a flipped bit": (lambda folder: _flip_a_frame(folder / CHUNK), f"{CHUNK} is damaged"),

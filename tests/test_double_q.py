@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutelage.learners import DoubleQ, Learner, Term
+from tutelage.learner import DoubleQ, Learner, Term
 from tutelage.networks import QNetwork, parse_size
 from tutelage.schedules import constant
 from tutelage.types import Batch
@@ -39,7 +39,7 @@ def make_learner(
 def make_batch() -> Batch:
     return Batch(
         obs=torch.ones(3, 1, 2),
-        teacher_q=torch.zeros(3, 2),
+        label=torch.zeros(3, 2),
         action=torch.tensor([0, 1, 0]),
         n_step_reward=torch.tensor([1.5, -1.0, 0.0]),
         bootstrap=torch.tensor([0.9, 0.0, 0.81]),
@@ -86,7 +86,7 @@ def test_only_the_squared_error_settles_at_the_mean_return() -> None:
     """
     batch = Batch(
         obs=torch.ones(10, 1, 2),
-        teacher_q=torch.zeros(10, 2),
+        label=torch.zeros(10, 2),
         action=torch.zeros(10, dtype=torch.int64),
         n_step_reward=torch.ones(10),
         bootstrap=torch.tensor([1.0] * 9 + [0.0]),

@@ -10,17 +10,17 @@ import pytest
 
 from tests import point_pole
 from tests.clock import clocks
-from tutelage.environments import (
+from tutelage.domains.atari import (
     TWO_SIDED,
     EnvironmentConfig,
-    has_rallies,
+    has_segments,
     is_atari,
     make,
     usual_target,
 )
-from tutelage.episodes import Environments, Step
+from tutelage.domains.pong import Region
+from tutelage.environments import Environments, Step
 from tutelage.errors import UserError
-from tutelage.features import Region
 from tutelage.files import pack_state, unpack_state
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1", num_envs=4)
@@ -314,10 +314,10 @@ def _mini(*, game: str, **options: Any) -> gymnasium.Env[Any, Any]:
         ("nowhere-v0", True),
     ],
 )
-def test_rallies_are_of_games_that_one_side_wins_and_the_other_loses(
+def test_segments_are_of_games_that_one_side_wins_and_the_other_loses(
     env: str, expected: bool
 ) -> None:
-    assert has_rallies(env) == expected
+    assert has_segments(env) == expected
     assert all(is_atari(game) for game in TWO_SIDED)
 
 

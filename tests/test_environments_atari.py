@@ -12,9 +12,9 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from tutelage.environments import EnvironmentConfig, make
-from tutelage.episodes import Environments, Step
-from tutelage.features import ball_half
+from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.domains.pong import ball_half
+from tutelage.environments import Environments, Step
 from tutelage.files import pack_state, unpack_state
 
 Actions = npt.NDArray[np.int64]

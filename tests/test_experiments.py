@@ -14,6 +14,7 @@ from tutelage import bundled_names, experiments
 from tutelage.cli import main
 from tutelage.commands import reproduce as command
 from tutelage.configs import Distill, Teach
+from tutelage.domains.pong import REGIONS
 from tutelage.errors import UserError
 from tutelage.experiments import (
     ByMethod,
@@ -28,10 +29,9 @@ from tutelage.experiments.jobs import BUDGETS, jobs
 from tutelage.experiments.rows import finished
 from tutelage.experiments.tasks import DATA, Play, Study, Training
 from tutelage.exploration import parse_exploration
-from tutelage.features import REGIONS
 from tutelage.losses import parse_loss
 from tutelage.networks import parse_size
-from tutelage.selectors import parse_selector
+from tutelage.selectors.parsing import parse_selector
 from tutelage.targets import parse_target
 from tutelage.teachers import parse_teacher
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.environments import EnvironmentConfig, make
-from tutelage.errors import UserError
-from tutelage.features import (
+from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.domains.pong import (
     FASTEST,
     FEATURES,
     REGIONS,
@@ -23,6 +22,7 @@ from tutelage.features import (
     find_ball,
     parse_region,
 )
+from tutelage.errors import UserError
 
 Frame = npt.NDArray[np.uint8]
 SIZES = pytest.mark.parametrize("size", [84, 80])
@@ -188,7 +188,7 @@ class Game(NamedTuple):
 
 @pytest.fixture(scope="module")
 def game() -> Game:
-    """Play so that both sides score and rallies are long: follow the ball, but often at random."""
+    """Play so that both sides score and segments are long: follow the ball, but often at random."""
     envs = {
         size: make(EnvironmentConfig(num_envs=1, noop_max=0, frame=size), seed=0, threads=1)
         for size in (84, 80)

@@ -13,7 +13,7 @@ from tests.test_cli import cartpole_model
 from tests.toys import cartpole_study, row_of, toy
 from tutelage import recipes
 from tutelage.configs import Distill, Record, Teach
-from tutelage.dataset import SEGMENT, Dataset
+from tutelage.dataset import FRAGMENT, Dataset
 from tutelage.errors import UserError
 from tutelage.experiments import find_experiments, tasks
 from tutelage.experiments import jobs as jobs_module
@@ -157,13 +157,13 @@ def test_a_row_has_what_its_claim_scores_and_who_was_chosen(
     job = of_cartpole(tmp_path)
     model = str(tmp_path / "teacher.safetensors")
     study = cartpole_study(tmp_path, target_return=501.0, teachers=(model, model + "+negate"))
-    monkeypatch.setattr(appointment, "has_rallies", lambda env: True)
+    monkeypatch.setattr(appointment, "has_segments", lambda env: True)
     scored = replace(FOUND["four-experts"], score=lambda folder: {"rows": len(read_rows(folder))})
     monkeypatch.setattr(jobs_module, "find_experiments", lambda: {"four-experts": scored})
     row = replace(job, task=study).run(tmp_path / "runs")
     assert row["rows"] == 2
     assert len(row["picks"]) == 2
-    # Every step of CartPole gives a reward, and so is a rally; the teachers led most of them.
+    # Every step of CartPole gives a reward, and so is a segment; the teachers led most of them.
     assert 200 < sum(row["picks"]) == len(read_rows(folder_of(tmp_path), "selections.jsonl")) < 256
 
 
@@ -264,7 +264,7 @@ def test_a_run_records_a_data_set_of_its_own_and_goes_on_with_it(
     assert len(recorder.began) == 1
     data = folder.with_name(f"{folder.name}-data")
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {folder.name, data.name}
-    assert len(Dataset(data)) == 1024 // SEGMENT  # a round of recording, though 400 would do
+    assert len(Dataset(data)) == 1024 // FRAGMENT  # a round of recording, though 400 would do
     assert Dataset(data).about["seed"] == 3
     assert row["settings"]["record"]["env_steps"] == 400
     assert row["env_steps"] == 256

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.fakes import make_batch, tiny_network
 from tutelage.files import pack_state, unpack_state
-from tutelage.learners import Distillation, DoubleQ, Learner, Loss, Term
+from tutelage.learner import Distillation, DoubleQ, Learner, Loss, Term
 from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork
 from tutelage.schedules import parse_schedule
@@ -72,8 +72,8 @@ def test_the_loss_falls_on_a_fixed_batch_and_agreement_rises() -> None:
 
 def test_a_temperature_of_the_students_own_leaves_it_on_the_scale_of_returns() -> None:
     tau = 0.5
-    teacher_q = torch.tensor([[tau * math.log(3.0), 0.0]])  # softmax(q / tau) = 3/4, 1/4
-    batch = replace(make_batch(size=1), teacher_q=teacher_q)
+    label = torch.tensor([[tau * math.log(3.0), 0.0]])  # softmax(q / tau) = 3/4, 1/4
+    batch = replace(make_batch(size=1), label=label)
     alike = Distillation(parse_loss("kl"), parse_target("divide", tau), student_tau=tau)
     q = torch.zeros(1, 2, requires_grad=True)
     loss = alike(q, batch)
@@ -82,7 +82,7 @@ def test_a_temperature_of_the_students_own_leaves_it_on_the_scale_of_returns() -
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)
     assert q.grad is not None  # (softmax(q / tau) - p) / tau
     assert q.grad.tolist()[0] == pytest.approx([(0.5 - 0.75) / tau, (0.5 - 0.25) / tau])
-    assert alike(teacher_q + 7.0, batch).item() == pytest.approx(0.0, abs=1e-6)
+    assert alike(label + 7.0, batch).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_teacher_does_not_change_even_if_its_labels_carry_gradients() -> None:
@@ -93,7 +93,7 @@ def test_the_teacher_does_not_change_even_if_its_labels_carry_gradients() -> Non
     before = pack_state(teacher.state_dict())
     for seed in range(5):
         batch = make_batch(seed=seed)
-        learner.update(replace(batch, teacher_q=teacher(batch.obs)))
+        learner.update(replace(batch, label=teacher(batch.obs)))
     assert pack_state(teacher.state_dict()) == before
 
 
@@ -139,15 +139,15 @@ def test_every_part_is_told_the_exact_count_of_updates() -> None:
 
 def test_what_is_measured_is_what_the_hand_computes() -> None:
     network, batch = tiny_network(), make_batch()
-    q, teacher_q = network(batch.obs).detach(), batch.teacher_q
+    q, label = network(batch.obs).detach(), batch.label
     terms = {"one": term(distil("mse"), "0.5"), "two": term(distil("nll"), "3")}
     measured = make_learner(network, terms).update(batch)
-    one, two = (parse_loss(loss)(q, teacher_q).mean() for loss in ("mse", "nll"))
+    one, two = (parse_loss(loss)(q, label).mean() for loss in ("mse", "nll"))
     torch.testing.assert_close(measured["train/loss"], 0.5 * one + 3.0 * two)
     torch.testing.assert_close(measured["train/loss_one"], one)
     torch.testing.assert_close(measured["train/loss_two"], two)
     torch.testing.assert_close(measured["train/q"], q.amax(dim=1).mean())
-    agreeing = [int(a.argmax() == b.argmax()) for a, b in zip(q, teacher_q, strict=True)]
+    agreeing = [int(a.argmax() == b.argmax()) for a, b in zip(q, label, strict=True)]
     assert measured["distill/agreement"].item() == pytest.approx(sum(agreeing) / len(agreeing))
     assert not any(value.requires_grad for value in measured.values())
 
@@ -187,7 +187,7 @@ def test_weights_follow_their_schedules_over_updates() -> None:
 @pytest.mark.parametrize(("limit", "clipped"), [(0.25, True), (1e6, False)])
 def test_gradients_are_clipped_to_the_global_norm(limit: float, clipped: bool) -> None:
     network, batch = tiny_network(), make_batch()
-    sum_of_q(network(batch.obs), batch.teacher_q).mean().backward()  # type: ignore[no-untyped-call]
+    sum_of_q(network(batch.obs), batch.label).mean().backward()  # type: ignore[no-untyped-call]
     whole = gradients_of(network)
     terms = {"distill": term(distil(sum_of_q))}
     measured = make_learner(network, terms, max_grad_norm=limit).update(batch)
@@ -228,7 +228,7 @@ def test_labels_count_by_how_far_they_are_trusted() -> None:
     weight = torch.zeros(16)
     weight[[2, 3, 7]] = torch.tensor([1.0, 0.5, 0.25])
     q = tiny_network()(batch.obs).detach()
-    each = parse_loss("mse")(q, batch.teacher_q)
+    each = parse_loss("mse")(q, batch.label)
     for given in (weight, 8.0 * weight):  # the step is as large however many are trusted
         loss = distil("mse")(q, replace(batch, weight=given))
         torch.testing.assert_close(loss.mean(), (each[2] + 0.5 * each[3] + 0.25 * each[7]) / 1.75)
@@ -303,12 +303,12 @@ def test_labels_count_by_their_share_of_all_trust(
 def test_a_label_without_trust_teaches_nothing() -> None:
     half = torch.tensor([1.0, 0.0]).repeat_interleave(8)
     batch, other = make_batch(seed=0), make_batch(seed=1)
-    mixed = replace(batch, teacher_q=torch.where(half[:, None] > 0, batch.teacher_q, 0.0))
+    mixed = replace(batch, label=torch.where(half[:, None] > 0, batch.label, 0.0))
     learnt = []
-    for labels in (batch.teacher_q, mixed.teacher_q, other.teacher_q):
+    for labels in (batch.label, mixed.label, other.label):
         network = tiny_network()
         learner = make_learner(network, {"distill": term(distil("mse"))})
-        learner.update(replace(batch, teacher_q=labels, weight=half))
+        learner.update(replace(batch, label=labels, weight=half))
         learnt.append(weights_of(network))
     assert torch.equal(learnt[0], learnt[1])
     assert not torch.equal(learnt[0], learnt[2])
@@ -332,8 +332,8 @@ def test_trust_of_another_shape_is_refused_showing_both() -> None:
 
 def test_labels_of_another_shape_are_refused_showing_both() -> None:
     learner = make_learner(tiny_network(), {"distill": term(distil())})
-    with pytest.raises(ValueError, match=r"teacher_q has shape \(16, 3\), expected \(16, 2\)"):
-        learner.update(replace(make_batch(), teacher_q=torch.zeros(16, 3)))
+    with pytest.raises(ValueError, match=r"label has shape \(16, 3\), expected \(16, 2\)"):
+        learner.update(replace(make_batch(), label=torch.zeros(16, 3)))
 
 
 def make_resumable(*, seed: int) -> Learner:

@@ -13,9 +13,9 @@ from scipy.stats import permutation_test
 
 from tutelage import Distill, EnvironmentConfig, QNetwork, Record, Teach, teachers
 from tutelage.dataset import Dataset
-from tutelage.environments import RETURNS
+from tutelage.domains.atari import RETURNS
 from tutelage.evaluation import evaluate
-from tutelage.learners import Learner
+from tutelage.learner import Learner
 from tutelage.networks import Size
 from tutelage.recipes import assembly, distill, record, teach
 from tutelage.runs import read_config, read_rows
@@ -102,10 +102,10 @@ def test_a_teacher_is_trained_on_from_a_model(tmp_path: Path) -> None:
 
     learns = teach(replace(short, record=str(tmp_path / "data")), tmp_path / "learns")
     assert not any(torch.equal(w, before[name]) for name, w in learns.named_parameters())
-    segment = Dataset(tmp_path / "data")[0]
-    obs = torch.tensor(segment.frames[:1])
+    fragment = Dataset(tmp_path / "data")[0]
+    obs = torch.tensor(fragment.frames[:1])
     expected = teachers.load(str(path)).network(obs[None]).detach().numpy()
-    np.testing.assert_allclose(segment.columns["teacher_q"][:1], expected, rtol=1e-6)
+    np.testing.assert_allclose(fragment.columns["label"][:1], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

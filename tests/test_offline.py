@@ -10,9 +10,9 @@ import torch
 from tests.fakes import Fixed
 from tests.streams import FRAME, NUM_ACTIONS, identify, index, invent, random_ends
 from tutelage import dataset
-from tutelage.dataset import Dataset, Segment, Writer
+from tutelage.dataset import Dataset, Fragment, Writer
 from tutelage.files import pack_state, unpack_state
-from tutelage.sources import Offline
+from tutelage.sources.offline import Offline
 from tutelage.types import Transitions
 
 NUM_ENVS, STEPS, STACK = 3, 43, 3
@@ -26,9 +26,9 @@ def steps() -> list[Transitions]:
 
 @pytest.fixture
 def data(steps: list[Transitions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """Eighteen segments: fifteen of eight steps and three of the last three."""
-    monkeypatch.setattr(dataset, "SEGMENT", 8)
-    monkeypatch.setattr(dataset, "SEGMENTS_PER_CHUNK", 5)
+    """Eighteen fragments: fifteen of eight steps and three of the last three."""
+    monkeypatch.setattr(dataset, "FRAGMENT", 8)
+    monkeypatch.setattr(dataset, "FRAGMENTS_PER_CHUNK", 5)
     writer = Writer(
         tmp_path / "data",
         num_envs=NUM_ENVS,
@@ -55,25 +55,25 @@ def offline(data: Dataset, *, seed: int = 0, **settings: Any) -> Offline:
     )
 
 
-@pytest.mark.parametrize("pool_segments", [4, 512])
+@pytest.mark.parametrize("pool_fragments", [4, 512])
 def test_every_sample_is_a_recorded_state_with_its_label(
-    pool_segments: int, steps: list[Transitions], data: Dataset
+    pool_fragments: int, steps: list[Transitions], data: Dataset
 ) -> None:
     known = index(steps)
-    for batch in offline(data, pool_segments=pool_segments).collect(ARM):
+    for batch in offline(data, pool_fragments=pool_fragments).collect(ARM):
         drawn = identify(batch.obs, known)
         np.testing.assert_array_equal(batch.obs, [steps[t].obs[s] for t, s in drawn])
-        np.testing.assert_array_equal(batch.teacher_q, [steps[t].teacher_q[s] for t, s in drawn])
+        np.testing.assert_array_equal(batch.label, [steps[t].label[s] for t, s in drawn])
         assert batch.obs.dtype == torch.int32
-        assert batch.teacher_q.dtype == torch.float32
+        assert batch.label.dtype == torch.float32
 
 
-@pytest.mark.parametrize("pool_segments", [5, 18, 512])
+@pytest.mark.parametrize("pool_fragments", [5, 18, 512])
 def test_every_recorded_state_is_drawn_and_equally_often(
-    pool_segments: int, steps: list[Transitions], data: Dataset
+    pool_fragments: int, steps: list[Transitions], data: Dataset
 ) -> None:
     known = index(steps)
-    source = offline(data, pool_segments=pool_segments, round_steps=1600)
+    source = offline(data, pool_fragments=pool_fragments, round_steps=1600)
     counts = np.zeros((STEPS, NUM_ENVS))
     batches = list(source.collect(ARM))
     for batch in batches:
@@ -83,8 +83,8 @@ def test_every_recorded_state_is_drawn_and_equally_often(
     assert (counts > 0).all()
     by_segment = np.add.reduceat(counts, np.arange(0, STEPS, 8))
     share = by_segment / by_segment.sum() * data.env_steps / np.array([[8]] * 5 + [[3]])
-    # A small pool shows a segment for a while; none may be shown much more than another.
-    assert (np.abs(share - 1.0) < (0.5 if pool_segments < 18 else 0.2)).all()
+    # A small pool shows a fragment for a while; none may be shown much more than another.
+    assert (np.abs(share - 1.0) < (0.5 if pool_fragments < 18 else 0.2)).all()
 
 
 def test_a_pool_as_large_as_the_data_set_is_read_once(
@@ -93,15 +93,15 @@ def test_a_pool_as_large_as_the_data_set_is_read_once(
     read: list[int] = []
     original = Dataset.__getitem__
 
-    def reading(self: Dataset, index: int) -> Segment:
+    def reading(self: Dataset, index: int) -> Fragment:
         read.append(index)
         return original(self, index)
 
     monkeypatch.setattr(Dataset, "__getitem__", reading)
-    list(offline(data, pool_segments=18).collect(ARM))
+    list(offline(data, pool_fragments=18).collect(ARM))
     assert sorted(read) == list(range(18))
     read.clear()
-    list(offline(data, pool_segments=3).collect(ARM))
+    list(offline(data, pool_fragments=3).collect(ARM))
     # As many states as a batch learns from are read anew after each of the 20 batches.
     assert len(read) >= 3 + 20 * 32 / 8
 
@@ -113,11 +113,11 @@ def test_batches_are_those_that_as_many_env_steps_would_be_due_online(data: Data
     assert source.env_steps == 40
 
 
-@pytest.mark.parametrize("pool_segments", [4, 512])
+@pytest.mark.parametrize("pool_fragments", [4, 512])
 def test_a_restored_source_goes_on_identically(
-    pool_segments: int, data: Dataset, tmp_path: Path
+    pool_fragments: int, data: Dataset, tmp_path: Path
 ) -> None:
-    settings = {"pool_segments": pool_segments, "round_steps": 50}
+    settings = {"pool_fragments": pool_fragments, "round_steps": 50}
     original, restored = (offline(data, seed=seed, **settings) for seed in (0, 1))
     list(original.collect(ARM))
     list(restored.collect(ARM))
@@ -128,5 +128,5 @@ def test_a_restored_source_goes_on_identically(
         assert len(batches[0]) in (12, 13)
         for a, b in zip(*batches, strict=True):
             assert torch.equal(a.obs, b.obs)
-            assert torch.equal(a.teacher_q, b.teacher_q)
+            assert torch.equal(a.label, b.label)
         assert restored.env_steps == original.env_steps

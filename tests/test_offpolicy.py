@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tutelage.contextual import CONTEXTUAL
 from tutelage.errors import UserError
-from tutelage.offpolicy import (
+from tutelage.selectors.contextual import CONTEXTUAL
+from tutelage.selectors.offpolicy import (
     ESTIMATORS,
     Log,
     Policy,
@@ -154,14 +154,14 @@ def test_choices_that_were_paid_together_are_resampled_together() -> None:
         name: np.repeat(getattr(rows, name), 20, axis=0)
         for name in ("context", "arm", "reward", "probability")
     }
-    rallies = Log(np.repeat(log.round, 20), replace(rows, **copies))
-    apart = Log(np.arange(1000), rallies.feedback)
+    segments = Log(np.repeat(log.round, 20), replace(rows, **copies))
+    apart = Log(np.arange(1000), segments.feedback)
 
     def width(some: Log) -> float:
         estimate = evaluate(some, clever, rng=np.random.default_rng(0))["snips"]
         return estimate.high - estimate.low
 
-    assert width(rallies) == pytest.approx(width(log), rel=0.1)
+    assert width(segments) == pytest.approx(width(log), rel=0.1)
     assert width(apart) < 0.35 * width(log)
 
 

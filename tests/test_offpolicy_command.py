@@ -8,7 +8,7 @@ import pytest
 
 from tutelage.cli import main
 from tutelage.commands.offpolicy import halves
-from tutelage.offpolicy import append_log, effective, mean_weight, read_log
+from tutelage.selectors.offpolicy import append_log, effective, mean_weight, read_log
 from tutelage.types import Feedback, seeded
 
 ROUNDS, EACH = 200, 16

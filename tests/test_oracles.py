@@ -10,9 +10,9 @@ import pytest
 from tests.test_bandits import NOTHING, make, settle
 from tests.test_contextual import make as make_contextual
 from tests.test_contextual import play
-from tutelage.arm_statistics import Statistics
-from tutelage.bandits import Exp3, beta_chances, beta_quantile
-from tutelage.contextual import Ridge, epsilon
+from tutelage.selectors.bandits import Exp3, beta_chances, beta_quantile
+from tutelage.selectors.contextual import Ridge, epsilon
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Choice, Feedback, Floats, Ints, State
 
 
@@ -201,7 +201,7 @@ class VowpalWabbit:
         ):
             self._vw.learn(f"{arm + 1}:{1 - reward}:{p} " + self._text(context))
 
-    def retire(self, arm: int) -> None:
+    def drop(self, arm: int) -> None:
         raise AssertionError("nobody here asks for it")
 
     def state(self) -> State:

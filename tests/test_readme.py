@@ -26,6 +26,6 @@ def test_the_example_is_short_and_teaches() -> None:
 
     def loss(network: tt.QNetwork) -> float:
         with torch.no_grad():
-            return float(tt.kl(network(batch.obs), batch.teacher_q / 0.01).mean())
+            return float(tt.kl(network(batch.obs), batch.label / 0.01).mean())
 
     assert loss(student) < 0.9 * loss(fresh)

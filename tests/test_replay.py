@@ -160,7 +160,7 @@ def test_samples_are_exactly_the_states_held_as_the_environment_showed_them(it: 
     assert set(drawn) == drawable
     np.testing.assert_array_equal(batch.arm, [it.steps[t].arm[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.obs, [it.steps[t].obs[s] for t, s in drawn])
-    np.testing.assert_array_equal(batch.teacher_q, [it.steps[t].teacher_q[s] for t, s in drawn])
+    np.testing.assert_array_equal(batch.label, [it.steps[t].label[s] for t, s in drawn])
 
 
 @settings(deadline=None, max_examples=120)
@@ -180,7 +180,7 @@ def test_transitions_equal_a_step_by_step_reference(it: Situation) -> None:
     drawn = identify(batch.obs, index(it.steps))
     assert set(drawn) == drawable
     np.testing.assert_array_equal(batch.obs, [it.steps[t].obs[s] for t, s in drawn])
-    np.testing.assert_array_equal(batch.teacher_q, [it.steps[t].teacher_q[s] for t, s in drawn])
+    np.testing.assert_array_equal(batch.label, [it.steps[t].label[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.arm, [it.steps[t].arm[s] for t, s in drawn])
     np.testing.assert_array_equal(batch.action, [it.steps[t].action[s] for t, s in drawn])
     expected = {at: it.n_step_return(*at) for at in drawable}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from tutelage.environments import EnvironmentConfig
+from tutelage.domains.atari import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.report import style
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table

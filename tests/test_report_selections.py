@@ -10,9 +10,9 @@ from PIL import Image
 from tests.test_report import inked
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation
-from tutelage.offpolicy import Log
 from tutelage.report import style
 from tutelage.report.selections import picks, regret, selections_plot, shares
+from tutelage.selectors.offpolicy import Log
 from tutelage.types import Feedback
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.environments import EnvironmentConfig, make
+from tutelage.domains.atari import EnvironmentConfig, make
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.networks import SIZES, QNetwork

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from tutelage.bandits import SELECTORS
-from tutelage.contextual import CONTEXTUAL, squarecb
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
-from tutelage.selection import DistributionSelector, scale_reward
+from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors.base import DistributionSelector, scale_reward
+from tutelage.selectors.contextual import CONTEXTUAL, squarecb
 from tutelage.types import Choice, Feedback, Floats, Ints
 
 K, D, N = 3, 2, 4
@@ -113,7 +113,7 @@ def test_environments_share_one_arm_unless_the_context_matters(name: str) -> Non
 def test_a_restored_selector_goes_on_identically(name: str, tmp_path: Path) -> None:
     selector = make(name)
     play(selector, 30)
-    selector.retire(2)
+    selector.drop(2)
     # Through a checkpoint's file, which gives arrays back as tensors.
     (tmp_path / "state").write_bytes(pack_state(selector.state()))
     restored = make(name, seed=99)
@@ -156,25 +156,25 @@ def test_a_teacher_set_aside_is_never_chosen_again(name: str) -> None:
     selector = make(name)
     play(selector, 20)
     settled = selector.state()["settled"]
-    selector.retire(0)
-    selector.retire(0)
+    selector.drop(0)
+    selector.drop(0)
     assert all(0 not in c.arm for c in play(selector, 40))
     assert np.all(selector.probabilities(np.zeros((N, D)))[:, 0] == 0.0)
     assert selector.state()["settled"][0] == settled[0] > 0
     # What it was owed may still arrive.
     selector.update(Feedback(np.zeros((1, D)), np.array([0]), np.array([1.0]), np.array([0.5])))
-    selector.retire(1)
+    selector.drop(1)
     assert np.all(selector.choose(np.zeros((N, D))).arm == 2)
     with pytest.raises(UserError, match="last one left"):
-        selector.retire(2)
+        selector.drop(2)
     with pytest.raises(UserError, match="no teacher 3"):
-        selector.retire(3)
+        selector.drop(3)
 
 
 @each_selector
 def test_a_teacher_set_aside_before_it_was_tried_is_never_tried(name: str) -> None:
     selector = make(name)
-    selector.retire(1)
+    selector.drop(1)
     assert all(1 not in c.arm for c in play(selector, 10))
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from tutelage.bandits import SELECTORS
-from tutelage.contextual import CONTEXTUAL
 from tutelage.errors import UserError
-from tutelage.selection import DistributionSelector
-from tutelage.selectors import is_contextual, parse_selector
+from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.contextual import CONTEXTUAL
+from tutelage.selectors.parsing import is_contextual, parse_selector
 from tutelage.types import Feedback, Floats
 
 K, D = 3, 2

@@ -21,17 +21,17 @@ from tests.test_learning import assert_gain, controller
 from tutelage import Distill, QNetwork, teachers
 from tutelage.cli import main
 from tutelage.commands import learning
-from tutelage.environments import EnvironmentConfig
+from tutelage.domains.atari import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
-from tutelage.learners import Learner
+from tutelage.learner import Learner
 from tutelage.networks import parse_size
-from tutelage.offpolicy import Log, read_log
 from tutelage.recipes import appointment, distill
 from tutelage.report.summary import favourite
 from tutelage.runs import read_rows
-from tutelage.selection import scale_reward
-from tutelage.teachers import Staff
+from tutelage.selectors.base import scale_reward
+from tutelage.selectors.offpolicy import Log, read_log
+from tutelage.teachers import Ensemble
 from tutelage.types import Batch, QFunction, Row
 
 POINTS = EnvironmentConfig(env=point_pole.ENV)
@@ -67,7 +67,7 @@ def config(folder: Path, **settings: Any) -> Distill:
 
 CHOICES: dict[str, dict[str, Any]] = {
     "round": {"choice_per": "round", "selector": "thompson-gaussian:noise=0.2"},
-    "rally": {"choice_per": "rally", "selector": "thompson-beta"},
+    "segment": {"choice_per": "segment", "selector": "thompson-beta"},
     "state": {"selector": "doubly-robust", "features": "hidden"},
 }
 each_choice = pytest.mark.parametrize("choice", CHOICES)
@@ -96,7 +96,7 @@ LEARNING: dict[str, dict[str, Any]] = {
         "env_steps": 6_144,
         "teacher_acts": "1:0:6144",
     },
-    "rally": {**CHOICES["rally"], "env_steps": 4_096},
+    "segment": {**CHOICES["segment"], "env_steps": 4_096},
     "state": {**CHOICES["state"], "env_steps": 4_096},
 }
 
@@ -162,9 +162,9 @@ def test_what_is_learnt_beside_each_state_is_what_its_own_teacher_says(
     for batch in batches[-9:]:
         assert batch.arm is not None
         q = good(batch.obs)
-        torch.testing.assert_close(batch.teacher_q[batch.arm == GOOD], q[batch.arm == GOOD])
-        torch.testing.assert_close(batch.teacher_q[batch.arm == NEGATED], -q[batch.arm == NEGATED])
-        noise = (batch.teacher_q - q)[batch.arm == NOISY]
+        torch.testing.assert_close(batch.label[batch.arm == GOOD], q[batch.arm == GOOD])
+        torch.testing.assert_close(batch.label[batch.arm == NEGATED], -q[batch.arm == NEGATED])
+        noise = (batch.label - q)[batch.arm == NOISY]
         assert noise.abs().max() > 0.5
         seen |= set(batch.arm.tolist())
     assert seen == {NOISY, GOOD, NEGATED}
@@ -243,24 +243,24 @@ Fail = Callable[..., None]
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
     """Return a function that lets some teachers fail after so many queries each."""
-    hire = teachers.hire
+    load_teachers = teachers.load_teachers
 
     def let(*arms: int, queries: int = 40, raises: bool = False) -> None:
-        def hired(*given: Any, **options: Any) -> Any:
-            staff, models = hire(*given, **options)
-            return Staff(
+        def loaded(*given: Any, **options: Any) -> Any:
+            ensemble, models = load_teachers(*given, **options)
+            return Ensemble(
                 [
                     replace(
                         teacher, network=Failing(teacher.network, queries=queries, raises=raises)
                     )
                     if k in arms
                     else teacher
-                    for k, teacher in enumerate(staff.teachers)
+                    for k, teacher in enumerate(ensemble.teachers)
                 ],
                 seed=options["seed"],
             ), models
 
-        monkeypatch.setattr(teachers, "hire", hired)
+        monkeypatch.setattr(teachers, "load_teachers", loaded)
 
     return let
 
@@ -277,7 +277,7 @@ def test_a_teacher_that_fails_is_set_aside_and_the_run_goes_on(
     fail: Fail,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fail(NOISY, queries=30 if choice == "rally" else 12, raises=raises)
+    fail(NOISY, queries=30 if choice == "segment" else 12, raises=raises)
     settings = config(tmp_path, **CHOICES[choice], round_steps=64)
     outcome = distill(settings, tmp_path / "run")
     (warning,) = capsys.readouterr().err.splitlines()
@@ -297,14 +297,14 @@ def test_a_teacher_that_fails_is_set_aside_and_the_run_goes_on(
 def test_a_teacher_set_aside_stays_so_when_the_run_goes_on(
     tmp_path: Path, fail: Fail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = teachers.hire
+    healthy = teachers.load_teachers
     settings = config(tmp_path, selector="exp3")
     fail(GOOD)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     distill(settings, whole)
     with pytest.raises(PowerCutError):
         distill(settings, broken, watch=interrupt(1_700))
-    monkeypatch.setattr(teachers, "hire", healthy)
+    monkeypatch.setattr(teachers, "load_teachers", healthy)
     distill(settings, broken, resume=True)
     same_results(whole, broken)
     assert shares(read_log(whole / "selections.jsonl"))[GOOD] == 0.0
@@ -351,7 +351,9 @@ def test_the_env_steps_of_a_trial_are_counted_and_the_best_is_used(tmp_path: Pat
     outcome = distill(settings, tmp_path / "run")
     trials = [
         evaluate(
-            teachers.hire(settings.teachers, device=torch.device("cpu"), seed=1)[0].alone(k),
+            teachers.load_teachers(settings.teachers, device=torch.device("cpu"), seed=1)[0].alone(
+                k
+            ),
             settings,
             episodes=3,
             seed=1,
@@ -393,7 +395,7 @@ def test_a_schedule_begins_after_the_trial(tmp_path: Path) -> None:
     settings = config(tmp_path, selector="best-first", measure_episodes=10, teacher_acts="1:0:1000")
     distill(settings, tmp_path / "run")
     assert read_rows(tmp_path / "run")[0]["env_steps"] > 1_000 + 128
-    # Rallies are led, though the trial alone takes longer than the schedule.
+    # Segments are led, though the trial alone takes longer than the schedule.
     log = read_log(tmp_path / "run" / "selections.jsonl")
     assert len(log.round) > 10
     assert log.feedback.reward.mean() > 0.9
@@ -454,7 +456,7 @@ BY_RETURN = ["--choice-per", "round", "--measure", "return", "--return-range", "
             ["--measure", "joy"],
             ["unknown measure 'joy'", "evaluation, improvement, points, return"],
         ),
-        (["--choice-per", "game"], ["unknown choice_per 'game'", "rally, round"]),
+        (["--choice-per", "game"], ["unknown choice_per 'game'", "segment, round"]),
         (["--pay", "well"], ["unknown pay 'well'", "all, led"]),
         (["--selector", "linucb", "--features", "smell"], ["unknown features 'smell'", "hidden"]),
         (["--choice-per", "round"], ["by points won and lost", "with its return_range"]),
@@ -534,11 +536,11 @@ def test_no_teachers_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: P
     "settings",
     [
         {"choice_per": "round", "teacher_acts": "0"},
-        {"choice_per": "rally", "teacher_acts": "0", "pay": "all"},
-        {"choice_per": "rally", "teacher_acts": "0:1:999"},
+        {"choice_per": "segment", "teacher_acts": "0", "pay": "all"},
+        {"choice_per": "segment", "teacher_acts": "0:1:999"},
     ],
 )
-def test_teachers_that_never_act_can_be_chosen_where_the_students_rallies_pay(
+def test_teachers_that_never_act_can_be_chosen_where_the_students_segments_pay(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     distill(config(tmp_path, env_steps=512, **settings), tmp_path / "run")
@@ -569,7 +571,7 @@ def test_the_teacher_shown_is_the_one_that_was_chosen_most(tmp_path: Path) -> No
     assert favourite(tmp_path, names) == "c"
 
 
-@pytest.mark.parametrize("choice_per", ["rally", "round"])
+@pytest.mark.parametrize("choice_per", ["segment", "round"])
 def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
     choice_per: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -577,14 +579,14 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
     words = ["distill", "--teachers", *team(tmp_path)[1:], "--choice-per", choice_per]
     words += ["--measure", "return", "--return-range", "-1", "4", "--confirm-episodes", "1"]
     words += ["--threads", "1", "--num-envs", "8", "--student", "mlp:4", "--precision", "fp32"]
-    steps = {"rally": "1024", "round": "32"}[choice_per]
+    steps = {"segment": "1024", "round": "32"}[choice_per]
     words += ["--learning-starts", "0", "--n-step", "1", "--batch-size", "32"]
     words += ["--env-steps", steps, "--round-steps", "16", "--json", "--out", str(tmp_path / "run")]
     main(words)
     result = json.loads(capsys.readouterr().out)
     assert result["teacher"]["name"] == team(tmp_path)[GOOD]
     assert result["teacher"]["mean_return"] == 4.0
-    assert (tmp_path / "run" / "selections.jsonl").exists() == (choice_per == "rally")
+    assert (tmp_path / "run" / "selections.jsonl").exists() == (choice_per == "segment")
     assert (tmp_path / "run" / "report.html").stat().st_size > 0
 
 

@@ -14,21 +14,21 @@ from torch import Tensor
 
 from tests.clock import vector
 from tests.fakes import Fixed
-from tutelage.environments import EnvironmentConfig, make
-from tutelage.episodes import Environments, Step
+from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.environments import Environments, Step
 from tutelage.errors import UserError
 from tutelage.exploration import epsilon_greedy
 from tutelage.files import pack_state, unpack_state
 from tutelage.replay import Replay
 from tutelage.schedules import constant, linear
-from tutelage.sources import Online
-from tutelage.teachers import Staff
+from tutelage.sources.online import Online
+from tutelage.teachers import Ensemble
 from tutelage.teachers import Teacher as Hired
 from tutelage.types import Batch, QFunction, State, Transitions
 
 CPU = torch.device("cpu")
 NUM_ENVS, NUM_ACTIONS = 6, 4
-NOTHING = Batch(obs=torch.empty(0), teacher_q=torch.empty(0))
+NOTHING = Batch(obs=torch.empty(0), label=torch.empty(0))
 ARM_0 = [0] * NUM_ENVS
 Action = npt.NDArray[np.int64]
 
@@ -119,8 +119,8 @@ class Scene:
         return torch.arange(NUM_ACTIONS).float() + obs[:, -1, 1:]
 
     def _label(self, obs: Tensor, arm: Action, env_steps: int) -> Tensor:
-        staff = Staff([Hired(str(k), teacher) for k, teacher in enumerate(self.teachers)])
-        return staff(obs, arm, env_steps)
+        ensemble = Ensemble([Hired(str(k), teacher) for k, teacher in enumerate(self.teachers)])
+        return ensemble(obs, arm, env_steps)
 
     def _sample(self) -> Batch:
         self.tape.append("sample")
@@ -174,7 +174,7 @@ def test_every_state_is_labelled_once_and_by_its_chosen_teacher_alone(beta: floa
             assert (seed, time) in scene.teachers[k].asked
             expected = np.zeros(NUM_ACTIONS, np.float32)
             expected[scene.teachers[k].likes] = np.float32(1.0) + np.float32(seed + time)
-            np.testing.assert_array_equal(step.teacher_q[n], expected)
+            np.testing.assert_array_equal(step.label[n], expected)
 
 
 def test_what_is_remembered_is_what_was_seen_done_and_got() -> None:
@@ -243,7 +243,7 @@ def test_without_teachers_the_labels_are_the_acting_networks_own() -> None:
     assert "label" not in scene.tape
     for step in scene.memory.steps:
         own = np.arange(NUM_ACTIONS, dtype=np.float32) + step.obs[:, -1, 1:].astype(np.float32)
-        np.testing.assert_array_equal(step.teacher_q, own)
+        np.testing.assert_array_equal(step.label, own)
 
 
 def gone_wrong(value: float) -> QFunction:
@@ -296,7 +296,7 @@ def cartpole() -> Online:
     return Online(
         envs,
         student=lambda obs, env_steps: obs[:, 0] @ weights[0],
-        label=Staff([Hired(str(k), linear_q(weights[k])) for k in (1, 2)]),
+        label=Ensemble([Hired(str(k), linear_q(weights[k])) for k in (1, 2)]),
         select=epsilon_greedy(constant(0.5)).select,
         memories={"replay": replay},
         sample=lambda: replay.sample_transitions(8),

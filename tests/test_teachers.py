@@ -13,7 +13,7 @@ from tutelage import teachers
 from tutelage.errors import UserError
 from tutelage.files import load_tensors, save_tensors
 from tutelage.networks import QNetwork, parse_size
-from tutelage.teachers import Model, Staff, Teacher, TeacherError, parse_teacher
+from tutelage.teachers import Ensemble, Model, Teacher, TeacherError, parse_teacher
 from tutelage.types import QFunction
 
 CARD = {"mean_return": 20.5, "config": {"seed": 1, "milestones": [0.0, 15.0]}}
@@ -157,7 +157,7 @@ def test_a_models_environment_has_the_frames_it_was_made_for(
     assert (config.env, config.frame, config.sticky) == ("pong", frame, 0.25)
 
 
-# A staff of teachers.
+# A ensemble of teachers.
 
 
 @dataclass
@@ -178,9 +178,9 @@ class Counted:
         return q
 
 
-def staff_of(*teachers: tuple[QFunction, str], seed: int = 0) -> Staff:
-    """Return a staff of networks with their wrappers, such as ``+negate``."""
-    return Staff(
+def staff_of(*teachers: tuple[QFunction, str], seed: int = 0) -> Ensemble:
+    """Return a ensemble of networks with their wrappers, such as ``+negate``."""
+    return Ensemble(
         [Teacher(f"{i}{text}", q, parse_teacher(text)[1]) for i, (q, text) in enumerate(teachers)],
         seed=seed,
     )
@@ -193,21 +193,21 @@ def states(*numbers: int) -> Tensor:
 
 def test_copies_of_a_network_share_one_pass_and_only_those_asked_do_anything() -> None:
     mine, yours, idle = Counted(), Counted(sign=2.0), Counted()
-    staff = staff_of((mine, ""), (yours, ""), (mine, "+negate"), (idle, ""), (mine, "+delay:1"))
-    q = staff(states(1, 2, 3, 4, 5, 6), np.array([2, 1, 0, 4, 2, 1]), 0)
+    ensemble = staff_of((mine, ""), (yours, ""), (mine, "+negate"), (idle, ""), (mine, "+delay:1"))
+    q = ensemble(states(1, 2, 3, 4, 5, 6), np.array([2, 1, 0, 4, 2, 1]), 0)
     assert q[:, 0].tolist() == [-1.0, 4.0, 3.0, 400.0, -5.0, 12.0]
     assert q[:, 1].tolist() == [-1.0, 1.0, 1.0, 1.0, -1.0, 1.0]
     assert (mine.calls, yours.calls, idle.calls) == ([4], [2], [])
-    staff(states(7), np.array([3]), 8)
+    ensemble(states(7), np.array([3]), 8)
     assert (mine.calls, yours.calls, idle.calls) == ([4], [2], [1])
 
 
 @given(arm=st.lists(st.integers(0, 4), min_size=1, max_size=12))
 def test_rows_come_back_in_their_order(arm: list[int]) -> None:
     mine, yours = Counted(), Counted(sign=2.0)
-    staff = staff_of((yours, "+scale:3"), (mine, ""), (mine, "+negate"), (yours, ""), (mine, ""))
+    ensemble = staff_of((yours, "+scale:3"), (mine, ""), (mine, "+negate"), (yours, ""), (mine, ""))
     sign = np.array([6.0, 1.0, -1.0, 2.0, 1.0])
-    q = staff(states(*range(len(arm))), np.array(arm), 0)
+    q = ensemble(states(*range(len(arm))), np.array(arm), 0)
     np.testing.assert_array_equal(q[:, 0], sign[arm] * np.arange(len(arm)))
     assert len(mine.calls) == int(any(k in (1, 2, 4) for k in arm))
     assert len(yours.calls) == int(any(k in (0, 3) for k in arm))
@@ -215,29 +215,29 @@ def test_rows_come_back_in_their_order(arm: list[int]) -> None:
 
 def test_a_teachers_noise_does_not_depend_on_who_else_is_asked() -> None:
     mine = Counted()
-    staff = staff_of((mine, "+noise:1"), (mine, "+noise:1"), (Counted(), ""))
-    together = staff(states(1, 2, 3, 4), np.array([0, 1, 2, 0]), 64)
-    alone = staff(states(1, 4), np.array([0, 0]), 64)
+    ensemble = staff_of((mine, "+noise:1"), (mine, "+noise:1"), (Counted(), ""))
+    together = ensemble(states(1, 2, 3, 4), np.array([0, 1, 2, 0]), 64)
+    alone = ensemble(states(1, 4), np.array([0, 0]), 64)
     torch.testing.assert_close(together[[0, 3]], alone, rtol=0, atol=0)
 
 
 def test_the_teacher_that_says_nan_is_named() -> None:
     mine = Counted(broken=3.0)
-    staff = staff_of((Counted(), ""), (mine, ""), (mine, "+negate"), (mine, "+noise:1"))
+    ensemble = staff_of((Counted(), ""), (mine, ""), (mine, "+negate"), (mine, "+noise:1"))
     obs = states(1, 2, 3, 4)
     for culprit in (1, 2, 3):
         arm = np.array([1, 2, culprit, 3])
         with pytest.raises(TeacherError, match="NaN or infinite Q-values at env step 24") as raised:
-            staff(obs, arm, 24)
+            ensemble(obs, arm, 24)
         assert raised.value.arm == culprit
-    assert staff(obs, np.array([1, 2, 0, 3]), 24).isfinite().all()
+    assert ensemble(obs, np.array([1, 2, 0, 3]), 24).isfinite().all()
 
 
 def test_a_teacher_that_says_infinity_through_its_wrapper_alone_is_named() -> None:
     big = Counted(sign=1e38)
-    staff = staff_of((big, ""), (big, "+scale:100"))
+    ensemble = staff_of((big, ""), (big, "+scale:100"))
     with pytest.raises(TeacherError) as raised:
-        staff(states(1, 2), np.array([0, 1]), 0)
+        ensemble(states(1, 2), np.array([0, 1]), 0)
     assert raised.value.arm == 1
 
 
@@ -245,29 +245,29 @@ def test_the_teacher_that_raises_is_named() -> None:
     def broken(obs: Tensor) -> Tensor:
         raise ZeroDivisionError("no luck")
 
-    staff = staff_of((Counted(), ""), (Counted(), ""), (broken, "+negate"), (broken, ""))
+    ensemble = staff_of((Counted(), ""), (Counted(), ""), (broken, "+negate"), (broken, ""))
     for arm, culprit in ([0, 1, 2], 2), ([3, 1, 0], 3), ([3, 1, 2], 2):
         with pytest.raises(TeacherError, match=r"ZeroDivisionError\('no luck'\)") as raised:
-            staff(states(1, 2, 3), np.array(arm), 0)
+            ensemble(states(1, 2, 3), np.array(arm), 0)
         assert raised.value.arm == culprit
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_a_teacher_that_answers_for_other_rows_is_named(rows: int) -> None:
-    staff = staff_of((Counted(), ""), (lambda obs: torch.zeros(rows, 2), ""))
+    ensemble = staff_of((Counted(), ""), (lambda obs: torch.zeros(rows, 2), ""))
     with pytest.raises(TeacherError) as raised:
-        staff(states(1, 2, 3), np.array([0, 1, 1]), 0)
+        ensemble(states(1, 2, 3), np.array([0, 1, 1]), 0)
     assert raised.value.arm == 1
 
 
 def test_a_wrapper_that_does_not_fit_is_the_users_mistake() -> None:
-    staff = staff_of((Counted(), ""), (Counted(), "+delay:2"))
+    ensemble = staff_of((Counted(), ""), (Counted(), "+delay:2"))
     with pytest.raises(UserError, match="a stack of 2 frames shows at most 1") as raised:
-        staff(states(1, 2), np.array([0, 1]), 0)
+        ensemble(states(1, 2), np.array([0, 1]), 0)
     assert not isinstance(raised.value, TeacherError)
     with pytest.raises(UserError, match="a stack of 2 frames shows at most 1"):
-        staff.check(states(1, 2))
+        ensemble.check(states(1, 2))
 
 
 def test_a_check_asks_every_teacher_and_lets_it_fail() -> None:
@@ -277,9 +277,9 @@ def test_a_check_asks_every_teacher_and_lets_it_fail() -> None:
 
 
 def test_a_teacher_alone_plays_with_a_noise_that_is_another_in_each_call() -> None:
-    staff = staff_of((Counted(), ""), (Counted(sign=3.0), "+noise:1"), seed=4)
+    ensemble = staff_of((Counted(), ""), (Counted(sign=3.0), "+noise:1"), seed=4)
     obs = states(*range(200))
-    one, again = staff.alone(1), staff.alone(1)
+    one, again = ensemble.alone(1), ensemble.alone(1)
     first, second = one(obs), one(obs)
     assert torch.equal(again(obs), first)
     assert torch.equal(again(obs), second)
@@ -287,23 +287,25 @@ def test_a_teacher_alone_plays_with_a_noise_that_is_another_in_each_call() -> No
         [q - torch.stack([obs[:, 1, 0] * 3.0, torch.ones(200)], 1) for q in (first, second)]
     )
     assert abs(np.corrcoef(noise.flatten(1).numpy())[0, 1]) < 0.2
-    assert staff.alone(0)(states(7)).tolist() == [[7.0, 1.0]]
+    assert ensemble.alone(0)(states(7)).tolist() == [[7.0, 1.0]]
 
 
 def test_no_teachers_are_refused() -> None:
     with pytest.raises(UserError, match="no teachers, expected at least one"):
-        Staff([])
+        Ensemble([])
 
 
 def test_a_model_is_loaded_once_for_all_of_its_copies(tmp_path: Path) -> None:
     one, two = (str(save(tmp_path / f"{name}.safetensors")) for name in "ab")
     names = (f"{one}+noise:1", two, one, f"{one}+negate")
-    staff, models = teachers.hire(names, device=torch.device("cpu"), seed=3)
+    ensemble, models = teachers.load_teachers(names, device=torch.device("cpu"), seed=3)
     assert list(models) == [one, two]
-    assert tuple(teacher.name for teacher in staff.teachers) == names
-    networks = [teacher.network for teacher in staff.teachers]
+    assert tuple(teacher.name for teacher in ensemble.teachers) == names
+    networks = [teacher.network for teacher in ensemble.teachers]
     assert [networks.index(network) for network in networks] == [0, 1, 0, 0]
     obs = torch.randn(2, 1, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(staff(obs, np.array([2, 3]), 0)[1], -load(Path(one)).network(obs)[1])
+    torch.testing.assert_close(
+        ensemble(obs, np.array([2, 3]), 0)[1], -load(Path(one)).network(obs)[1]
+    )
     with pytest.raises(UserError, match="unknown wrapper of a teacher 'loud'"):
-        teachers.hire([one, f"{two}+loud"], device=torch.device("cpu"), seed=3)
+        teachers.load_teachers([one, f"{two}+loud"], device=torch.device("cpu"), seed=3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.test_features import court, observed
 from tutelage.errors import UserError
-from tutelage.teachers import Staff, Teacher, parse_teacher
+from tutelage.teachers import Ensemble, Teacher, parse_teacher
 from tutelage.types import QFunction
 from tutelage.wrappers import WRAPPERS, parse_wrapper
 
@@ -35,13 +35,13 @@ def seen(wrapper: str, obs: Tensor) -> Tensor:
     return see(obs)
 
 
-def of(text: str, network: QFunction, *, seed: int = 0) -> Staff:
-    """Return a staff of one: what ``text``, such as ``x+noise:1``, makes of a network."""
-    return Staff([Teacher(text, network, parse_teacher(text)[1])], seed=seed)
+def of(text: str, network: QFunction, *, seed: int = 0) -> Ensemble:
+    """Return a ensemble of one: what ``text``, such as ``x+noise:1``, makes of a network."""
+    return Ensemble([Teacher(text, network, parse_teacher(text)[1])], seed=seed)
 
 
-def ask(staff: Staff, obs: Tensor, *, arm: int = 0, env_steps: int = 0) -> Tensor:
-    return staff(obs, np.full(len(obs), arm), env_steps)
+def ask(ensemble: Ensemble, obs: Tensor, *, arm: int = 0, env_steps: int = 0) -> Tensor:
+    return ensemble(obs, np.full(len(obs), arm), env_steps)
 
 
 # Noise.
@@ -79,12 +79,12 @@ def still(obs: Tensor) -> Tensor:
 def test_noise_is_fresh_in_each_env_step_and_for_each_teacher_and_seed() -> None:
     obs = torch.zeros(200, 1, 1)
     copies = [Teacher(str(k), still, (parse_wrapper("noise:1"),)) for k in range(2)]
-    staff, other = Staff(copies, seed=5), Staff(copies, seed=6)
+    ensemble, other = Ensemble(copies, seed=5), Ensemble(copies, seed=6)
     drawn = [
-        ask(staff, obs, env_steps=0),
-        ask(staff, obs, env_steps=8),
-        ask(staff, obs, env_steps=16),
-        ask(staff, obs, arm=1, env_steps=0),
+        ask(ensemble, obs, env_steps=0),
+        ask(ensemble, obs, env_steps=8),
+        ask(ensemble, obs, env_steps=16),
+        ask(ensemble, obs, arm=1, env_steps=0),
         ask(other, obs, arm=0, env_steps=0),
     ]
     related = np.corrcoef(torch.stack(drawn).flatten(1).numpy())

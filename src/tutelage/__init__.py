@@ -1,23 +1,24 @@
 """Policy distillation in deep reinforcement learning: large teachers into small, fast students."""
 
-from tutelage.bandits import SELECTORS
 from tutelage.configs import Distill, Record, Teach
-from tutelage.contextual import CONTEXTUAL
 from tutelage.dataset import Dataset, Writer
-from tutelage.environments import EnvironmentConfig, make
-from tutelage.episodes import Environments
+from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.domains.pong import FEATURES, REGIONS
+from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation, evaluate
 from tutelage.exploration import EXPLORATIONS, parse_exploration
-from tutelage.features import FEATURES, REGIONS
-from tutelage.learners import Distillation, DoubleQ, Learner, Term
+from tutelage.learner import Distillation, DoubleQ, Learner, Term
 from tutelage.losses import LOSSES, kl, mse, mse_prob, nll, parse_loss
 from tutelage.networks import SIZES, QNetwork, Size, count_parameters, parse_size
 from tutelage.recipes import Outcome, distill, record, teach
 from tutelage.replay import Replay
-from tutelage.sources import Offline, Online
+from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors.contextual import CONTEXTUAL
+from tutelage.sources.offline import Offline
+from tutelage.sources.online import Online
 from tutelage.targets import TARGETS, parse_target
-from tutelage.teachers import Model, Staff, Teacher, bundled_names, hire, load, save
+from tutelage.teachers import Ensemble, Model, Teacher, bundled_names, load, load_teachers, save
 from tutelage.types import Batch, QFunction, Row, Transitions
 from tutelage.wrappers import WRAPPERS
 
@@ -36,6 +37,7 @@ __all__ = [
     "Distill",
     "Distillation",
     "DoubleQ",
+    "Ensemble",
     "EnvironmentConfig",
     "Environments",
     "Evaluation",
@@ -50,7 +52,6 @@ __all__ = [
     "Replay",
     "Row",
     "Size",
-    "Staff",
     "Teach",
     "Teacher",
     "Term",
@@ -61,9 +62,9 @@ __all__ = [
     "count_parameters",
     "distill",
     "evaluate",
-    "hire",
     "kl",
     "load",
+    "load_teachers",
     "make",
     "mse",
     "mse_prob",

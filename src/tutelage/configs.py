@@ -10,13 +10,13 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from tyro.conf import arg
 
-from tutelage.environments import EnvironmentConfig
+from tutelage.domains.atari import EnvironmentConfig
 from tutelage.errors import UserError, choose_from
 from tutelage.schedules import is_zero, parse_schedule
 
 Config = TypeVar("Config")
 
-CHOICES = {"choice_per": ("rally", "round"), "pay": ("led", "all")}
+CHOICES = {"choice_per": ("segment", "round"), "pay": ("led", "all")}
 """What a field may be, by its name."""
 
 AT_MOST = {
@@ -105,10 +105,10 @@ class Distill(Training):
     """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
     selector: str = "thompson-beta"
     """Chooses among several teachers: NAME or NAME:OPTION=VALUE,… (see docs/teachers.md)."""
-    choice_per: str = "rally"
-    """A teacher is chosen per rally or per round (of round_steps); contextual ones: per state."""
+    choice_per: str = "segment"
+    """A teacher is chosen per segment or per round (of round_steps); contextual ones: per state."""
     pay: str = "led"
-    """Which rallies pay the selector: led (those in which the teachers acted) or all."""
+    """Which segments pay the selector: led (those in which the teachers acted) or all."""
     forget: bool = True
     """Learn no longer from the labels of teachers that have been found worse than others."""
     measure: str = "points"

@@ -1,7 +1,7 @@
 """A recorded data set on disk: single frames, compressed, with the teacher's Q beside each state.
 
-A folder with ``dataset.json`` and chunks. A chunk is a safetensors file of segments; a segment is
-up to SEGMENT consecutive env steps of one environment and the few frames before them, compressed
+A folder with ``dataset.json`` and chunks. A chunk is a safetensors file of fragments; a fragment is
+up to FRAGMENT consecutive env steps of one environment and the few frames before them, compressed
 on its own, so that any of them can be read alone: a data set may be larger than memory.
 """
 
@@ -21,9 +21,9 @@ from tutelage.files import check_free, digest, load_tensors, save_tensors, write
 from tutelage.types import Array, State, Transitions
 
 FORMAT = "tutelage-dataset-1"
-SEGMENT = 64
-SEGMENTS_PER_CHUNK = 128
-COLUMNS = ("age", "action", "reward", "terminated", "truncated", "teacher_q")
+FRAGMENT = 64
+FRAGMENTS_PER_CHUNK = 128
+COLUMNS = ("age", "action", "reward", "terminated", "truncated", "label")
 
 
 class Writer:
@@ -55,7 +55,7 @@ class Writer:
         self._age = np.zeros(num_envs, np.int32)
         self._history = np.zeros((num_envs, obs_shape[0] - 1, *obs_shape[1:]), obs_dtype)
         self._steps: list[dict[str, Array]] = []
-        self._segments: list[dict[str, Array]] = []
+        self._fragments: list[dict[str, Array]] = []
         self._chunks: list[int] = []
 
     def __len__(self) -> int:
@@ -72,14 +72,14 @@ class Writer:
                 "reward": step.reward,
                 "terminated": step.terminated,
                 "truncated": step.truncated,
-                "teacher_q": step.teacher_q,
+                "label": step.label,
             }
         )
         ended = step.terminated | step.truncated
         self._age = np.where(ended, 0, self._age + 1).astype(np.int32)
-        if len(self._steps) == SEGMENT:
+        if len(self._steps) == FRAGMENT:
             self._cut()
-            if len(self._segments) >= SEGMENTS_PER_CHUNK:
+            if len(self._fragments) >= FRAGMENTS_PER_CHUNK:
                 self._flush()
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Writer:
         self._flush()
 
     def _cut(self) -> None:
-        """Turn the steps in memory into one segment per environment."""
+        """Turn the steps in memory into one fragment per environment."""
         if not self._steps:
             return
         columns = {
@@ -99,23 +99,23 @@ class Writer:
         compress = zstandard.ZstdCompressor(level=3, write_checksum=True).compress
         for i, frames_of_one in enumerate(frames):
             packed = np.frombuffer(compress(np.ascontiguousarray(frames_of_one).data), np.uint8)
-            self._segments.append({"frames": packed, **{n: c[i] for n, c in columns.items()}})
+            self._fragments.append({"frames": packed, **{n: c[i] for n, c in columns.items()}})
         self._steps = []
 
     def _flush(self) -> None:
-        """Write the finished segments as one chunk, then the manifest that counts it."""
-        if not self._segments:
+        """Write the finished fragments as one chunk, then the manifest that counts it."""
+        if not self._fragments:
             return
         tensors = {
-            name: torch.from_numpy(np.concatenate([s[name] for s in self._segments]))
-            for name in self._segments[0]
+            name: torch.from_numpy(np.concatenate([s[name] for s in self._fragments]))
+            for name in self._fragments[0]
         }
         for name, of in (("packed", "frames"), ("lengths", "age")):
-            tensors[name] = torch.tensor([len(s[of]) for s in self._segments])
+            tensors[name] = torch.tensor([len(s[of]) for s in self._fragments])
         about = {"format": FORMAT, "checksum": _checksum(tensors)}
         save_tensors(self._folder / _chunk_name(len(self._chunks)), tensors, about)
         self._chunks.append(int(tensors["lengths"].sum()))
-        self._segments = []
+        self._fragments = []
         self._write_manifest()
 
     def _write_manifest(self) -> None:
@@ -137,7 +137,7 @@ class Writer:
         self._chunks = [int(n) for n in state["chunks"]]
         self._age = np.asarray(state["age"]).copy()
         self._history = np.asarray(state["history"]).copy()
-        self._steps, self._segments = [], []
+        self._steps, self._fragments = [], []
         kept = [self._folder / _chunk_name(index) for index in range(len(self._chunks))]
         for path in kept:
             if not path.is_file():
@@ -148,17 +148,17 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Fragment:
     """Consecutive env steps of one environment, in memory."""
 
     frames: Array
-    """``[stack - 1 + L, *frame]``: those before the segment, then its own."""
+    """``[stack - 1 + L, *frame]``: those before the fragment, then its own."""
     columns: Mapping[str, Array]
-    """``age, action, reward, terminated, truncated [L]`` and ``teacher_q [L,A]``."""
+    """``age, action, reward, terminated, truncated [L]`` and ``label [L,A]``."""
 
 
 class Dataset:
-    """Reads a recorded data set, a segment at a time."""
+    """Reads a recorded data set, a fragment at a time."""
 
     def __init__(self, folder: str | Path) -> None:
         """Open the data set; raise UserError if ``folder`` holds none or it is damaged."""
@@ -194,11 +194,11 @@ class Dataset:
         return int(self.about["env_steps"])
 
     def __len__(self) -> int:
-        """Return the number of segments."""
+        """Return the number of fragments."""
         return len(self._where)
 
-    def __getitem__(self, index: int) -> Segment:
-        """Read and decompress one segment; raise UserError if its frames are damaged."""
+    def __getitem__(self, index: int) -> Fragment:
+        """Read and decompress one fragment; raise UserError if its frames are damaged."""
         path, rows, blob = self._where[index]
         with safe_open(path, framework="pt") as file:
             packed = file.get_slice("frames")[blob].numpy()
@@ -207,7 +207,7 @@ class Dataset:
             raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
         except zstandard.ZstdError as error:
             raise UserError(f"{path} is damaged: {error}") from error
-        return Segment(np.frombuffer(raw, self._dtype).reshape(-1, *self.obs_shape[1:]), columns)
+        return Fragment(np.frombuffer(raw, self._dtype).reshape(-1, *self.obs_shape[1:]), columns)
 
 
 def _chunk_name(index: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tutelage.environments import EnvironmentConfig, make
+from tutelage.domains.atari import EnvironmentConfig, make
 from tutelage.types import Array, QFunction, seeded
 
 

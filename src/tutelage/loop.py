@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from tutelage.assignment import Assignment
-from tutelage.learners import Learner
-from tutelage.sources import Source
+from tutelage.assignment.round import Assignment
+from tutelage.learner import Learner
+from tutelage.sources.online import Source
 from tutelage.types import Row
 
 

@@ -49,7 +49,7 @@ class Replay:
             "final": np.zeros(shape, np.bool_),
             "outside": np.zeros(shape, np.bool_),
             "arm": np.zeros(shape, np.int16),
-            "teacher_q": np.zeros((*shape, num_actions), np.float32),
+            "label": np.zeros((*shape, num_actions), np.float32),
         }
         self._age = np.zeros(num_envs, np.int32)
 
@@ -75,7 +75,7 @@ class Replay:
             final=False,
             outside=~step.inside,
             arm=step.arm,
-            teacher_q=step.teacher_q,
+            label=step.label,
         )
         self._age += 1
         if step.truncated.any():
@@ -97,7 +97,7 @@ class Replay:
         stream, time = self._draw(batch_size, ahead=0)
         return Batch(
             obs=torch.from_numpy(self._stacks(stream, time)),
-            teacher_q=torch.from_numpy(self._at("teacher_q", stream, time)),
+            label=torch.from_numpy(self._at("label", stream, time)),
             arm=torch.from_numpy(self._at("arm", stream, time).astype(np.int64)),
         )
 
@@ -128,7 +128,7 @@ class Replay:
         until[bootstrap == 0.0] = time[bootstrap == 0.0]  # never shown across a reset
         return Batch(
             obs=torch.from_numpy(self._stacks(stream, time)),
-            teacher_q=torch.from_numpy(self._at("teacher_q", stream, time)),
+            label=torch.from_numpy(self._at("label", stream, time)),
             arm=torch.from_numpy(self._at("arm", stream, time).astype(np.int64)),
             action=torch.from_numpy(self._at("action", stream, time).astype(np.int64)),
             n_step_reward=torch.from_numpy(total),

@@ -36,7 +36,7 @@ from tutelage.files import (
     write_atomic,
     write_json,
 )
-from tutelage.offpolicy import append_log
+from tutelage.selectors.offpolicy import append_log
 from tutelage.types import Row, State
 
 KEEP_CHECKPOINTS = 2

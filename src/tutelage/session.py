@@ -11,14 +11,14 @@ from typing import Protocol
 
 import numpy as np
 
-from tutelage.assignment import Assignment
+from tutelage.assignment.round import Assignment
 from tutelage.configs import Training
 from tutelage.errors import UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
-from tutelage.learners import Learner
+from tutelage.learner import Learner
 from tutelage.loop import run as run_loop
 from tutelage.runs import Run
-from tutelage.sources import Source
+from tutelage.sources.online import Source
 from tutelage.types import Row, State, Stateful
 
 Watch = Callable[[Row], None]

@@ -1,4 +1,4 @@
-"""Networks in files, the bundled ones, and a staff of teachers made of them.
+"""Networks in files, the bundled ones, and a ensemble of teachers made of them.
 
 A teacher is any callable ``obs[B,*O] -> q[B,A]``.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tutelage.environments import EnvironmentConfig
+from tutelage.domains.atari import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.files import load_tensors, save_tensors
 from tutelage.networks import QNetwork, parse_size
@@ -150,7 +150,7 @@ class TeacherError(UserError):
         return self.reason
 
 
-class Staff:
+class Ensemble:
     """K teachers; only those asked for do anything, and copies of one network share its pass."""
 
     def __init__(self, teachers: Sequence[Teacher], *, seed: int = 0) -> None:
@@ -226,12 +226,12 @@ def parse_teacher(text: str) -> tuple[str, tuple[Wrapper, ...]]:
     return name, tuple(parse_wrapper(wrapper) for wrapper in wrappers)
 
 
-def hire(
+def load_teachers(
     names: Sequence[str], *, device: torch.device, seed: int
-) -> tuple[Staff, dict[str, Model]]:
+) -> tuple[Ensemble, dict[str, Model]]:
     """Load the teachers that ``names`` spell, each model once; return them and the models."""
     models: dict[str, Model] = {}
-    staff = []
+    ensemble = []
     for text in names:
         name, wrappers = parse_teacher(text)
         if not name:
@@ -239,5 +239,5 @@ def hire(
         if name not in models:
             models[name] = load(name)
             models[name].network.to(device)
-        staff.append(Teacher(text, models[name].network, wrappers))
-    return Staff(staff, seed=seed), models
+        ensemble.append(Teacher(text, models[name].network, wrappers))
+    return Ensemble(ensemble, seed=seed), models

@@ -54,7 +54,7 @@ class Transitions:
     truncated: npt.NDArray[np.bool_]
     next_obs: Array
     """``[N,*O]``, before any reset."""
-    teacher_q: npt.NDArray[np.float32]
+    label: npt.NDArray[np.float32]
     """``[N,A]``."""
     inside: npt.NDArray[np.bool_]
     """``[N]``, False where ``obs`` is outside of the region that training is restricted to."""
@@ -68,7 +68,7 @@ class Batch:
 
     obs: Tensor
     """``[B,*O]``, as the environment gave it."""
-    teacher_q: Tensor
+    label: Tensor
     """``[B,A]``, the labels stored when each state was first seen."""
     arm: Tensor | None = None
     """``[B]`` int64, whose labels they are."""
@@ -171,7 +171,7 @@ class Selector(Protocol):
     def update(self, feedback: Feedback) -> None:
         """Learn from choices whose rewards are now known."""
 
-    def retire(self, arm: int) -> None:
+    def drop(self, arm: int) -> None:
         """Never choose ``arm`` again; what is known of it is kept."""
 
     def state(self) -> State: ...

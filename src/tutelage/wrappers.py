@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutelage.domains.pong import parse_region
 from tutelage.errors import UserError, look_up
-from tutelage.features import parse_region
 
 See = Callable[[Tensor], Tensor]
 """``obs[B,*O] -> obs[B,*O]``."""

@@ -11,7 +11,10 @@ from tyro.conf import Positional, arg
 
 from tutelage.commands import display
 from tutelage.errors import UserError
-from tutelage.offpolicy import (
+from tutelage.ranges import check_numbers
+from tutelage.runs import read_config
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.offpolicy import (
     ESTIMATORS,
     Estimate,
     Log,
@@ -21,10 +24,7 @@ from tutelage.offpolicy import (
     mean_weight,
     read_log,
 )
-from tutelage.ranges import check_numbers
-from tutelage.runs import read_config
-from tutelage.selection import DistributionSelector
-from tutelage.selectors import is_contextual, parse_selector
+from tutelage.selectors.parsing import is_contextual, parse_selector
 from tutelage.types import Floats, seeded
 
 

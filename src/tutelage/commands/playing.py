@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from tutelage import teachers
 from tutelage.commands import display
-from tutelage.environments import EnvironmentConfig, is_atari, make
+from tutelage.domains.atari import EnvironmentConfig, is_atari, make
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.networks import SIZES, count_parameters
@@ -43,12 +43,12 @@ class EvaluateCommand:
     def run(self) -> None:
         check_numbers(self)
         device = open_device(self.device, self.threads)
-        staff, models = teachers.hire([self.model], device=device, seed=self.seed)
+        ensemble, models = teachers.load_teachers([self.model], device=device, seed=self.seed)
         (model,) = models.values()
         columns = {}
         for sticky in (0.0, self.sticky) if is_atari(model.env) and self.sticky else (0.0,):
             columns[sticky] = evaluate(
-                staff.alone(0),
+                ensemble.alone(0),
                 replace(teachers.environment_of(model, sticky=sticky), only=self.only),
                 episodes=self.episodes,
                 seed=self.seed,

@@ -8,7 +8,7 @@ from tutelage.experiments import Experiment
 from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import HALVES
 from tutelage.experiments.verdicts import both, misses, reaches
-from tutelage.offpolicy import read_log
+from tutelage.selectors.offpolicy import read_log
 
 
 def agreement(folder: Path) -> Mapping[str, Any]:

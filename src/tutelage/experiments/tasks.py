@@ -12,11 +12,11 @@ import torch
 
 from tutelage import recipes, teachers
 from tutelage.configs import Distill, Record, Teach
-from tutelage.environments import usual_target
+from tutelage.domains.atari import usual_target
 from tutelage.evaluation import Evaluation, evaluate
-from tutelage.offpolicy import read_log
 from tutelage.runs import read_rows
-from tutelage.sources import EPISODES
+from tutelage.selectors.offpolicy import read_log
+from tutelage.sources.online import EPISODES
 
 DATA: dict[str, type[Record | Teach]] = {"record": Record, "train": Teach}
 """Key of a method's settings -> how the data set is made that it learns from."""
@@ -57,10 +57,12 @@ class Play:
 
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         torch.set_num_threads(1)
-        staff, models = teachers.hire([self.model], device=torch.device("cpu"), seed=seed)
+        ensemble, models = teachers.load_teachers(
+            [self.model], device=torch.device("cpu"), seed=seed
+        )
         (model,) = models.values()
         played = evaluate(
-            staff.alone(0),
+            ensemble.alone(0),
             replace(teachers.environment_of(model), only=self.only),
             episodes=self.episodes,
             seed=seed,

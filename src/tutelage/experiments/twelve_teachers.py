@@ -1,10 +1,10 @@
 """Claim 9: twelve teachers: four experts, the same with noise N(0, 1), the same with N(0, 2)."""
 
-from tutelage.bandits import SELECTORS
 from tutelage.experiments import Experiment
 from tutelage.experiments.plots import env_steps
 from tutelage.experiments.teams import EXPERTS, NOISY
 from tutelage.experiments.verdicts import as_fast
+from tutelage.selectors.bandits import SELECTORS
 
 FIRST = ("random", "ucb1", "epsilon-greedy", "thompson-beta")
 """The paper's own and the default come first, should the time run out."""

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from tutelage.assignment import Alone, Assignment, PerRound
-from tutelage.bandits import BestFirst
+from tutelage.assignment.measures import MEASURES
+from tutelage.assignment.round import Alone, Assignment, PerRound
+from tutelage.assignment.segment import PerSegment, PerState
 from tutelage.configs import Distill
-from tutelage.environments import RETURNS, has_rallies
+from tutelage.domains.atari import RETURNS, has_segments
+from tutelage.domains.pong import FEATURES, Feature
 from tutelage.errors import UserError, choose_from, look_up
 from tutelage.evaluation import evaluate
-from tutelage.features import FEATURES, Feature
-from tutelage.measures import MEASURES
 from tutelage.networks import QNetwork
-from tutelage.rallies import PerRally, PerState
 from tutelage.schedules import is_zero
-from tutelage.selection import scale_reward
-from tutelage.selectors import is_contextual, parse_selector
-from tutelage.teachers import Staff, TeacherError
+from tutelage.selectors.bandits import BestFirst
+from tutelage.selectors.base import scale_reward
+from tutelage.selectors.parsing import is_contextual, parse_selector
+from tutelage.teachers import Ensemble, TeacherError
 from tutelage.types import Array, seeded
 
 UNPAID = ("random", "best-first")
@@ -39,46 +39,46 @@ def check_names(config: Distill) -> None:
 
 def assign(
     config: Distill,
-    staff: Staff,
+    ensemble: Ensemble,
     *,
     network: QNetwork,
     play: Callable[[int], float],
 ) -> Assignment:
-    """Return what assigns one of the staff to each state, by the selector asked for.
+    """Return what assigns one of the ensemble to each state, by the selector asked for.
 
     ``network`` is the student's, whose hidden units may be the context; ``play(round)`` is what it
     returns in a short evaluation. Raises UserError for what does not go together.
     """
-    if len(staff.teachers) == 1:
+    if len(ensemble.teachers) == 1:
         return Alone()
     build = parse_selector(config.selector)
-    names = tuple(teacher.name for teacher in staff.teachers)
-    by_rally = is_contextual(config.selector) or config.choice_per == "rally"
-    if by_rally and config.pay == "led" and is_zero(config.teacher_acts):
-        raise UserError("pay led, but teacher_acts is 0: no rally would be led; choose pay all")
+    names = tuple(teacher.name for teacher in ensemble.teachers)
+    by_segment = is_contextual(config.selector) or config.choice_per == "segment"
+    if by_segment and config.pay == "led" and is_zero(config.teacher_acts):
+        raise UserError("pay led, but teacher_acts is 0: no segment would be led; choose pay all")
     is_paid = config.selector.partition(":")[0] not in UNPAID
-    if is_paid and (by_rally or config.measure == "points") and not has_rallies(config.env):
+    if is_paid and (by_segment or config.measure == "points") and not has_segments(config.env):
         raise UserError(
             f"teachers are paid by points won and lost, and {config.env} has none: choose "
             "choice_per round, a measure such as return with its return_range, and a selector "
             "without a context"
         )
     rng = np.random.default_rng(seeded(config.seed, "selector"))
-    rallies: dict[str, Any] = {
+    segments: dict[str, Any] = {
         "names": names,
         "num_envs": config.num_envs,
-        "rng": np.random.default_rng(seeded(config.seed, "rallies")),
+        "rng": np.random.default_rng(seeded(config.seed, "segments")),
         "pay_all": config.pay == "all",
     }
     if is_contextual(config.selector):
         feature = _feature(config, network)
         selector = build(num_arms=len(names), rng=rng, context_dim=feature.dim)
-        return PerState(selector, feature=feature, decay=config.credit_decay, **rallies)
+        return PerState(selector, feature=feature, decay=config.credit_decay, **segments)
     selector = build(num_arms=len(names), rng=rng)
     if isinstance(selector, BestFirst):
         _return_range(config)  # refuses before a run begins what its trial needs
-    if config.choice_per == "rally":
-        return PerRally(selector, **rallies)
+    if config.choice_per == "segment":
+        return PerSegment(selector, **segments)
     low, high = _return_range(config)
     return PerRound(
         selector,
@@ -90,7 +90,9 @@ def assign(
     )
 
 
-def try_out(config: Distill, staff: Staff, assignment: Assignment, device: torch.device) -> int:
+def try_out(
+    config: Distill, ensemble: Ensemble, assignment: Assignment, device: torch.device
+) -> int:
     """Let every teacher play if the selector is the naive baseline; return the env steps taken.
 
     The paper, section 3.5: evaluate every teacher first, then use the best.
@@ -99,11 +101,11 @@ def try_out(config: Distill, staff: Staff, assignment: Assignment, device: torch
     if not isinstance(selector, BestFirst):
         return 0
     low, high = _return_range(config)
-    spent, scores = 0, [0.0] * len(staff.teachers)
-    for k in range(len(staff.teachers)):
+    spent, scores = 0, [0.0] * len(ensemble.teachers)
+    for k in range(len(ensemble.teachers)):
         try:
             trial = evaluate(
-                staff.alone(k),
+                ensemble.alone(k),
                 config,
                 episodes=config.measure_episodes,
                 seed=config.seed,
@@ -112,7 +114,7 @@ def try_out(config: Distill, staff: Staff, assignment: Assignment, device: torch
                 threads=config.threads,
             )
         except TeacherError as failure:
-            assignment.retire(k, failure.reason)
+            assignment.drop(k, failure.reason)
         else:
             spent += int(trial.lengths.sum())
             scores[k] = scale_reward(trial.mean, low, high)

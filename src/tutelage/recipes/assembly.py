@@ -10,10 +10,10 @@ from torch import Tensor
 from tutelage import teachers
 from tutelage.configs import Distill, Record, Teach, Training
 from tutelage.dataset import Writer
-from tutelage.episodes import Environments
+from tutelage.environments import Environments
 from tutelage.errors import UserError, look_up
 from tutelage.exploration import parse_exploration
-from tutelage.learners import TD_LOSSES, Distillation, DoubleQ, Learner, Term
+from tutelage.learner import TD_LOSSES, Distillation, DoubleQ, Learner, Term
 from tutelage.losses import parse_loss
 from tutelage.networks import QNetwork, count_parameters, parse_size
 from tutelage.replay import Replay

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from tutelage import teachers
-from tutelage.assignment import Alone, Assignment
+from tutelage.assignment.round import Alone, Assignment
 from tutelage.configs import Distill
 from tutelage.dataset import Dataset
-from tutelage.environments import RETURNS, make, usual_target
+from tutelage.domains.atari import RETURNS, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Evaluation, evaluate, examine
 from tutelage.exploration import parse_exploration
-from tutelage.learners import Learner
+from tutelage.learner import Learner
 from tutelage.networks import QNetwork
 from tutelage.recipes.appointment import assign, check_names, try_out
 from tutelage.recipes.assembly import (
@@ -30,7 +30,8 @@ from tutelage.recipes.assembly import (
 )
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
-from tutelage.sources import Offline, Online
+from tutelage.sources.offline import Offline
+from tutelage.sources.online import Online
 from tutelage.types import Batch, seeded
 
 
@@ -57,13 +58,13 @@ def distill(
     check_names(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, watch=watch)
-    staff, models = teachers.hire(config.teachers, device=device, seed=config.seed)
+    ensemble, models = teachers.load_teachers(config.teachers, device=device, seed=config.seed)
     first = next(iter(models.values()))
     config = _resolved(config, first.env if config.env == "auto" else config.env)
     envs = make(config, seed=config.seed, threads=config.threads)
     for name, model in models.items():
         teachers.check_fits(model, name, config.env, envs.obs_shape, envs.num_actions)
-    staff.check(torch.from_numpy(envs.obs).to(device))
+    ensemble.check(torch.from_numpy(envs.obs).to(device))
     shape = envs.obs_shape, envs.num_actions
     network = build_network(config, config.student, envs.obs[:, -1], *shape).to(device)
     replay = build_replay(config, envs)
@@ -72,7 +73,7 @@ def distill(
     learner = build_distiller(config, network)
     assignment = assign(
         config,
-        staff,
+        ensemble,
         network=learner.averaged,
         play=lambda number: _play(config, learner.averaged, f"measure-{number}").mean,
     )
@@ -86,7 +87,7 @@ def distill(
     source = Online(
         envs,
         student=dropping(learner.averaged, exploration.hidden_dropout, config.seed, "acting"),
-        label=staff,
+        label=ensemble,
         select=exploration.select,
         memories={"replay": replay},
         sample=sample,
@@ -103,7 +104,7 @@ def distill(
         source,
         assignment,
         readiness=_readiness(config, [model.card for model in models.values()]),
-        begin=lambda: source.spend(try_out(config, staff, assignment, device)),
+        begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
     )
     try:
         return study.run(folder, resume=resume, watch=watch)

@@ -8,13 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from tutelage import teachers
-from tutelage.assignment import Alone
+from tutelage.assignment.round import Alone
 from tutelage.configs import Record, Teach
 from tutelage.dataset import Writer
-from tutelage.environments import make
+from tutelage.domains.atari import make
 from tutelage.errors import UserError
 from tutelage.exploration import epsilon_greedy, parse_exploration
-from tutelage.learners import DoubleQ, Term
+from tutelage.learner import DoubleQ, Term
 from tutelage.networks import QNetwork
 from tutelage.recipes.assembly import (
     build_learner,
@@ -27,7 +27,7 @@ from tutelage.recipes.assembly import (
 )
 from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Never, Parts, Watch, conduct, open_run
-from tutelage.sources import EPISODES, Memory, Online
+from tutelage.sources.online import EPISODES, Memory, Online
 from tutelage.types import Batch, seeded
 
 MILESTONES = {"pong": (-15.0, 0.0, 15.0)}

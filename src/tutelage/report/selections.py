@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from tutelage.errors import UserError
-from tutelage.offpolicy import Log
 from tutelage.report.style import (
     BLACK,
     BLUE,
@@ -24,6 +23,7 @@ from tutelage.report.style import (
     legend,
     write_png,
 )
+from tutelage.selectors.offpolicy import Log
 from tutelage.types import Floats, Ints, seeded
 
 BINS = 40
@@ -31,7 +31,7 @@ ROW, GAP = 0.36, 0.12
 """Inches that a teacher's row takes at least, and the part of it that is left empty."""
 REGRET, AROUND = 2.4, 2.1
 """Inches of the lower panel, and of titles, legend and labels."""
-ALT = "Share of the choices for each teacher over paid rallies (or rounds), regret below."
+ALT = "Share of the choices for each teacher over paid segments (or rounds), regret below."
 CAPTION = (
     "Above: how often each teacher was chosen, the most chosen first, the best in hindsight in "
     "bold; on the right its share of all choices. Below: the regret against that best teacher, "
@@ -59,7 +59,7 @@ def selections_plot(log: Log, names: Sequence[str], path: Path, *, title: str) -
         axes.margins(x=0.0)
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     lower.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
-    lower.set_xlabel("rallies (or rounds) that were paid", fontsize=FONT)
+    lower.set_xlabel("segments (or rounds) that were paid", fontsize=FONT)
     write_png(figure, path)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tutelage import offpolicy, teachers
+from tutelage import teachers
 from tutelage.configs import Distill, Teach
-from tutelage.environments import EnvironmentConfig
+from tutelage.domains.atari import EnvironmentConfig
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.files import write_json
@@ -22,6 +22,7 @@ from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.report.video import side_by_side
 from tutelage.runs import read_config, read_rows
+from tutelage.selectors import offpolicy
 from tutelage.teachers import Model
 from tutelage.types import QFunction
 
@@ -103,10 +104,12 @@ def close_distillation(config: Distill, folder: Path) -> Result:
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
-        staff, models = teachers.hire([name], device=torch.device("cpu"), seed=config.seed)
+        ensemble, models = teachers.load_teachers(
+            [name], device=torch.device("cpu"), seed=config.seed
+        )
         (teacher,) = models.values()
         try:
-            result["teacher"] = {"name": name, **describe(teacher, play(staff.alone(0)))}
+            result["teacher"] = {"name": name, **describe(teacher, play(ensemble.alone(0)))}
         except teachers.TeacherError as failure:
             print(f"warning: teacher {name} is not shown: {failure.reason}", file=sys.stderr)
     write_json(folder / "result.json", result)

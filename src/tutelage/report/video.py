@@ -14,8 +14,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AddRenderObservation
 
-from tutelage.environments import EnvironmentConfig, emulators, is_atari, make
-from tutelage.episodes import Environments
+from tutelage.domains.atari import EnvironmentConfig, emulators, is_atari, make
+from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.files import write_atomic
 from tutelage.report.captions import Caption

@@ -111,7 +111,7 @@ def evaluate(
 ) -> dict[str, Estimate]:
     """Return every estimator's mean reward of ``policy``, as it is now, on the states of a log.
 
-    The interval is a percentile bootstrap that draws whole rounds, since the choices of one rally
+    The interval is a percentile bootstrap that draws whole rounds, since the choices of one segment
     are paid alike. ``predicted[M,K]`` defaults to ``cross_fitted``. Raises UserError where the log
     holds no choice that the policy would make.
     """

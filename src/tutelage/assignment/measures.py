@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tutelage.selection import scale_reward
+from tutelage.selectors.base import scale_reward
 
 
 @dataclass(frozen=True)

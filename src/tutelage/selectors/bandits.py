@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 from scipy.special import betainc, betaincinv, ndtri
 
-from tutelage.arm_statistics import Statistics
-from tutelage.chances import epsilon_greedy, largest, largest_gaussian
 from tutelage.errors import UserError, positive
-from tutelage.selection import Bandit, DistributionSelector, Generator, by_index
+from tutelage.selectors.base import Bandit, DistributionSelector, Generator, by_index
+from tutelage.selectors.probabilities import epsilon_greedy, largest, largest_gaussian
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Feedback, Floats, Ints, Schedule, State
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_type_hints
 
-from tutelage.bandits import SELECTORS
-from tutelage.contextual import CONTEXTUAL, EXPLORATIONS, Explore
 from tutelage.errors import UserError, look_up
 from tutelage.schedules import parse_schedule
-from tutelage.selection import DistributionSelector
+from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors.contextual import CONTEXTUAL, EXPLORATIONS, Explore
 from tutelage.types import Schedule
 
 

@@ -1,7 +1,7 @@
 """Who teaches in which state, and what that choice is paid.
 
-A teacher is chosen here for a round of env steps; for a rally in one environment, or for each
-state by its context, in ``rallies``.
+A teacher is chosen here for a round of env steps; for a segment in one environment, or for each
+state by its context, in ``segments``.
 """
 
 import sys
@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.episodes import Step
+from tutelage.assignment.measures import Measure, Round
+from tutelage.environments import Step
 from tutelage.errors import UserError
-from tutelage.measures import Measure, Round
 from tutelage.types import Array, Feedback, Floats, Selector, State
 
 Arms = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class Assignment(Protocol):
     def settle(self) -> Mapping[int, Feedback]:
         """End a round: let the selector learn, return the choices now paid by their number."""
 
-    def retire(self, arm: int, reason: str) -> None:
+    def drop(self, arm: int, reason: str) -> None:
         """Set a teacher that failed aside; raise UserError if it is the last one."""
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
@@ -76,7 +76,7 @@ class Alone:
         """Nothing was chosen."""
         return {}
 
-    def retire(self, arm: int, reason: str) -> None:
+    def drop(self, arm: int, reason: str) -> None:
         """Raise UserError: there is no other."""
         raise UserError(f"the teacher failed: {reason}")
 
@@ -163,8 +163,8 @@ class PerRound:
         self._rounds += 1
         return {self._rounds: feedback}
 
-    def retire(self, arm: int, reason: str) -> None:
-        retire(self.selector, arm, self._names, reason)
+    def drop(self, arm: int, reason: str) -> None:
+        drop(self.selector, arm, self._names, reason)
         self._choose()
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
@@ -189,10 +189,10 @@ class PerRound:
         self._previous = float(state["previous"])
 
 
-def retire(selector: Selector, arm: int, names: tuple[str, ...], reason: str) -> None:
+def drop(selector: Selector, arm: int, names: tuple[str, ...], reason: str) -> None:
     """Set a teacher that failed aside, with a warning; raise UserError if it is the last one."""
     try:
-        selector.retire(arm)
+        selector.drop(arm)
     except UserError as error:
         raise UserError(f"teacher {names[arm]} failed, and no other is left: {reason}") from error
     print(f"warning: teacher {names[arm]} is set aside: {reason}", file=sys.stderr)

@@ -21,7 +21,7 @@ from tutelage.types import Batch, Schedule, State, StepQ, check_shape
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``(student_q[B,A], target[B,A]) -> [B]``."""
 Target = Callable[[Tensor], Tensor]
-"""``teacher_q[B,A] -> target[B,A]``."""
+"""``label[B,A] -> target[B,A]``."""
 
 
 class Objective(Protocol):
@@ -96,8 +96,8 @@ class Distillation:
     student_tau: float = 1.0
 
     def __call__(self, q: Tensor, batch: Batch) -> Tensor:
-        check_shape("teacher_q", batch.teacher_q, (len(q), q.shape[1]))
-        loss = self.loss(q / self.student_tau, self.target(batch.teacher_q))
+        check_shape("label", batch.label, (len(q), q.shape[1]))
+        loss = self.loss(q / self.student_tau, self.target(batch.label))
         if batch.weight is None:
             return loss
         check_shape("weight", batch.weight, (len(q),))
@@ -181,7 +181,7 @@ class Learner:
             **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
         }
         if self._is_taught:
-            same = detached.argmax(1) == batch.teacher_q.argmax(1)
+            same = detached.argmax(1) == batch.label.argmax(1)
             measured["distill/agreement"] = same.float().mean()
         return measured
 

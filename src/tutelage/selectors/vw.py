@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.errors import UserError, choose_from
-from tutelage.selection import DistributionSelector, Generator, check_context
+from tutelage.selectors.base import DistributionSelector, Generator, check_context
 from tutelage.types import Feedback, Floats, Ints, State
 
 CB_TYPES = ("dm", "dr", "ips", "mtr")

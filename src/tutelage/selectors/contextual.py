@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tutelage.chances import epsilon_greedy, largest_gaussian
 from tutelage.errors import UserError, positive
-from tutelage.selection import DistributionSelector, Generator, check_context
+from tutelage.selectors.base import DistributionSelector, Generator, check_context
+from tutelage.selectors.probabilities import epsilon_greedy, largest_gaussian
+from tutelage.selectors.vw import VowpalWabbit
 from tutelage.types import Array, Feedback, Floats, Ints, Schedule, State
-from tutelage.vw import VowpalWabbit
 
 Explore = Callable[[Floats, int], Floats]
 """Scores ``[N,A]`` and the number t of settled choices -> ``p[N,A]``."""

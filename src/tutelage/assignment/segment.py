@@ -1,6 +1,6 @@
-"""Teachers chosen for a rally, or for each state in it, and paid by how the rally ends.
+"""Teachers chosen for a segment, or for each state in it, and paid by how the segment ends.
 
-A rally is the stretch up to the next reward that is not 0, or the episode's end.
+A segment is the stretch up to the next reward that is not 0, or the episode's end.
 """
 
 from abc import ABC, abstractmethod
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tutelage.arm_statistics import Statistics
-from tutelage.assignment import NO_CONTEXT, Arms, Led, retire
-from tutelage.episodes import Step
-from tutelage.features import Feature
+from tutelage.assignment.round import NO_CONTEXT, Arms, Led, drop
+from tutelage.domains.pong import Feature
+from tutelage.environments import Step
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Array, Feedback, Floats, Selector, State, generator_state
 
 
@@ -30,11 +30,11 @@ def not_worse(s: Statistics, left: Arms, z: float = 1.645) -> Led:
     return np.asarray(mean[best] - mean <= z * np.sqrt(variance + variance[best]))
 
 
-class _Rallies(ABC):
-    """Choices that are paid by how the rally they were made in ends.
+class _Segments(ABC):
+    """Choices that are paid by how the segment they were made in ends.
 
-    Who acts is drawn once for a rally: with probability beta its teachers do. A rally that the
-    student played says little of them, so only led rallies are paid, unless ``pay_all``. Where a
+    Who acts is drawn once for a segment: with probability beta its teachers do. A segment that the
+    student played says little of them, so only led segments are paid, unless ``pay_all``. Where a
     choice is not paid there is nothing to explore for, and the best teacher known is taken.
     """
 
@@ -51,7 +51,7 @@ class _Rallies(ABC):
         self._names = names
         self._rng = rng
         self._pay_all = pay_all
-        self._rallies = 0
+        self._segments = 0
         self._fresh = np.ones(num_envs, np.bool_)
         self._led = np.zeros(num_envs, np.bool_)
         self._closed: list[Feedback] = []
@@ -78,7 +78,7 @@ class _Rallies(ABC):
         return self._led | self._pay_all
 
     def leads(self, beta: float, draw: Array) -> Led:
-        """Let who begins a rally finish it."""
+        """Let who begins a segment finish it."""
         self._led = np.where(self._fresh, draw < beta, self._led)
         return self._led
 
@@ -101,13 +101,13 @@ class _Rallies(ABC):
                     np.concatenate([f.probability for f in closed]),
                 )
             )
-        settled = dict(enumerate(closed, start=self._rallies + 1))
-        self._rallies += len(closed)
+        settled = dict(enumerate(closed, start=self._segments + 1))
+        self._segments += len(closed)
         self._reward = float(np.mean([f.reward.mean() for f in closed])) if closed else np.nan
         return settled
 
-    def retire(self, arm: int, reason: str) -> None:
-        retire(self.selector, arm, self._names, reason)
+    def drop(self, arm: int, reason: str) -> None:
+        drop(self.selector, arm, self._names, reason)
 
     def metrics(self) -> dict[str, float]:
         share = self._taught / max(self._taught.sum(), 1.0)
@@ -118,7 +118,7 @@ class _Rallies(ABC):
         return {
             "selector": self.selector.state(),
             "rng": generator_state(self._rng),
-            "rallies": self._rallies,
+            "segments": self._segments,
             "fresh": self._fresh.copy(),
             "led": self._led.copy(),
         }
@@ -126,13 +126,13 @@ class _Rallies(ABC):
     def restore(self, state: State) -> None:
         self.selector.restore(state["selector"])
         self._rng.bit_generator.state = state["rng"]
-        self._rallies = int(state["rallies"])
+        self._segments = int(state["segments"])
         self._fresh = np.asarray(state["fresh"], np.bool_).copy()
         self._led = np.asarray(state["led"], np.bool_).copy()
 
 
-class PerRally(_Rallies):
-    """A teacher for each rally in each environment, chosen without a context."""
+class PerSegment(_Segments):
+    """A teacher for each segment in each environment, chosen without a context."""
 
     def __init__(
         self,
@@ -173,16 +173,16 @@ class PerRally(_Rallies):
 
     def settle(self) -> Mapping[int, Feedback]:
         settled = super().settle()
-        for rally in settled.values():
-            self._paid.add(int(rally.arm[0]), float(rally.reward[0]))
+        for segment in settled.values():
+            self._paid.add(int(segment.arm[0]), float(segment.reward[0]))
         return settled
 
     def trust(self, obs: Array, arm: Arms) -> Floats | None:
         """Trust the teachers that are not shown to be worse than the best."""
         return not_worse(self._paid, self.selector.left)[arm].astype(np.float64)
 
-    def retire(self, arm: int, reason: str) -> None:
-        super().retire(arm, reason)
+    def drop(self, arm: int, reason: str) -> None:
+        super().drop(arm, reason)
         for i in np.flatnonzero(self._arm == arm):
             self._choose(int(i))
 
@@ -201,13 +201,13 @@ class PerRally(_Rallies):
         self._paid.restore(state["paid"])
 
 
-class PerState(_Rallies):
+class PerState(_Segments):
     """A teacher for each state, chosen by a selector from features of it.
 
-    One number is drawn per environment and rally, and decides all choices in it: so each keeps the
-    probability that the selector gives it, while a rally is taught by one consistent policy and not
-    by a new throw of the dice at each step. A choice made k steps before the point is paid
-    (1 + decay^k sign(r)) / 2; decay = 1 pays the whole rally alike.
+    One number is drawn per environment and segment, and decides all choices in it: so each keeps
+    the probability that the selector gives it, while a segment is taught by one consistent policy
+    and not by a new throw of the dice at each step. A choice made k steps before the point is paid
+    (1 + decay^k sign(r)) / 2; decay = 1 pays the whole segment alike.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class PerState(_Rallies):
         self._feature = feature
         self._decay = decay
         self._draw = np.zeros(num_envs)
-        self._open = [_Rally([], [], []) for _ in range(num_envs)]
+        self._open = [_Segment([], [], []) for _ in range(num_envs)]
 
     def arms(self, obs: Array) -> Arms:
         self._draw = np.where(self._fresh, self._rng.random(len(self._draw)), self._draw)
@@ -251,27 +251,27 @@ class PerState(_Rallies):
 
     def _note(self) -> Arms:
         choice = self._choice
-        for rally, *now in zip(
+        for segment, *now in zip(
             self._open, self._context, choice.arm, choice.probability, strict=True
         ):
-            rally.add(*now)
+            segment.add(*now)
         return choice.arm
 
     def _close(self, i: int, won: float) -> Feedback:
-        rally, self._open[i] = self._open[i], _Rally([], [], [])
-        before = np.arange(len(rally.arm) - 1, -1, -1)
+        segment, self._open[i] = self._open[i], _Segment([], [], [])
+        before = np.arange(len(segment.arm) - 1, -1, -1)
         return Feedback(
-            np.array(rally.context),
-            np.array(rally.arm),
+            np.array(segment.context),
+            np.array(segment.arm),
             np.asarray((1.0 + self._decay**before * won) / 2.0, np.float64),
-            np.array(rally.probability),
+            np.array(segment.probability),
         )
 
     def state(self) -> State:
         return {
             **super().state(),
             "draw": self._draw.copy(),
-            "lengths": np.array([len(rally.arm) for rally in self._open]),
+            "lengths": np.array([len(segment.arm) for segment in self._open]),
             "context": np.array([x for r in self._open for x in r.context], np.float64),
             "arm": np.array([a for r in self._open for a in r.arm], np.int64),
             "probability": np.array([p for r in self._open for p in r.probability], np.float64),
@@ -281,12 +281,12 @@ class PerState(_Rallies):
         super().restore(state)
         self._draw = np.asarray(state["draw"]).copy()
         ends = np.cumsum(np.asarray(state["lengths"]))[:-1]
-        parts = [np.split(np.asarray(state[name]), ends) for name in _Rally.__dataclass_fields__]
-        self._open = [_Rally(*map(list, rally)) for rally in zip(*parts, strict=True)]
+        parts = [np.split(np.asarray(state[name]), ends) for name in _Segment.__dataclass_fields__]
+        self._open = [_Segment(*map(list, segment)) for segment in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
-class _Rally:
+class _Segment:
     """The choices made in one environment since the last point."""
 
     context: list[Array]

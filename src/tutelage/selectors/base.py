@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.arm_statistics import Statistics
-from tutelage.chances import epsilon_greedy
 from tutelage.errors import UserError
+from tutelage.selectors.probabilities import epsilon_greedy
+from tutelage.selectors.statistics import Statistics
 from tutelage.types import Array, Choice, Feedback, Floats, Ints, State, generator_state
 
 Generator = np.random.Generator
@@ -130,7 +130,7 @@ class DistributionSelector(ABC):
         self._learn(feedback)
         self._settled += np.bincount(feedback.arm, minlength=self.num_arms)
 
-    def retire(self, arm: int) -> None:
+    def drop(self, arm: int) -> None:
         """Never choose ``arm`` again; raise UserError if it is unknown or the last one left."""
         if not 0 <= arm < self.num_arms:
             raise UserError(f"no teacher {arm} to set aside, expected 0 to {self.num_arms - 1}")

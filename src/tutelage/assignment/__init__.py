@@ -1,0 +1,1 @@
+"""Who teaches in which state, and what that choice is paid."""

@@ -1,0 +1,1 @@
+"""Who teaches: bandits and contextual bandits over the teachers."""
