@@ -44,7 +44,7 @@ Teachers = str | Policy | Callable[[torch.Tensor], torch.Tensor]
 
 def distill(
     teacher: Teachers | Sequence[Teachers] = "pong",
-    env: str | Callable[[], gymnasium.Env[Any, Any]] = "auto",
+    env: str | Callable[..., gymnasium.Env[Any, Any]] = "auto",
     student: str = "student",
     *,
     head: Head | None = None,
@@ -104,12 +104,16 @@ def _policy(given: Any, head: Head | None) -> Policy:
     return Function(given, head)
 
 
-def _registered(make: Callable[[], gymnasium.Env[Any, Any]]) -> str:
+def _registered(make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
     """Register a function that makes an environment with Gymnasium; return the id it has there."""
     label = "".join(c for c in getattr(make, "__name__", "") if c.isalnum()) or "env"
     name = f"tutelage-{label}-{id(make)}-v0"
+
+    def creator(**options: Any) -> gymnasium.Env[Any, Any]:
+        return make(**options)
+
     if name not in gymnasium.registry:
-        gymnasium.register(name, entry_point=lambda: make())
+        gymnasium.register(name, entry_point=creator)
     return name
 
 

@@ -251,6 +251,7 @@ def build_writer(
     head: Head,
     *,
     behaviour: str,
+    num_envs: int | None = None,
     resume: bool = False,
 ) -> Writer:
     """Return what writes a data set of what these environments give."""
@@ -263,7 +264,7 @@ def build_writer(
     }
     return Writer(
         folder,
-        num_envs=envs.num_envs,
+        num_envs=num_envs or envs.num_envs,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
         about=about,

@@ -12,6 +12,7 @@ from torch import Tensor
 from tutelage import models
 from tutelage.assignment.round import Alone
 from tutelage.configs import Record, Teach, nested
+from tutelage.dataset import WholeEpisodes
 from tutelage.domains import about, make
 from tutelage.environments import Environments
 from tutelage.errors import UserError
@@ -181,9 +182,18 @@ def record(config: Record, folder: str | Path) -> int:
         check_fits(model, environment, envs)
         if isinstance(policy, torch.nn.Module):
             policy.to(device)
+        streams = envs.num_envs if config.keep_above is None else 1
         writer = build_writer(
-            folder, config, envs, policy.head, behaviour=f"{config.teacher}, {config.explore}"
+            folder,
+            config,
+            envs,
+            policy.head,
+            behaviour=f"{config.teacher}, {config.explore}",
+            num_envs=streams,
         )
+        memory: Memory = writer
+        if config.keep_above is not None:
+            memory = WholeEpisodes(writer, envs.num_envs, config.keep_above)
         player = _Player(policy, envs.num_envs)
         source = Online(
             envs,
@@ -195,7 +205,7 @@ def record(config: Record, folder: str | Path) -> int:
                 ended=player.ended,
             ),
             teachers=None,
-            memories={"record": writer},
+            memories={"record": memory},
             learning=None,
             round_steps=config.environment.num_envs,
             device=device,
@@ -206,4 +216,9 @@ def record(config: Record, folder: str | Path) -> int:
         writer.close()
     finally:
         envs.close()
+    if not len(writer):
+        raise UserError(
+            f"nothing was recorded: of the episodes that ended within {config.env_steps:,} env "
+            f"steps none returned {config.keep_above:g} or more"
+        )
     return len(writer)
