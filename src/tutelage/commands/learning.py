@@ -114,7 +114,7 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
             recipes.teach(config, folder, resume=resume, hooks=hooks)
         with display.notes() as note:
             result = recipes.close_teaching(config, folder, note=note)
-    summary.write_report(folder, video=False)
+    _write_report(folder, video=False)
     if as_json:
         print(json.dumps(result))
         return
@@ -130,12 +130,20 @@ def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> N
             outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
         with display.notes() as note:
             result = recipes.close_distillation(outcome, note=note)
-    summary.write_report(folder, video=True)
+    _write_report(folder, video=True)
     if as_json:
         print(json.dumps(result))
         return
     display.table(summary.headline(result), summary.compare(result))
     print(f"run: {folder}")
+
+
+def _write_report(folder: Path, *, video: bool) -> None:
+    """Write the page of a run that is over; what is missing for it costs the run nothing."""
+    try:
+        summary.write_report(folder, video=video)
+    except UserError as error:
+        print(f"tutelage: no report of {folder}: {error}", file=sys.stderr)
 
 
 LEARNING: dict[str, tuple[Any, Callable[..., None]]] = {
