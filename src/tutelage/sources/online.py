@@ -190,7 +190,7 @@ class Online:
         if self._teachers is None:
             if not bool(torch.isfinite(own).all()):
                 raise diverged(self.env_steps)
-            return own.numpy(), np.zeros(len(own), np.int64)
+            return self._head.values(own).numpy(), np.zeros(len(own), np.int64)
         while True:
             arm = assignment.arms(obs)
             try:
