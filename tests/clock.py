@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tutelage.domains.pong import Region
-from tutelage.environments import Environments
+from tutelage.domains import Region
+from tutelage.environments import Environments, Restricted
 
 Obs = npt.NDArray[np.int64]
 
@@ -60,12 +60,11 @@ def clocks(
     episodes: npt.NDArray[np.int64] | float = np.inf,
 ) -> Environments:
     """Return environments of clocks; their observations are ``[N,1,2]``."""
-    return Environments(
+    envs = Environments(
         vector(lengths=lengths, terminates=terminates, truncates=truncates),
         seed=seed,
         stream=stream,
         view=lambda obs: obs[:, np.newaxis],
-        region=region,
-        every=every,
         episodes=episodes,
     )
+    return envs if region is None else Restricted(envs, region, every)

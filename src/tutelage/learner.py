@@ -102,7 +102,7 @@ class Learner:
 
     @torch.no_grad()
     def examine(self, batch: Batch) -> dict[str, float]:
-        """Return what an update would measure of a batch, of the averaged weights, learning nothing.
+        """Return what an update would measure of a batch, by the averaged weights; learn nothing.
 
         Losses by their names, measures by theirs without their group.
         """

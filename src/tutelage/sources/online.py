@@ -199,7 +199,7 @@ class Online:
         if self._teachers is None:
             if bool((own.isnan() | (own == torch.inf)).any()):
                 raise diverged(self.env_steps)
-            return own.numpy(), np.zeros(len(own), np.int64)
+            return self._head.values(own).numpy(), np.zeros(len(own), np.int64)
         if (theirs := self._envs.teacher_obs) is not obs:
             on_device = self._to_device(theirs)
         while True:
