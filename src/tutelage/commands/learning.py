@@ -11,8 +11,10 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tutelage import recipes
 from tutelage.commands import display
+from tutelage.commands.report import report
 from tutelage.configs import Distill, Record, Teach, from_mapping
 from tutelage.errors import UserError, look_up
+from tutelage.recipes import closing
 from tutelage.report import summary
 from tutelage.runs import read_config
 
@@ -101,23 +103,25 @@ def _folder(out: str, command: str, subject: str, seed: int) -> Path:
 def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
     with display.progress(config.env_steps) as watch:
         recipes.teach(config, folder, resume=resume, watch=watch)
-    result = summary.close_teaching(config, folder)
+    result = closing.close_teaching(config, folder)
+    report(folder, video=False)
     if as_json:
         print(json.dumps(result))
         return
     display.table("Teacher", [{"player": "teacher", **summary.cells(result)}])
-    print(f"run: {folder}")
+    display.say(f"run: {folder}")
 
 
 def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> None:
     with display.progress(config.env_steps) as watch:
         outcome = recipes.distill(config, folder, resume=resume, watch=watch)
-    result = summary.close_distillation(outcome.config, folder)
+    result = closing.close_distillation(outcome.config, folder)
+    report(folder, video=True)
     if as_json:
         print(json.dumps(result))
         return
     display.table(summary.headline(result), summary.compare(result))
-    print(f"run: {folder}")
+    display.say(f"run: {folder}")
 
 
 LEARNING: dict[str, tuple[Any, Callable[..., None]]] = {

@@ -6,10 +6,13 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from tutelage import teachers
+from tutelage.commands import display
 from tutelage.errors import UserError
-from tutelage.experiments.overview import write_overview
-from tutelage.experiments.rows import finished
+from tutelage.logs import read_result
 from tutelage.report import summary
+from tutelage.report.video import side_by_side
+from tutelage.runs import read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +43,42 @@ class ReportCommand:
             if given and not self.all:
                 raise UserError(f"{flag}: only with --all")
         if not self.all:
-            print(summary.write_report(Path(self.folder), video=not self.no_video))
+            display.say(str(report(Path(self.folder), video=not self.no_video)))
             return
+        from tutelage.experiments.overview import write_overview
+        from tutelage.experiments.rows import finished
+
         page = Path(self.out) if self.out else Path(self.results) / "report.html"
         rows = finished(Path(self.results))
         write_overview(rows, page, runs=Path(self.runs), film=self.video)
-        print(page)
+        display.say(str(page))
+
+
+def report(folder: Path, *, video: bool) -> Path:
+    """Write the page of a finished run, with a new film of its players if ``video``.
+
+    Why there is no film is said on the page: it must not keep a run from its report.
+    """
+    notes = []
+    if video:
+        try:
+            film(folder)
+        except UserError as error:
+            notes = [f"No film: {error}"]
+    return summary.write_report(folder, notes=notes)
+
+
+def film(folder: Path) -> None:
+    """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
+    config, result = read_config(folder), read_result(folder)
+    players = {"student": teachers.load(str(folder))}
+    if "teacher" in result:
+        name, *_ = result["teacher"]["name"].split("+")
+        players = {"teacher": teachers.load(name), **players}
+    environment = teachers.environment_of(players["student"], sticky=config["sticky"])
+    side_by_side(
+        {name: model.network for name, model in players.items()},
+        environment,
+        folder / "video.mp4",
+        seed=config["seed"],
+    )

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from tutelage.report import needs
+from tutelage.text import printable
 from tutelage.types import Array
 
 HEIGHT = 40
@@ -21,7 +21,11 @@ class Caption:
 
     def __init__(self, name: str, width: int) -> None:
         """Choose the largest type in which ``name`` and any likely score fit ``width`` pixels."""
+        with needs("video"):
+            import matplotlib
+            from PIL import ImageFont
         self._width = width
+        name = printable(name)
         # Matplotlib brings a typeface with Greek, Cyrillic and a true minus; Pillow's has none.
         file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
         for size in range(LARGEST, SMALLEST - 1, -1):
@@ -35,18 +39,17 @@ class Caption:
 
     def draw(self, score: float, *, over: bool) -> Array:
         """Return the strip, ``[HEIGHT,width,3]`` uint8: dark while the game runs, then light."""
+        from PIL import Image, ImageDraw
+
         ground, ink = OVER if over else RUNNING
         image = Image.new("RGB", (self._width, HEIGHT), ground)
         pen = ImageDraw.Draw(image)
-        middle = HEIGHT // 2
-        pen.text((MARGIN, middle), self._name, fill=ink, font=self._font, anchor="lm")
-        pen.text(
-            (self._width - MARGIN, middle),
-            _score(score, over=over),
-            fill=ink,
-            font=self._font,
-            anchor="rm",
-        )
+        score_at = self._width - MARGIN
+        for text, x, anchor in (
+            (self._name, MARGIN, "lm"),
+            (_score(score, over=over), score_at, "rm"),
+        ):
+            pen.text((x, HEIGHT // 2), text, fill=ink, font=self._font, anchor=anchor)
         return np.asarray(image)
 
 
