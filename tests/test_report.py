@@ -214,6 +214,8 @@ def test_files_that_are_not_what_they_should_be_are_named(
         path.write_bytes(content)
     with pytest.raises(UserError, match="given"):
         write_page(
-            tmp_path / "report.html", title="A", sections=[Section("B", [Details("", [block(path)])])]
+            tmp_path / "report.html",
+            title="A",
+            sections=[Section("B", [Details("", [block(path)])])],
         )
     assert not (tmp_path / "report.html").exists()

@@ -94,8 +94,8 @@ def test_the_figure_names_every_teacher_and_draws_its_share_and_the_regret() -> 
     beside = upper.child_axes[0].get_yticklabels()
     assert [label.get_text() for label in beside] == ["50.0 %", "33.3 %", "16.7 %", "0.0 %"]
     run, random = lower.lines
-    np.testing.assert_allclose(run.get_ydata(), [0.0, *regret(SIX, 4).run])
-    np.testing.assert_allclose(random.get_ydata(), [0.0, *regret(SIX, 4).random])
+    np.testing.assert_allclose(np.asarray(run.get_ydata()), [0.0, *regret(SIX, 4).run])
+    np.testing.assert_allclose(np.asarray(random.get_ydata()), [0.0, *regret(SIX, 4).random])
 
 
 @pytest.mark.parametrize("draw", [picks, lambda log, names: choices_of(log, names, title="A")])

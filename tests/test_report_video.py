@@ -12,13 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.domains import EnvironmentConfig, camera, make
+from tutelage.domains.atari import AtariSettings
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
+from tutelage.heads import QValues
+from tutelage.policies import Function
 from tutelage.report import video
 from tutelage.report.captions import HEIGHT, MARGIN, Caption
-from tutelage.report.video import camera, side_by_side
-from tutelage.types import Array, QFunction
+from tutelage.report.video import side_by_side
+from tutelage.types import Array
 
 
 class Countdown(gymnasium.Env[Array, int]):
@@ -72,11 +75,11 @@ def countdown(request: pytest.FixtureRequest) -> Iterator[EnvironmentConfig]:
     gymnasium.registry.pop(name)
 
 
-def always(action: int, num_actions: int) -> QFunction:
-    def policy(obs: Tensor) -> Tensor:
+def always(action: int, num_actions: int) -> Function:
+    def q(obs: Tensor) -> Tensor:
         return torch.eye(num_actions)[action].expand(len(obs), -1)
 
-    return policy
+    return Function(q, QValues(num_actions))
 
 
 def decode(path: Path) -> list[Array]:
@@ -105,9 +108,9 @@ def test_a_film_of_pong_is_an_mp4_that_browsers_play(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sticky", [0.0, 0.25])
 def test_the_camera_stays_in_step_with_the_game(sticky: float) -> None:
-    config = EnvironmentConfig(num_envs=1, sticky=sticky, frame=80)
+    config = EnvironmentConfig(num_envs=1, atari=AtariSettings(sticky=sticky, frame=80))
     player = make(config, seed=3, stream=video.STREAM, threads=1)
-    film = camera(config, seed=3)
+    film = camera(config, seed=3, stream=video.STREAM)
     rng = np.random.default_rng(0)
     points = 0
     for _ in range(1100):
@@ -174,6 +177,7 @@ def test_a_package_that_is_missing_is_named(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*RGB-array")
 @pytest.mark.parametrize("countdown", [Blind, Broken, Unseeded], indirect=True)
 def test_a_film_that_would_be_wrong_is_refused(
     tmp_path: Path, countdown: EnvironmentConfig

@@ -22,6 +22,7 @@ class Figures(TypedDict):
     min_return: float
     max_return: float
     episodes: int
+    cut_episodes: NotRequired[int]
     parameters: NotRequired[int]
     file_bytes: NotRequired[int]
     us_per_action: NotRequired[float]

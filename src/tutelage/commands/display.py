@@ -135,6 +135,11 @@ def _lines(last: float = -math.inf) -> Callable[[str, bool], None]:
     return put
 
 
+def facts(of: Mapping[str, str]) -> None:
+    """Print names and what they are, a line each, on stdout."""
+    Console(width=None if sys.stdout.isatty() else PIPED).print(_pairs(of))
+
+
 @contextmanager
 def status(line: Callable[[], str]) -> Iterator[Callable[[str], None]]:
     """Keep ``line()`` up to date at the foot of a terminal's stderr, below what is printed.
@@ -171,12 +176,17 @@ def table(title: str, rows: Sequence[Mapping[str, str]], *, wrap: bool = False) 
             return
     console.print(_literal(title), style="italic")
     for row in rows:
-        lines = Table.grid(padding=(0, 2))
-        lines.add_column(no_wrap=True)
-        lines.add_column(overflow="fold")
-        for name, value in row.items():
-            lines.add_row(_literal(name), _literal(value))
-        console.print(lines, "")
+        console.print(_pairs(row), "")
+
+
+def _pairs(of: Mapping[str, str]) -> Table:
+    """Return a line of name and value for each."""
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for name, value in of.items():
+        lines.add_row(_literal(name), _literal(value))
+    return lines
 
 
 def _grid(title: str, lines: Sequence[Sequence[str]], *, wrap: bool) -> Table:

@@ -1,134 +1,142 @@
-"""How a run ends: the closing evaluation of what was learnt, and ``result.json``."""
+"""How a run ends: one closing evaluation, and the result that command, Python and sweeps share."""
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tutelage import teachers
-from tutelage.configs import Distill, Teach
-from tutelage.evaluation import evaluate
+from tutelage import models, threads
+from tutelage.configs import Teach
+from tutelage.domains import about
+from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
+from tutelage.importers import import_model
 from tutelage.logs import TARGET, read_metrics, read_timing
-from tutelage.selectors import offpolicy
-from tutelage.teachers import Model
-from tutelage.types import QFunction
+from tutelage.policies import Model, Policy
+from tutelage.recipes.distilling import Outcome
+from tutelage.selectors.offpolicy import read_log
+from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
-
-KEPT = (
-    *("mean_return", "ci95", "min_return", "max_return", "episodes"),
-    *("mean_length", "reward_per_step"),
-)
-"""What a student's card keeps of the evaluation that confirmed it."""
+"""What a run came to, as ``result.json`` and ``--json`` have it."""
 
 
-def microseconds_per_action(
-    network: QFunction, obs_shape: tuple[int, ...], *, repeats: int = 200
-) -> float:
-    """Time one observation through a network on one CPU thread; the median, in microseconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    obs = torch.zeros((1, *obs_shape), dtype=torch.uint8)
-    times = []
-    try:
-        with torch.inference_mode():
-            for _ in range(repeats):
-                began = time.perf_counter()
-                network(obs)
-                times.append(time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
-    return sorted(times)[repeats // 2] * 1e6
+def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
+    """Evaluate student and teacher over as many episodes; write and return the result.
 
-
-def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
-    """Return a model's figures: its evaluation, its size and its speed."""
-    network = model.network
-    return {
-        **evaluation,
-        "parameters": network.num_parameters(),
-        "file_bytes": model.path.stat().st_size,
-        "us_per_action": microseconds_per_action(network, network.obs_shape),
-    }
-
-
-def close_teaching(config: Teach, folder: Path) -> Result:
-    """Evaluate a trained teacher, note it on its card and in ``result.json``."""
-    path = folder / "last.safetensors"
-    model = teachers.load(str(path))
-    figures = evaluate(
-        model.network, config, episodes=30, seed=config.seed, threads=config.threads
-    ).summary()
-    teachers.save(path, model.network, env=model.env, card={**model.card, **figures})
-    result = {**describe(model, figures), **_course(folder)}
-    write_json(folder / "result.json", {"folder": str(folder), "env": model.env, **result})
-    return result
-
-
-def close_distillation(config: Distill, folder: Path) -> Result:
-    """Evaluate student and teacher over the same number of episodes; write ``result.json``.
-
-    ``config`` leaves nothing open. A student that passed is shown with the episodes that confirmed
-    it.
+    A student that passed is shown with the episodes that confirmed it.
     """
-    student = teachers.load(str(folder))
+    config, folder = outcome.config, outcome.folder
+    examination = config.examination
+    student = import_model(folder)
 
-    def play(policy: QFunction) -> Mapping[str, Any]:
+    def play(policy: Policy, who: str) -> Result:
         return evaluate(
             policy,
-            config,
-            episodes=config.confirm_episodes,
+            config.environment,
+            episodes=examination.confirm_episodes,
             seed=config.seed,
             stream="closing",
+            max_steps=examination.eval_max_steps,
             threads=config.threads,
-        ).summary()
+            note=lambda text: note(f"{who}: {text}"),
+        ).figures()
 
-    course = _course(folder, target=config.target_return)
-    passed = course[f"{TARGET}{config.target_return:g}"] is not None
-    figures = {key: student.card[key] for key in KEPT} if passed else play(student.network)
+    if outcome.passed_at is not None:
+        assert outcome.evaluation is not None
+        figures = outcome.evaluation.figures()
+    else:
+        figures = play(student.policy, "student")
     result: Result = {
         "folder": str(folder),
-        "env": student.env,
+        "env": config.environment.env,
         **describe(student, figures),
-        **course,
+        **_course(folder),
+        f"{TARGET}{examination.target_return:g}": outcome.passed_at,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
-        ensemble, models = teachers.load_teachers(
-            [name], device=torch.device("cpu"), seed=config.seed
+        ensemble, loaded = load_teachers(
+            [name],
+            device=torch.device("cpu"),
+            seed=config.seed,
+            regions=lambda model: about(config.environment).regions,
         )
-        (teacher,) = models.values()
+        (teacher,) = loaded.values()
         try:
-            result["teacher"] = {"name": name, **describe(teacher, play(ensemble.alone(0)))}
-        except teachers.TeacherError as failure:
-            print(f"warning: teacher {name} is not shown: {failure.reason}", file=sys.stderr)
+            theirs = play(ensemble.alone(0), "teacher")
+            result["teacher"] = {"name": name, **describe(teacher, theirs)}
+        except TeacherError as failure:
+            result["teacher_failed"] = f"{name}: {failure.reason}"
     write_json(folder / "result.json", result)
     return result
 
 
-def favourite(folder: Path, names: Sequence[str]) -> str:
+def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: None) -> Result:
+    """Evaluate a trained teacher, note it on its card; write and return the result."""
+    path = folder / "last.safetensors"
+    model = models.load_network(path)
+    played = evaluate(
+        model.policy, config.environment, seed=config.seed, threads=config.threads, note=note
+    )
+    network: Any = model.policy
+    models.save(path, network, env=model.env, card={**model.card, **played.summary()})
+    model = models.load_network(path)
+    result = {
+        "folder": str(folder),
+        "env": config.environment.env,
+        **describe(model, played.figures()),
+        **_course(folder),
+    }
+    write_json(folder / "result.json", result)
+    return result
+
+
+def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
+    """Return a model's figures: its evaluation, its size and its speed."""
+    figures: Result = {**evaluation, "parameters": model.parameters}
+    if model.path is not None:
+        figures["file_bytes"] = model.path.stat().st_size
+    if model.obs_shape is not None:
+        figures["us_per_action"] = microseconds_per_action(model.policy, model.obs_shape)
+    return figures
+
+
+def microseconds_per_action(
+    policy: Policy, obs_shape: tuple[int, ...], *, repeats: int = 200
+) -> float:
+    """Time one observation through a policy on the CPU; the median, in microseconds.
+
+    On one thread where the process is ours (see ``threads``).
+    """
+    dtype = torch.uint8 if len(obs_shape) > 2 else torch.float32
+    obs, carry = torch.zeros((1, *obs_shape), dtype=dtype), policy.initial(1)
+    times = []
+    with torch.inference_mode(), threads.one_thread():
+        for _ in range(repeats):
+            began = time.perf_counter()
+            policy.head.mode(policy.step(obs, carry)[0])
+            times.append(time.perf_counter() - began)
+    return sorted(times)[repeats // 2] * 1e6
+
+
+def favourite(folder: Path, names: tuple[str, ...]) -> str:
     """Return the teacher that was chosen most often, of several; the first if none was paid."""
     path = folder / "selections.jsonl"
     if len(names) == 1 or not path.is_file() or not path.stat().st_size:
         return names[0]
-    log = offpolicy.read_log(path)
-    return names[int(np.bincount(log.feedback.arm, minlength=len(names)).argmax())]
+    arms = read_log(path).feedback.arm
+    return names[int(np.bincount(arms, minlength=len(names)).argmax())]
 
 
-def _course(folder: Path, *, target: float | None = None) -> Result:
+def _course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
     rows, timing = read_metrics(folder), read_timing(folder)
-    passed = [int(row["env_steps"]) for row in rows if row.get("eval/passed") == 1.0]
-    course: Result = {
+    return {
         "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
-        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
-        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
+        "seconds": timing[-1].get("time/seconds", 0.0) if timing else 0.0,
+        "evaluation_seconds": timing[-1].get("time/evaluation", 0.0) if timing else 0.0,
     }
-    if target is not None:
-        course[f"{TARGET}{target:g}"] = passed[0] if passed else None
-    return course

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import UserError
+from tutelage.configs import Distill, Teach, build
+from tutelage.errors import UserError, look_up
 from tutelage.logs import TARGET, read_metrics, read_result
 from tutelage.report import selections
 from tutelage.report.blocks import Figure, Film, Table
@@ -13,22 +14,26 @@ from tutelage.report.page import Section, write_page
 from tutelage.runs import read_config
 from tutelage.selectors import offpolicy
 
+DASH = "\N{EN DASH}"
 CURVE = "Learning curve: return per episode above, agreement with the teacher or loss below."
 
 
 def cells(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the cells of a table for a player's figures."""
     low, high = figures["ci95"]
+    cut = figures.get("cut_episodes")
     shown = {
         "mean return": f"{figures['mean_return']:.2f}",
         "95 % interval": f"{low:.2f} … {high:.2f}",
         "min … max": f"{figures['min_return']:g} … {figures['max_return']:g}",
-        "episodes": f"{figures['episodes']}",
+        "episodes": f"{figures['episodes']}" + (f" ({cut} cut)" if cut else ""),
     }
     if "parameters" in figures:
-        shown["parameters"] = f"{figures['parameters']:,}"
-        shown["file"] = f"{figures['file_bytes'] / 1e3:,.0f} kB"
-        shown["µs/action"] = f"{figures['us_per_action']:.0f}"
+        # What is no network in a file has no size that is known.
+        parameters, size, speed = map(figures.get, ("parameters", "file_bytes", "us_per_action"))
+        shown["parameters"] = f"{parameters:,}" if parameters else DASH
+        shown["file"] = f"{size / 1e3:,.0f} kB" if size else DASH
+        shown["µs/action"] = f"{speed:.0f}" if speed else DASH
     return shown
 
 
@@ -42,14 +47,28 @@ def compare(result: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def headline(result: Mapping[str, Any]) -> str:
     """Say in one line what a distillation came to."""
-    (key,) = (key for key in result if key.startswith(TARGET))
-    target = key.removeprefix(TARGET)
+    target, reached = next(
+        ((key.removeprefix(TARGET), at) for key, at in result.items() if key.startswith(TARGET)),
+        ("its target", None),
+    )
     took = f"{result['seconds']:.0f} s, {result['evaluation_seconds']:.0f} s of it evaluating"
-    if result[key] is None:
+    if reached is None:
         return (
             f"{result['env']}: {target} not reached in {result['env_steps']:,} env steps ({took})"
         )
-    return f"{result['env']}: {target} reached after {result[key]:,} env steps ({took})"
+    return f"{result['env']}: {target} reached after {reached:,} env steps ({took})"
+
+
+def read_settings(folder: Path) -> Teach | Distill:
+    """Return a run's configuration; raise UserError if there is none or it does not fit."""
+    values, where = read_config(folder), str(folder / "config.toml")
+    kinds: dict[str, type[Teach | Distill]] = {"teach": Teach, "distill": Distill}
+    try:
+        kind = look_up("command", str(values.pop("command", None)), kinds)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    values.pop("files", None)
+    return build(kind, values, where=where)
 
 
 def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
@@ -57,45 +76,41 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
 
     Raises UserError for a folder of no run, one that has no result yet, and damaged files.
     """
-    config, result, rows = read_config(folder), read_result(folder), read_metrics(folder)
-    curve, film, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
-    teaching = config["command"] == "teach"
-    learning_curve(
-        rows,
-        curve,
-        title=f"{result['env']}: {config['command']}, seed {config['seed']}",
-        teacher_return=result["teacher"]["mean_return"] if "teacher" in result else None,
-        target=None if teaching else config["target_return"],
-    )
-    players = [{"player": "teacher", **cells(result)}] if teaching else compare(result)
+    config, result, rows = read_settings(folder), read_result(folder), read_metrics(folder)
+    command, env = type(config).__name__.lower(), result["env"]
+    curve, video, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
+    players = [{"player": "teacher", **cells(result)}]
+    text, chosen, target, teacher = [*notes], list[Section](), None, None
+    if isinstance(config, Distill):
+        players, target = compare(result), config.examination.target_return
+        text.insert(0, headline(result))
+        try:
+            chosen = _chosen(f"{env}: teachers by", config, folder)
+        except UserError as error:
+            text.append(f"No figure of the teachers: {error}")
+    if "teacher" in result:
+        teacher = result["teacher"]["mean_return"]
+    title = f"{env}: {command}, seed {config.seed}"
+    learning_curve(rows, curve, title=title, teacher_return=teacher, target=target)
     sections = [
         Section("Learning curve", [Figure(curve, CURVE)]),
         Section("Comparison", [Table("Comparison", players)]),
+        *chosen,
     ]
-    text = [*([] if teaching else [headline(result)]), *notes]
-    try:
-        sections += _chosen(f"{result['env']}: teachers by", config, folder)
-    except UserError as error:
-        text.append(f"No figure of the teachers: {error}")
-    if film.exists():
-        sections.append(Section("Play", [Film(film)]))
-    write_page(
-        page,
-        title=f"{result['env']}, {config['command']}",
-        sections=sections,
-        settings=config,
-        text=text,
-    )
+    if video.exists():
+        sections.append(Section("Play", [Film(video)]))
+    settings = read_config(folder)
+    write_page(page, title=f"{env}, {command}", sections=sections, settings=settings, text=text)
     return page
 
 
-def _chosen(title: str, config: Mapping[str, Any], folder: Path) -> list[Section]:
+def _chosen(title: str, config: Distill, folder: Path) -> list[Section]:
     """Draw which teachers were chosen, where there was a choice; UserError for a damaged log."""
     path, figure = folder / "selections.jsonl", folder / "selections.png"
     if not path.is_file() or not path.stat().st_size:
         return []
-    log, names = offpolicy.read_log(path), config["teachers"]
-    title = f"{title} {config['selector']}, seed {config['seed']}"
+    log, names = offpolicy.read_log(path), config.teachers
+    title = f"{title} {config.selection.selector}, seed {config.seed}"
     selections.selections_plot(log, names, figure, title=title)
     shown = Figure(figure, selections.ALT, selections.CAPTION)
     return [Section("Teachers", [shown, Table("Teachers", selections.picks(log, names))])]

@@ -5,18 +5,16 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import AddRenderObservation
 
-from tutelage.domains.atari import EnvironmentConfig, emulators, is_atari, make
+from tutelage.domains import EnvironmentConfig, camera, make
 from tutelage.environments import Environments
 from tutelage.errors import UserError
+from tutelage.policies import Policy
 from tutelage.report.captions import Caption
 from tutelage.report.film import write_film
-from tutelage.types import Array, QFunction
+from tutelage.types import Array
 
 STREAM = "evaluation"
 """A film's own held-out starts: neither training nor ``evaluate`` draws from this stream."""
@@ -36,7 +34,7 @@ class Moment:
 
 
 def side_by_side(
-    policies: Mapping[str, QFunction],
+    policies: Mapping[str, Policy],
     config: EnvironmentConfig,
     path: Path,
     *,
@@ -79,49 +77,25 @@ def _frames(
         running = bool(moved)
 
 
-def camera(config: EnvironmentConfig, *, seed: int) -> Environments:
-    """Build one environment that observes itself in colour: ``obs[1,height,width,3]`` uint8.
-
-    Given the same actions it stays in step with ``make(config, seed=seed, stream=STREAM)``, sticky
-    actions included. Raises UserError if the environment cannot render.
-    """
-    if not is_atari(config.env):
-        return Environments(_rendered(config.env), seed=seed, stream=STREAM)
-    alone = replace(config, num_envs=1, clip_rewards=False)
-    atari = emulators(alone, threads=1, height=210, width=160, grayscale=False, stack_num=1)
-    return Environments(atari, seed=seed, stream=STREAM, view=lambda obs: obs[:, 0])
-
-
-def _rendered(env: str) -> SyncVectorEnv:
-    def build() -> gymnasium.Env[Array, int]:
-        return AddRenderObservation(gymnasium.make(env, render_mode="rgb_array"))
-
-    try:
-        return SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"filming env {env!r} needs a package: {error}") from error
-    # Gymnasium has no one error for what cannot render, and renderers raise whatever they like.
-    except Exception as error:
-        raise UserError(f"env {env!r} cannot be filmed: it renders no rgb_array") from error
-
-
 def _episode(
-    policy: QFunction,
+    policy: Policy,
     config: EnvironmentConfig,
     seed: int,
     max_steps: int,
 ) -> Generator[Moment]:
-    alone = replace(config, num_envs=1, clip_rewards=False)
+    unclipped = replace(config.atari, clip_rewards=False)
+    alone = replace(config, num_envs=1, only="", atari=unclipped)
+    carry = policy.initial(1)
     with (
         closing(make(alone, seed=seed, stream=STREAM, threads=1)) as player,
-        closing(camera(alone, seed=seed)) as film,
+        closing(_camera(alone, seed)) as film,
     ):
         score = 0.0
         yield Moment(film.obs[0], score, over=False)
         for _ in range(max_steps):
             with torch.inference_mode():
-                q = policy(torch.from_numpy(player.obs))
-            action = q.argmax(dim=1).cpu().numpy()
+                out, carry = policy.step(torch.from_numpy(player.obs), carry)
+            action = policy.head.mode(out).cpu().numpy()
             step, filmed = player.step(action), film.step(action)
             if step.reward[0] != filmed.reward[0]:
                 raise UserError(
@@ -133,6 +107,15 @@ def _episode(
             yield Moment(filmed.next_obs[0], score, over)
             if over:
                 return
+
+
+def _camera(config: EnvironmentConfig, seed: int) -> Environments:
+    try:
+        return camera(config, seed=seed, stream=STREAM)
+    except UserError:
+        raise
+    except Exception as error:  # renderers raise whatever they like
+        raise UserError(f"env {config.env!r} cannot be filmed: {error!r}") from error
 
 
 def _panel(caption: Caption, moment: Moment, scale: int) -> Array:
