@@ -238,6 +238,8 @@ class Record:
     """Agent steps to record, over all environments."""
     explore: str = "epsilon:0.05"
     """How the teacher acts: greedy, epsilon:E (Rusu et al. 2015: 0.05) or boltzmann:TAU."""
+    keep_above: float | None = None
+    """Keep only the episodes that return this or more."""
     device: str = "auto"
     """auto, cpu, cuda, …"""
     threads: Threads = 0

@@ -10,7 +10,7 @@ import torch
 
 from tutelage import models, threads
 from tutelage.configs import Teach
-from tutelage.domains import about
+from tutelage.domains import EnvironmentConfig, about, as_teacher
 from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
@@ -33,10 +33,10 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     examination = config.examination
     student = import_model(folder)
 
-    def play(policy: Policy, who: str) -> Result:
+    def play(policy: Policy, who: str, environment: EnvironmentConfig) -> Result:
         return evaluate(
             policy,
-            config.environment,
+            environment,
             episodes=examination.confirm_episodes,
             seed=config.seed,
             stream="closing",
@@ -49,7 +49,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         assert outcome.evaluation is not None
         figures = outcome.evaluation.figures()
     else:
-        figures = play(student.policy, "student")
+        figures = play(student.policy, "student", config.environment)
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
@@ -64,10 +64,11 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
             device=torch.device("cpu"),
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
+            given=outcome.given,
         )
         (teacher,) = loaded.values()
         try:
-            theirs = play(ensemble.alone(0), "teacher")
+            theirs = play(ensemble.alone(0), "teacher", as_teacher(config.environment))
             result["teacher"] = {"name": name, **describe(teacher, theirs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
