@@ -96,6 +96,7 @@ def test_a_pipe_gets_every_heading_and_cell_whole(screen: Screen) -> None:
     shown = screen.read()
     assert {"p" * 200, *FIGURES, *FIGURES.values()} <= set(words(" ".join(shown.splitlines())))
     assert "f" * 200 + SHOWN in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
     assert "\x1b" not in screen.raw
 
 

@@ -177,7 +177,7 @@ def test_the_page_shows_what_it_was_given_in_order_and_as_it_is(written: str) ->
     assert not page.all("i")
     # Few rows of many figures are turned on a narrow screen; words stand beside their heads.
     layouts = [table["class"] for table in page.all("table")]
-    assert layouts == ["few", "many", "prose", "many", "settings"]
+    assert layouts == ["few", "many", "prose", "many"]
     heads = [cell["data-head"] for cell in page.all("td") if "data-head" in cell]
     assert heads == ["verdict", "left"]
 

@@ -197,3 +197,4 @@ def test_a_caption_keeps_name_and_score_apart(name: str) -> None:
     assert columns.min() >= MARGIN - 2
     assert columns.max() < 320 - MARGIN + 2
     assert np.diff(columns).max() >= MARGIN - 2
+    assert Caption(name, 640).draw(-21.0, over=False).shape == (2 * HEIGHT, 640, 3)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -137,7 +137,7 @@ def _lines(last: float = -math.inf) -> Callable[[str, bool], None]:
 
 def facts(of: Mapping[str, str]) -> None:
     """Print names and what they are, a line each, on stdout."""
-    Console(width=None if sys.stdout.isatty() else PIPED).print(_pairs(of))
+    _show(Console(width=None if sys.stdout.isatty() else PIPED), _pairs(of))
 
 
 @contextmanager
@@ -172,11 +172,16 @@ def table(title: str, rows: Sequence[Mapping[str, str]], *, wrap: bool = False) 
     least = WORDS * len(heads) if wrap else PIPED
     for one in shown:
         if min(least, _width(one, console)) <= console.width:
-            console.print(one)
+            _show(console, one)
             return
-    console.print(_literal(title), style="italic")
-    for row in rows:
-        console.print(_pairs(row), "")
+    _show(console, Group(_literal(title), *(part for row in rows for part in (_pairs(row), ""))))
+
+
+def _show(console: Console, what: RenderableType) -> None:
+    """Print on stdout, without the spaces that Rich fills lines up with."""
+    with console.capture() as lines:
+        console.print(what)
+    print(*(line.rstrip() for line in lines.get().splitlines()), sep="\n")
 
 
 def _pairs(of: Mapping[str, str]) -> Table:
