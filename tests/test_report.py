@@ -98,6 +98,14 @@ def test_an_abandoned_evaluation_is_shown_by_its_bound_with_the_reward_in_traini
     assert [y for _, y in reward] == [500.0] * 3
 
 
+def test_offline_the_agreement_on_what_was_held_out_stands_beside() -> None:
+    rows = [{**row, "heldout/agreement": 0.25} for row in without("env_steps", "rollout", "eval")]
+    lower = curve_of(rows, title="A run").axes[-1]
+    seen, unseen = legend_of(lower)
+    assert [y for _, y in lines(lower)[seen]] == [0.5, 0.75, 0.875]
+    assert [y for _, y in lines(lower)[unseen]] == [0.25] * 3
+
+
 def test_a_loss_that_falls_by_far_is_drawn_in_orders_of_magnitude() -> None:
     lower = curve_of(without("distill"), title="A run").axes[-1]
     assert lower.get_yscale() == "log"

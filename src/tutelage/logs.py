@@ -42,6 +42,7 @@ class Result(Figures):
     seconds: float
     evaluation_seconds: float
     teacher: NotRequired[Teacher]
+    teacher_failed: NotRequired[str]
 
 
 TARGET = "env_steps_to_"

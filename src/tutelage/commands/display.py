@@ -78,6 +78,7 @@ GLANCE = {
     "eval/mean_reward": ("evaluated", ".1f"),
     "eval/at_most": ("at most", ".1f"),
     "distill/agreement": ("agreement", ".0%"),
+    "heldout/agreement": ("held out", ".0%"),
     "rollout/epsilon": ("\N{GREEK SMALL LETTER EPSILON}", ".2f"),
     "rollout/teacher_acts": ("led by the teacher", ".0%"),
 }

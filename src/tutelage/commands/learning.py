@@ -114,7 +114,7 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
             recipes.teach(config, folder, resume=resume, hooks=hooks)
         with display.notes() as note:
             result = recipes.close_teaching(config, folder, note=note)
-    report(folder, video=False)
+    _write_report(folder, video=False)
     if as_json:
         print(json.dumps(result))
         return
@@ -130,12 +130,22 @@ def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> N
             outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
         with display.notes() as note:
             result = recipes.close_distillation(outcome, note=note)
-    report(folder, video=True)
+    _write_report(folder, video=True)
     if as_json:
         print(json.dumps(result))
         return
     display.table(summary.headline(result), summary.compare(result))
     display.say(f"run: {folder}")
+
+
+def _write_report(folder: Path, *, video: bool) -> None:
+    """Write the page of a run that is over; what is missing for it costs the run nothing."""
+    try:
+        with display.notes() as note:
+            note("drawing the report")
+            report(folder, video=video)
+    except UserError as error:
+        display.warn(f"tutelage: no report of {folder}: {error}")
 
 
 LEARNING: dict[str, tuple[Any, Callable[..., None]]] = {

@@ -41,6 +41,9 @@ from tutelage.sources.online import Behaviour, Learning, Online
 from tutelage.teachers import load_teachers
 from tutelage.types import Batch, seeded
 
+HELD_OUT = 0.05
+"""The share of a data set that nothing is learnt from, to see how well it is imitated."""
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -205,14 +208,16 @@ def _distill_offline(
     network = build_network(
         config.learning, config.student, frames, dataset.obs_shape, head, seed=config.seed
     ).to(device)
+    learner = build_distiller(config, network, head)
     source = Offline(
         dataset,
         batch_size=config.learning.batch_size,
         batches_per_step=config.learning.samples_per_step / config.learning.batch_size,
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "replay")),
+        held_out=HELD_OUT,
+        examine=learner.examine,
     )
-    learner = build_distiller(config, network, head)
     files = {config.dataset: dataset.digest}
     study = _Study(config, learner, source, Alone(), hooks, files=files)
     return study.run(folder, resume=resume)

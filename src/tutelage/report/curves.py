@@ -137,11 +137,21 @@ def _returns(axes: "Axes", rows: Rows, along: str) -> list[Any]:
 
 
 def _agreement_or_loss(axes: "Axes", rows: Rows, along: str) -> None:
-    x, y = _series(rows, along, "distill/agreement")
-    if x:
-        axes.plot(x, y, color=BLUE, linewidth=2.0, marker="s", markersize=4 if len(x) <= 60 else 0)
+    handles = []
+    for key, label, colour in (
+        ("distill/agreement", "states learnt from", BLUE),
+        ("heldout/agreement", "held-out states", VERMILION),
+    ):
+        x, y = _series(rows, along, key)
+        if x:
+            size = 4 if len(x) <= 60 else 0
+            style: dict[str, Any] = {"linewidth": 2.0, "marker": "s", "markersize": size}
+            handles += axes.plot(x, y, color=colour, label=label, **style)
+    if handles:
         axes.set_ylim(0.0, 1.02)
         axes.set_ylabel("agreement with teacher\n(fraction of states)", fontsize=FONT)
+        if len(handles) > 1:
+            legend(axes, handles)
         return
     x, y = _series(rows, along, "train/loss")
     axes.set_ylabel("training loss", fontsize=FONT)

@@ -88,6 +88,8 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
             chosen = _chosen(f"{env}: teachers by", config, folder)
         except UserError as error:
             text.append(f"No figure of the teachers: {error}")
+    if "teacher_failed" in result:
+        text.append(f"The teacher is not shown: {result['teacher_failed']}")
     if "teacher" in result:
         teacher = result["teacher"]["mean_return"]
     title = f"{env}: {command}, seed {config.seed}"
