@@ -14,9 +14,9 @@ from tutelage.domains import EnvironmentConfig, about, as_teacher
 from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
+from tutelage.logs import TARGET, read_metrics, read_timing
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
-from tutelage.runs import read_rows
 from tutelage.selectors.offpolicy import read_log
 from tutelage.teachers import TeacherError, load_teachers
 
@@ -55,7 +55,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         "env": config.environment.env,
         **describe(student, figures),
         **_course(folder),
-        f"env_steps_to_{examination.target_return:g}": outcome.passed_at,
+        f"{TARGET}{examination.target_return:g}": outcome.passed_at,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
@@ -135,9 +135,9 @@ def favourite(folder: Path, names: tuple[str, ...]) -> str:
 
 def _course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
-    rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
+    rows, timing = read_metrics(folder), read_timing(folder)
     return {
         "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
-        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
-        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
+        "seconds": timing[-1].get("time/seconds", 0.0) if timing else 0.0,
+        "evaluation_seconds": timing[-1].get("time/evaluation", 0.0) if timing else 0.0,
     }
