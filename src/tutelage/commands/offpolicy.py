@@ -9,23 +9,21 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import Positional, arg
 
+from tutelage.choice_log import Log, read_log
 from tutelage.commands import display
+from tutelage.configs import Seed, check
 from tutelage.errors import UserError
-from tutelage.ranges import check_numbers
 from tutelage.runs import read_config
-from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors import build_selector
 from tutelage.selectors.offpolicy import (
     ESTIMATORS,
     Estimate,
-    Log,
     Policy,
     effective,
     evaluate,
     mean_weight,
-    read_log,
 )
-from tutelage.selectors.parsing import is_contextual, parse_selector
-from tutelage.types import Floats, seeded
+from tutelage.types import Floats, Selector, seeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +52,13 @@ class OffPolicyCommand:
     """The folder of a run with several teachers."""
     selectors: tuple[str, ...] = ("random", "thompson-beta", "linear-thompson", "doubly-robust")
     """Their names, perhaps with options: linear-thompson:scale=1."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the selectors, and of the intervals."""
     json: bool = False
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check_numbers(self)
+        check(self)
         folder = Path(self.folder)
         names = read_config(folder).get("teachers", ())
         path = folder / "selections.jsonl"
@@ -93,9 +91,12 @@ class OffPolicyCommand:
         for arm, name in enumerate(names):
             yield f"{name} alone", always(arm, num_arms=len(names))
         for text in self.selectors:
-            size = {"context_dim": early.feedback.context.shape[1]} if is_contextual(text) else {}
-            rng = np.random.default_rng(seeded(self.seed, "selector", text))
-            selector = parse_selector(text)(num_arms=len(names), rng=rng, **size)
+            selector = build_selector(
+                text,
+                num_arms=len(names),
+                rng=np.random.default_rng(seeded(self.seed, "selector", text)),
+                context_dim=early.feedback.context.shape[1],
+            )
             learn(selector, early)
             yield text, selector.probabilities
 
@@ -121,7 +122,7 @@ def halves(log: Log) -> tuple[Log, Log]:
     return log.part(first), log.part(~first)
 
 
-def learn(selector: DistributionSelector, log: Log) -> None:
+def learn(selector: Selector, log: Log) -> None:
     """Let ``selector`` learn from a log, round by round as a run would have it."""
     for number in np.unique(log.round):
         selector.update(log.part(log.round == number).feedback)
