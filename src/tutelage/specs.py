@@ -1,8 +1,8 @@
-"""One grammar for what is named on a command line.
+"""One grammar for what is named: ``NAME``, ``NAME:VALUE``, ``NAME:OPTION=VALUE,…``.
 
-It is ``NAME``, ``NAME:VALUE`` or ``NAME:OPTION=VALUE,…``. A name is looked up in a table; what is
-not in a table may come from outside of the package as ``MODULE:NAME``, as Gymnasium's
-``module:Env-v0`` does. Values are read by the types of the entry's own parameters.
+A name is looked up in a table; what is not in a table may come from outside of the package as
+``MODULE:NAME``, as Gymnasium's ``module:Env-v0`` does. Values are read by the types of the entry's
+own parameters.
 """
 
 import inspect

@@ -1,10 +1,10 @@
 """``tutelage offpolicy``: what other selectors would have been paid in the states of a run."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from tyro.conf import Positional, arg
@@ -60,7 +60,7 @@ class OffPolicyCommand:
     def run(self) -> None:
         check(self)
         folder = Path(self.folder)
-        names = read_config(folder).get("teachers", ())
+        names = _teachers(read_config(folder))
         path = folder / "selections.jsonl"
         if not path.exists():
             raise UserError(f"{folder} has no selections.jsonl: it chose among no teachers")
@@ -99,6 +99,13 @@ class OffPolicyCommand:
             )
             learn(selector, early)
             yield text, selector.probabilities
+
+
+def _teachers(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("teachers", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"teachers is {names!r} in the run's configuration, expected their names")
+    return names
 
 
 def always(arm: int, *, num_arms: int) -> Policy:

@@ -72,3 +72,10 @@ class Domain(Protocol):
         ``settings`` are the domain's own (None for one from outside of the package); ``stream``
         names a set of episode seeds; ``episodes`` or ``episodes[N]`` are all that is looked at.
         """
+
+    def camera(self, env: str, *, settings: Any, seed: int, stream: str) -> Environments:
+        """Build one environment that observes itself in colour, ``obs[1,height,width,3]`` uint8.
+
+        Given the same actions it stays in step with the first of ``make`` with that seed and
+        stream. Raises UserError if the environment cannot render.
+        """

@@ -50,7 +50,8 @@ def assign(
     """
     asked, known = config.selection, about(config.environment)
     features = _features(config, known)
-    if len(ensemble.teachers) == 1:
+    never_asked = is_zero(config.distill_weight) and is_zero(config.teacher_acts)
+    if len(ensemble.teachers) == 1 or never_asked:
         return Alone()
     names = tuple(teacher.name for teacher in ensemble.teachers)
     contextual = is_contextual(asked.selector)
@@ -111,6 +112,7 @@ def try_out(
                 episodes=config.selection.measure_episodes,
                 seed=config.seed,
                 stream="trial",
+                max_steps=config.examination.eval_max_steps,
                 device=device,
                 threads=config.threads,
             )

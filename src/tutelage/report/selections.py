@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from tutelage.choice_log import Log
 from tutelage.errors import UserError
 from tutelage.report.style import (
     BLACK,
@@ -23,7 +24,6 @@ from tutelage.report.style import (
     legend,
     write_png,
 )
-from tutelage.selectors.offpolicy import Log
 from tutelage.types import Floats, Ints, seeded
 
 BINS = 40

@@ -53,9 +53,7 @@ def is_contextual(text: str) -> bool:
         return False
 
 
-def build_selector(
-    text: str, *, num_arms: int, rng: Generator, context_dim: int = 0
-) -> Selector:
+def build_selector(text: str, *, num_arms: int, rng: Generator, context_dim: int = 0) -> Selector:
     """Return the selector that ``text`` spells: ``NAME`` or ``NAME:OPTION=VALUE,…``.
 
     ``context_dim`` is for those that choose by context. Raises UserError for an unknown name or
