@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tutelage.assignment.round import Assignment
+from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, Teach
 from tutelage.errors import FaultyEnvironmentError, UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tutelage import models, threads
+from tutelage.choice_log import read_log
 from tutelage.configs import Teach
 from tutelage.domains import EnvironmentConfig, about, as_teacher
 from tutelage.evaluation import Note, evaluate
@@ -17,7 +18,6 @@ from tutelage.importers import import_model
 from tutelage.logs import TARGET, read_metrics, read_timing
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
-from tutelage.selectors.offpolicy import read_log
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]

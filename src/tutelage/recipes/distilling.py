@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from tutelage import models
-from tutelage.assignment.round import Alone, Assignment
+from tutelage.assignment.alone import Alone
+from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, nested
 from tutelage.dataset import Dataset
 from tutelage.domains import EnvironmentConfig, about, make, usual_target

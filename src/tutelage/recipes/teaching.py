@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tutelage import models
-from tutelage.assignment.round import Alone
+from tutelage.assignment.alone import Alone
 from tutelage.configs import Record, Teach, nested
 from tutelage.dataset import WholeEpisodes
 from tutelage.domains import about, make

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tutelage.choice_log import Log
 from tutelage.errors import UserError
 from tutelage.report.style import (
     BLACK,
@@ -22,7 +23,6 @@ from tutelage.report.style import (
     legend,
     write_png,
 )
-from tutelage.selectors.offpolicy import Log
 from tutelage.types import Floats, Ints, seeded
 
 if TYPE_CHECKING:

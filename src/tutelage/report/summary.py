@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.choice_log import read_log
 from tutelage.configs import Distill, Teach, build
 from tutelage.errors import UserError, look_up
 from tutelage.logs import TARGET, read_metrics, read_result
@@ -12,7 +13,6 @@ from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.runs import read_config
-from tutelage.selectors import offpolicy
 
 DASH = "\N{EN DASH}"
 CURVE = "Learning curve: return per episode above, agreement with the teacher or loss below."
@@ -111,7 +111,7 @@ def _chosen(title: str, config: Distill, folder: Path) -> list[Section]:
     path, figure = folder / "selections.jsonl", folder / "selections.png"
     if not path.is_file() or not path.stat().st_size:
         return []
-    log, names = offpolicy.read_log(path), config.teachers
+    log, names = read_log(path), config.teachers
     title = f"{title} {config.selection.selector}, seed {config.seed}"
     selections.selections_plot(log, names, figure, title=title)
     shown = Figure(figure, selections.ALT, selections.CAPTION)

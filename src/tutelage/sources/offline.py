@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import torch
 
-from tutelage.assignment.round import Assignment
+from tutelage.assignment.protocol import Assignment
 from tutelage.dataset import FRAGMENT, Dataset
 from tutelage.environments import Step
 from tutelage.replay import without_earlier

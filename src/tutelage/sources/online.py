@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tutelage.assignment.round import Assignment
+from tutelage.assignment.protocol import Assignment
 from tutelage.environments import Environments, Step, transitions
 from tutelage.errors import diverged
 from tutelage.exploration import Select
