@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
 from tutelage.errors import UserError
-from tutelage.heads import Categorical, MultiCategorical, to_space
+from tutelage.heads import Categorical, Gaussian, MultiCategorical, to_space
 from tutelage.importers import import_model, vecnormalize
 from tutelage.policies import Model, begin_again
 
@@ -384,8 +384,13 @@ def _more_actions(about: dict[str, Any]) -> None:
 def _unbounded(about: dict[str, Any]) -> None:
     about["action_space"] = {
         ":type:": "<class 'gym.spaces.box.Box'>",
-        **{"dtype": "float32", "shape": [4], "low": "[-inf -1. -1. -1.]", "high": "[1. 1. 1. 1.]"},
+        **{"dtype": "float32", "shape": [4], "low": "[-inf -1. -1. -1.]", "high": "[2. 1. 1. 1.]"},
     }
+
+
+def _not_written_out(about: dict[str, Any]) -> None:
+    _unbounded(about)
+    about["action_space"]["low"] = "[-1. -2. ... -3.]"
 
 
 def _spread(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -413,7 +418,7 @@ def _damaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         ({"about": _own_activation}, "Snake"),
         ({"about": lambda about: about.clear()}, "policy_class"),
         ({"about": lambda about: about.update(action_space=[1])}, "actions"),
-        ({"about": _unbounded, "tensors": _spread}, "bounds"),
+        ({"about": _not_written_out, "tensors": _spread}, "bounds"),
         ({"tensors": _more}, "attention"),
         ({"tensors": _renamed}, "not known"),
         ({"tensors": _damaged}, "NaN"),
@@ -442,6 +447,15 @@ def test_an_activation_is_named_where_the_file_does_not_say_and_not_against_it(
         import_model(edited(saved[1], tmp_path / "elu.zip", elu) + "+activation:relu")
     with pytest.raises(UserError, match="choose from"):
         import_model(f"{saved[1]}+activation:snake")
+
+
+def test_actions_without_bounds_are_in_their_own_units(
+    saved: tuple[Any, Path], tmp_path: Path
+) -> None:
+    policy = import_model(edited(saved[1], tmp_path / "box.zip", _unbounded, _spread)).policy
+    assert policy.head == Gaussian(4, bounded=False)
+    raw = import_model(str(saved[1])).policy.step(states(VECTOR)[1], ())[0]  # its logits
+    assert torch.allclose(policy.step(states(VECTOR)[1], ())[0][:, :4], raw)
 
 
 def test_what_does_not_fit_the_environment_is_refused(

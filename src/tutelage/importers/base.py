@@ -4,7 +4,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tutelage.heads import (
     head_for,
 )
 from tutelage.policies import Model
+from tutelage.types import Array
 
 Observation = Tensor | Mapping[str, Tensor]
 """``obs[N,stack,*frame]``, or one such tensor by each key of a Dict space."""
@@ -81,6 +82,17 @@ def members(path: Path) -> list[str]:
             return archive.namelist()
     except Exception:  # a damaged archive fails in more ways than zipfile says
         return []
+
+
+def check_archive(data: bytes, where: str, kind: str) -> None:
+    """Raise UserError unless every part of a zip archive is whole."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+    except Exception as error:  # as above
+        raise UserError(f"{where} is damaged or no {kind} ({line_of(error)})") from error
+    if broken:
+        raise UserError(f"{where} is damaged: its part {broken}")
 
 
 def read_tensors(data: bytes, where: str) -> dict[str, Any]:
@@ -212,21 +224,13 @@ def chosen_head(
             "what the policy's numbers mean is not known: name it, as in +head:q; choose from "
             f"{', '.join(HEADS)}, multi-categorical:3/2"
         )
+    if isinstance(head, Gaussian | Point) and isinstance(usual, Point):
+        head = replace(head, bounded=usual.bounded)
     if size is not None and head.size != size:
         raise UserError(
             f"the policy says {size} numbers a state, {text or 'the environment'} needs {head.size}"
         )
     return head
-
-
-def bounds_of(space: Space | None) -> tuple[Tensor, Tensor] | None:
-    """Return the bounds of a Box as two vectors; a side without any is from -1 to 1."""
-    if not isinstance(space, spaces.Box):
-        return None
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low = np.where(bounded, space.low, -1.0).ravel().astype(np.float32)
-    high = np.where(bounded, space.high, 1.0).ravel().astype(np.float32)
-    return torch.from_numpy(low), torch.from_numpy(high)
 
 
 class ToRange(nn.Module):
@@ -238,10 +242,13 @@ class ToRange(nn.Module):
     spread: Tensor
     middle: Tensor
 
-    def __init__(self, low: Tensor, high: Tensor) -> None:
+    def __init__(self, low: Array, high: Array) -> None:
+        """An action without bounds is from -1 to 1: its numbers stay as they are."""
         super().__init__()
-        self.register_buffer("spread", ((high - low) / 2.0).float())
-        self.register_buffer("middle", ((high + low) / 2.0).float())
+        bounded = np.isfinite(low) & np.isfinite(high)
+        low, high = np.where(bounded, low, -1.0).ravel(), np.where(bounded, high, 1.0).ravel()
+        self.register_buffer("spread", torch.from_numpy((high - low) / 2.0).float())
+        self.register_buffer("middle", torch.from_numpy((high + low) / 2.0).float())
 
     def forward(self, out: Tensor) -> Tensor:
         n = len(self.spread)
@@ -249,6 +256,24 @@ class ToRange(nn.Module):
         return (
             torch.cat([action, out[:, n:] - self.spread.log()], 1) if out.shape[1] > n else action
         )
+
+
+def to_range(head: Head, space: Space | None, units: str) -> ToRange | None:
+    """Return what takes actions in ``units`` (env or range) into those of their range.
+
+    None where they are so already, and where the bounds are not known. Raises UserError for as many
+    numbers as the environment's actions have not.
+    """
+    if units not in ("env", "range"):
+        raise choose_from("units", units, ["env", "range"])
+    if not isinstance(head, Gaussian | Point) or not isinstance(space, spaces.Box):
+        return None
+    if head.n != space.low.size:
+        raise UserError(
+            f"the policy acts by {head.n} numbers, this environment by {space.low.size}"
+        )
+    squashed = isinstance(head, Gaussian) and head.squashed
+    return None if squashed or units == "range" else ToRange(space.low, space.high)
 
 
 class Reading:
@@ -259,21 +284,14 @@ class Reading:
 
     def __init__(self, head: Head, space: Space | None, units: str = "env") -> None:
         """``units`` of a Box's actions: the environment's own (env), or those of its range."""
-        if units not in ("env", "range"):
-            raise choose_from("units", units, ["env", "range"])
         self.head = head
         self._start = int(space.start) if isinstance(space, spaces.Discrete) else 0
-        bounds = bounds_of(space)
-        own = isinstance(head, Gaussian | Point) and not getattr(head, "squashed", False)
-        self._to_range = ToRange(*bounds) if bounds and own and units == "env" else None
-        if bounds and isinstance(head, Gaussian | Point) and head.n != len(bounds[0]):
-            raise UserError(
-                f"the policy acts by {head.n} numbers, this environment by {len(bounds[0])}"
-            )
+        self._to_range = to_range(head, space, units)
 
-    def __call__(self, out: Any, n: int) -> Tensor:
+    def __call__(self, said: Any, n: int) -> Tensor:
         """Return ``out[N,L]``; raise UserError for another shape or type, and for NaN."""
-        out = torch.as_tensor(np.asarray(out) if not isinstance(out, Tensor) else out).detach()
+        out: Tensor = said if isinstance(said, Tensor) else torch.as_tensor(np.asarray(said))
+        out = out.detach()
         if not out.is_floating_point():
             return self._of_actions(out, n)
         if out.ndim == 1 and self.head.size == 1:
@@ -285,8 +303,10 @@ class Reading:
             )
         if bool(torch.isnan(out).any()) or bool((out == math.inf).any()):
             raise UserError("the policy says NaN or infinity")
-        said: Tensor = self._to_range(out.float()) if self._to_range else out.float()
-        return said
+        if self._to_range is None:
+            return out.float()
+        moved: Tensor = self._to_range.to(out.device)(out.float())
+        return moved
 
     def _of_actions(self, action: Tensor, n: int) -> Tensor:
         head = self.head
@@ -305,7 +325,7 @@ class Reading:
                 f"expected {[n, len(sizes)]}"
             )
         action = action.long()
-        if bool((action < 0).any()) or bool((action >= torch.tensor(sizes)).any()):
+        if bool((action < 0).any()) or bool((action >= action.new_tensor(sizes)).any()):
             raise UserError(f"the policy says an action that is not one of {list(sizes)}")
         if isinstance(head, Bernoulli):
             return (2.0 * action - 1.0) * CERTAIN

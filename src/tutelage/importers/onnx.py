@@ -101,20 +101,22 @@ def load(
     settings.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
+            str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime has a class of its own for each of its failures
         raise UserError(f"{path} cannot be run by ONNX Runtime: {line_of(error)}") from error
     if scaling not in ("unit", "none"):
         raise choose_from("scaling", scaling, ["unit", "none"])
     policy = OnnxPolicy(session, str(path), space, output, head, units, scaling == "unit")
-    shape = policy.obs_shape
     return Model(
         policy,
         name=str(path),
         format="onnx",
-        obs_shape=shape if shape is None or shape[1:] else (1, *shape),
-        card={"output": policy.output, "memory": [one.name for one in policy.states]},
+        card={
+            "observations": policy.shapes,
+            "output": policy.output,
+            "memory": [one.name for one in policy.states],
+        },
         files=files,
         path=path,
     )
@@ -167,12 +169,9 @@ class OnnxPolicy:
         self._batch = fixed[0] if fixed else None
 
     @property
-    def obs_shape(self) -> tuple[int, ...] | None:
-        """What of one observation's shape the file says."""
-        if len(self._inputs) != 1:
-            return None
-        shape = next(iter(self._inputs.values())).shape[1:]
-        return tuple(shape) if all(isinstance(side, int) for side in shape) else None
+    def shapes(self) -> dict[str, list[Any]]:
+        """What the file says of each input's shape, without its first side."""
+        return {name: list(one.shape[1:]) for name, one in self._inputs.items()}
 
     def initial(self, n: int) -> Carry:
         """Return zeros, ``[N,…]`` for each part of the memory."""

@@ -1,6 +1,8 @@
 """Policies in Python: ``MODULE:NAME``, which is a program that a person names as one."""
 
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import UserError, choose_from
+from tutelage.files import file_digest
 from tutelage.heads import Head
 from tutelage.importers.base import (
     Observation,
@@ -44,8 +47,14 @@ def load(
                 f"policy {name}: {found.__name__}() failed: {line_of(error)}"
             ) from error
     policy = policy_of(found, head=head, space=space, units=units, arrays=arrays)
-    parameters = count_parameters(found) if isinstance(found, nn.Module) else 0
-    return Model(policy, name=name, format="python", parameters=parameters)
+    source = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+    return Model(
+        policy,
+        name=name,
+        format="python",
+        parameters=count_parameters(found) if isinstance(found, nn.Module) else 0,
+        files={Path(source).name: file_digest(Path(source))} if source else {},
+    )
 
 
 def policy_of(
@@ -53,7 +62,7 @@ def policy_of(
     *,
     head: Head | str = "",
     space: Space | None = None,
-    units: str = "env",
+    units: str = "",
     arrays: str = "torch",
 ) -> Policy:
     """Return a Policy as it is, and one made of an ``nn.Module`` or any callable.
@@ -61,7 +70,8 @@ def policy_of(
     A callable takes ``obs[N,*frame]`` (``[N,stack,*frame]`` of several frames; a mapping of a Dict
     space) as ``arrays`` says, torch or numpy, and returns ``[N,L]`` numbers of its ``head``, or
     whole numbers: the actions themselves. Continuous actions are in ``units`` of the environment
-    (env) or of their range. Raises UserError for anything else.
+    (env), or of their range, which is usual where a Head is given. Raises UserError for anything
+    else.
     """
     if all(hasattr(given, name) for name in ("head", "initial", "step")):
         policy: Policy = given
@@ -75,16 +85,18 @@ def policy_of(
         raise choose_from("arrays", arrays, ["torch", "numpy"])
     if isinstance(given, nn.Module):
         given.eval()
+    units = units or ("env" if isinstance(head, str) else "range")
     if isinstance(head, str):
         width = last_width(given.state_dict()) if isinstance(given, nn.Module) else None
         head = chosen_head(head, space, None, guess=width)
     return CallablePolicy(given, Reading(head, space, units), arrays == "numpy")
 
 
-class CallablePolicy:
+class CallablePolicy(nn.Module):
     """A policy made of a function of others' making, whose every answer is checked."""
 
     def __init__(self, function: Callable[[Any], Any], read: Reading, numpy: bool) -> None:
+        super().__init__()
         self.function = function
         self._read = read
         self._numpy = numpy

@@ -93,18 +93,14 @@ def load(path: Path, *, space: Space | None = None, activation: str = "") -> Mod
         saved.check_bounds(space)
     policy, algorithm = saved.build(Weights(tensors, str(path)), about)
     policy(saved.observations.zeros())  # layers that do not meet are refused now
-    shape = saved.observations.shape
+    observations = saved.observations
     return Model(
         policy,
         name=str(path),
         format="sb3",
-        obs_shape=None
-        if saved.observations.kind == "Dict"
-        else shape
-        if shape[1:]
-        else (1, *shape),
         card={
             "algorithm": algorithm,
+            "observations": observations.described(),
             "library": f"stable-baselines3 {version}".strip(),
             "env_steps": about.get("num_timesteps"),
             # On-policy algorithms keep raw observations only beside normalised ones.
@@ -183,6 +179,12 @@ class _Space:
     high: Array | None = None
     sizes: tuple[int, ...] = ()
     parts: Mapping[str, "_Space"] | None = None
+
+    def described(self) -> Any:
+        """Return the space as plain data: a shape, sizes, or one of these by each key."""
+        if self.parts is not None:
+            return {key: part.described() for key, part in self.parts.items()}
+        return list(self.sizes or self.shape)
 
     def zeros(self) -> Observation:
         """Return an observation ``[1,stack,*frame]``."""
@@ -362,7 +364,10 @@ class _Saved:
         parts = self.observations.parts
         if parts is None:
             return part(self.observations, prefix)
-        return Parts({key: part(at, f"{prefix}extractors.{key}.") for key, at in parts.items()})
+        images = any(at.image for at in parts.values())
+        flat = sum(sum(at.sizes) or math.prod(at.shape) for at in parts.values())
+        built = {key: part(at, f"{prefix}extractors.{key}.") for key, at in parts.items()}
+        return Parts(built, 0 if images else flat)
 
     def _discrete(self) -> int:
         if self.actions.kind != "Discrete":
@@ -453,10 +458,11 @@ class _Saved:
                 )
             else:
                 said = self._state_dependent(weights, "action_net", "log_std", float("inf"))
-            head: Head = Gaussian(n, squashed=squashed)
-            return head, [said] if squashed else [said, self._to_range()]
+            if squashed:
+                return Gaussian(n, squashed=True), [said]
+            return Gaussian(n, bounded=self._bounded()), [said, ToRange(*self._bounds())]
         if kind == "Discrete":
-            head = Categorical(sizes[0])
+            head: Head = Categorical(sizes[0])
         elif kind == "MultiDiscrete":
             head = MultiCategorical(sizes)
         else:
@@ -469,17 +475,19 @@ class _Saved:
         if self.actions.kind == "Discrete":
             return Layers(encoder, body, Categorical(self._discrete()))
         squashed = self.settings.get("squash_output", not self.settings["linear"]) is True
-        last = nn.Tanh() if squashed else self._to_range()
-        return Layers(encoder, nn.Sequential(body, last), Point(self._box_size()))
+        last = nn.Tanh() if squashed else ToRange(*self._bounds())
+        head = Point(self._box_size(), bounded=squashed or self._bounded())
+        return Layers(encoder, nn.Sequential(body, last), head)
 
-    def _to_range(self) -> ToRange:
+    def _bounds(self) -> tuple[Array, Array]:
+        """Return those of the actions."""
         low, high = self.actions.low, self.actions.high
-        if low is None or high is None or not np.isfinite([low, high]).all():
-            raise UserError(
-                f"{self.where} acts in a Box whose bounds are infinite or not written out: "
-                "expected finite ones"
-            )
-        return ToRange(*(torch.from_numpy(side.ravel()) for side in (low, high)))
+        if low is None or high is None:
+            raise UserError(f"{self.where} does not write out the bounds of its actions")
+        return low, high
+
+    def _bounded(self) -> bool:
+        return bool(np.isfinite(self._bounds()).all())
 
 
 def _algorithm(name: str, about: Mapping[str, Any]) -> str:
@@ -533,7 +541,7 @@ class OneHot(nn.Module):
         flat = obs.flatten(1)
         if flat.shape[1] == len(self.sizes):
             whole = flat.long()
-            if bool((whole < 0).any()) or bool((whole >= torch.tensor(self.sizes)).any()):
+            if bool((whole < 0).any()) or bool((whole >= whole.new_tensor(self.sizes)).any()):
                 raise UserError(f"the policy takes whole numbers below {list(self.sizes)}")
             hot = [nn.functional.one_hot(whole[:, i], n) for i, n in enumerate(self.sizes)]
             return torch.cat(hot, dim=1).float()
@@ -546,14 +554,21 @@ class OneHot(nn.Module):
 
 
 class Parts(nn.Module):
-    """What encodes each part of a Dict, joined in the order of its keys."""
+    """What encodes each part of a Dict, joined in the order of its keys.
 
-    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+    Without an image, observations may come flattened, as Gymnasium's own ``flatten`` has them:
+    ``flat`` numbers.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], flat: int) -> None:
         super().__init__()
+        self.flat = flat
         self.keys = tuple(parts)
         self.parts = nn.ModuleList(parts.values())
 
     def forward(self, obs: Observation) -> Tensor:
+        if isinstance(obs, Tensor) and obs[0].numel() == self.flat:
+            return obs.flatten(1).float()
         if isinstance(obs, Tensor) or not set(self.keys) <= set(obs):
             given = list(obs.shape[1:]) if isinstance(obs, Tensor) else ", ".join(obs)
             raise UserError(

@@ -20,9 +20,7 @@ from tutelage.heads import Categorical, Gaussian, Head, Point, QValues
 from tutelage.importers.base import (
     Observation,
     Space,
-    ToRange,
     beginning,
-    bounds_of,
     chosen_head,
     count_parameters,
     finite,
@@ -33,6 +31,7 @@ from tutelage.importers.base import (
     read_bytes,
     read_tensors,
     shaped,
+    to_range,
 )
 from tutelage.importers.layers import (
     Cell,
@@ -93,10 +92,12 @@ def load(
     else:
         policy, layout = _known(weights, given)
     weights.done()
+    # The frames that baby-a3c cuts out of Atari's are of 80 pixels.
     return Model(
         policy,
         name=str(path),
         format="state-dict",
+        obs_shape=(4, 80, 80) if layout == "baby-a3c" else None,
         card={"layers": layout},
         parameters=count_parameters(policy),
         files=files,
@@ -180,12 +181,10 @@ class _Given:
             raise choose_from("scaling", self.scaling, ["unit", "none"])
         return self.scaling == "unit" if self.scaling else usual
 
-    def in_range(self) -> list[nn.Module]:
+    def in_range(self, head: Head) -> list[nn.Module]:
         """Return what takes actions from the environment's units into those of their range."""
-        if self.units not in ("env", "range"):
-            raise choose_from("units", self.units, ["env", "range"])
-        bounds = bounds_of(self.space) if self.units == "env" else None
-        return [ToRange(*bounds)] if bounds else []
+        layer = to_range(head, self.space, self.units)
+        return [] if layer is None else [layer]
 
 
 def _slashed(widths: Sequence[int]) -> str:
@@ -294,8 +293,9 @@ def _ppo_continuous(weights: Weights, given: _Given) -> Layers:
     encoder = _vector(weights, "actor_mean.0.weight")
     log_sd = weights.take("actor_logstd").ravel()
     said = Several([weights.mlp("actor_mean", activation), Constant(log_sd)])
-    body = nn.Sequential(said, *given.in_range())
-    return Layers(encoder, body, Gaussian(len(log_sd)))
+    bounded = not isinstance(given.space, spaces.Box) or given.space.is_bounded()
+    head = Gaussian(len(log_sd), bounded=bounded)
+    return Layers(encoder, nn.Sequential(said, *given.in_range(head)), head)
 
 
 def _sac(weights: Weights, given: _Given) -> Layers:
@@ -415,10 +415,7 @@ def _sized(weights: Weights, text: str, given: _Given) -> Layers:
         last = weights.linear(plain[-1])
         n = last.out_features
     head = chosen_head(given.head, given.space, n, hint="q" if dueling else "")
-    own = isinstance(head, Gaussian | Point) and not getattr(head, "squashed", False)
-    return Layers(
-        nn.Sequential(*parts), nn.Sequential(last, *(given.in_range() if own else [])), head
-    )
+    return Layers(nn.Sequential(*parts), nn.Sequential(last, *given.in_range(head)), head)
 
 
 def last_width(layers: nn.Sequential) -> int:

@@ -13,6 +13,7 @@ from tutelage.importers.base import (
     Observation,
     Reading,
     Space,
+    check_archive,
     chosen_head,
     line_of,
     members,
@@ -47,6 +48,7 @@ def load(
     meaning nothing says.
     """
     data, files = read_bytes(path)
+    check_archive(data, str(path), "program of torch.export")
     try:
         program = torch.export.load(io.BytesIO(data))
     except Exception as error:  # a damaged file can fail in any part of PyTorch
@@ -54,12 +56,11 @@ def load(
             f"{path} is damaged or no program of torch.export: {line_of(error)}"
         ) from error
     policy = ExportedPolicy(program, space, output, head, units, scaling)
-    shape = policy.obs_shape
     return Model(
         policy,
         name=f"torch-export:{path}",
         format="torch-export",
-        obs_shape=shape if shape is None or shape[1:] else (1, *shape),
+        card={"observations": policy.shape},
         parameters=sum(p.numel() for p in program.parameters()),
         files=files,
         path=path,
@@ -82,9 +83,7 @@ class ExportedPolicy:
         nodes = {node.name: node for node in program.graph.nodes}
         value = nodes[inputs[0]].meta["val"]
         self._dtype = value.dtype
-        self._batch, *self._shape = (
-            side if isinstance(side, int) else None for side in value.shape
-        )
+        self._batch, *self.shape = (side if isinstance(side, int) else None for side in value.shape)
         self._module = program.module()
         self._output = number(output)
         self._unit = scaling == "unit"
@@ -94,19 +93,14 @@ class ExportedPolicy:
         self.head = chosen_head(head, space, width if isinstance(width, int) else None)
         self._read = Reading(self.head, space, units)
 
-    @property
-    def obs_shape(self) -> tuple[int, ...] | None:
-        """The shape of one observation, where the program fixes it."""
-        known = [side for side in self._shape if side is not None]
-        return tuple(known) if len(known) == len(self._shape) else None
-
     def initial(self, n: int) -> Carry:
         """There is no memory."""
         return ()
 
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]``."""
-        x = shaped(one_tensor(obs), self._shape)
+        given = one_tensor(obs)
+        x = shaped(given.cpu(), self.shape)
         x = (x / 255.0 if self._unit else x).to(self._dtype)
         n, batch = len(x), self._batch or len(x)
         said = []
@@ -116,4 +110,4 @@ class ExportedPolicy:
                 rows = torch.cat([rows, rows[-1:].expand(batch - len(rows), *rows.shape[1:])])
             with torch.no_grad():
                 said.append(one_output(self._module(rows), self._output))
-        return self._read(torch.cat(said)[:n], n), ()
+        return self._read(torch.cat(said)[:n], n).to(given.device), ()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.errors import UserError, choose_from
 from tutelage.heads import Head
@@ -18,6 +18,7 @@ from tutelage.importers.base import (
     Observation,
     Reading,
     Space,
+    check_archive,
     chosen_head,
     line_of,
     members,
@@ -51,13 +52,14 @@ def load(
     file that is not whole and for numbers whose meaning nothing says.
     """
     data, files = read_bytes(path)
+    check_archive(data, str(path), "TorchScript")
     try:
         module = torch.jit.load(  # type: ignore[no-untyped-call]
             io.BytesIO(data), map_location="cpu"
         ).eval()
+        policy = ScriptPolicy(module, space, output, head, units, scaling)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path} is damaged or no TorchScript: {line_of(error)}") from error
-    policy = ScriptPolicy(module, space, output, head, units, scaling)
     return Model(
         policy,
         name=f"torchscript:{path}",
@@ -69,7 +71,7 @@ def load(
     )
 
 
-class ScriptPolicy:
+class ScriptPolicy(nn.Module):
     """A compiled module; with a state of its own it is asked of one environment after the other."""
 
     head: Head
@@ -77,6 +79,7 @@ class ScriptPolicy:
     def __init__(
         self, module: Any, space: Space | None, output: str, head: str, units: str, scaling: str
     ) -> None:
+        super().__init__()
         self._module = module
         self._output = number(output)
         if scaling not in ("unit", "none"):
@@ -89,7 +92,8 @@ class ScriptPolicy:
 
     def initial(self, n: int) -> Carry:
         """Return the state that the file holds, for each environment."""
-        return tuple(torch.stack([state] * n) for state in self._fresh)
+        device = next(self._module.parameters()).device if self.states else None
+        return tuple(torch.stack([state] * n).to(device) for state in self._fresh)
 
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]`` and the memory after."""

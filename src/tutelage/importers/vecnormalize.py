@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.errors import UserError
 from tutelage.heads import Head
@@ -41,10 +41,11 @@ class Statistics:
     clip: float
 
 
-class Normalised:
+class Normalised(nn.Module):
     """A policy that sees its observations as VecNormalize gave them in training."""
 
     def __init__(self, policy: Policy, statistics: Statistics) -> None:
+        super().__init__()
         self.policy = policy
         self.statistics = statistics
 
