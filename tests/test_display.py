@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -161,9 +162,9 @@ def test_no_color_is_heeded(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_names_that_would_steer_a_terminal_are_spelled_out(screen: Screen) -> None:
     with pytest.raises(SystemExit):
-        main(["report", f"{EVIL}\n\udc80"])
+        main(["report", f"{EVIL}\n\u2028\udc80"])
     (line,) = screen.read("err").splitlines()
-    assert f"{SHOWN}\\n\\udc80" in line
+    assert f"{SHOWN}\\n\\u2028\\udc80" in line
     assert "\x1b" not in screen.raw
 
 
@@ -172,3 +173,9 @@ def test_a_run_looks_for_no_desktop(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit):
         main(["distil"])
     assert os.environ["SDL_VIDEODRIVER"] == "dummy"
+
+
+def test_what_only_reports_and_films_need_is_imported_by_them_alone() -> None:
+    code = "import sys, tutelage.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert not {b"matplotlib", b"av", b"PIL", b"jinja2"} & set(loaded.split())

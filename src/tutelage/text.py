@@ -12,9 +12,11 @@ def printable(text: str, *, keep: str = "") -> str:
     >>> print(printable("\x1b[31mred\n[b]"))
     \x1b[31mred\n[b]
     """
+
+    def steers(char: str) -> bool:
+        return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
     return "".join(
-        char
-        if char in keep or unicodedata.category(char)[0] != "C"
-        else char.encode("unicode_escape", "surrogatepass").decode()
+        char.encode("unicode_escape").decode() if steers(char) and char not in keep else char
         for char in text
     )
