@@ -5,7 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
+from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -247,18 +249,19 @@ def load_teachers(
     seed: int,
     regions: Callable[[Model], Mapping[str, Region]],
     given: Mapping[str, Model] = MappingProxyType({}),
+    space: gymnasium.Space[Any] | None = None,
 ) -> tuple[Ensemble, dict[str, Model]]:
     """Load the teachers that ``names`` spell, each model once; return them and the models.
 
     ``regions`` are those that the domain of a model's environment knows; models that are ``given``
-    by name need no file.
+    by name need no file; ``space`` holds the actions of the environment, where it is known.
     """
     models: dict[str, Model] = {}
     teachers = []
     for text in names:
         name, wrappers = parse_teacher(text)
         if name not in models:
-            models[name] = given[name] if name in given else import_model(name)
+            models[name] = given[name] if name in given else import_model(name, space=space)
         model = models[name]
         if isinstance(model.policy, torch.nn.Module):
             model.policy.to(device)

@@ -15,6 +15,7 @@ from tutelage.commands.stopping import interruptible
 from tutelage.configs import Distill, Record, Teach, build
 from tutelage.domains import make
 from tutelage.errors import UserError, look_up
+from tutelage.recipes.distilling import in_environment
 from tutelage.report import summary
 from tutelage.runs import read_config
 
@@ -98,7 +99,7 @@ def _settle(config: Any) -> Any:
     if config.threads:
         return config
     if isinstance(config, Distill) and config.environment.env == "auto":
-        config = api.in_environment(config)
+        config = in_environment(config)
     envs = make(replace(config.environment, num_envs=1, only=""), seed=0)
     chosen = threads.usual(convolutions=len(envs.obs_shape) > 2)
     envs.close()

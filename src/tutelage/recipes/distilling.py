@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -15,11 +16,12 @@ from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import EnvironmentConfig, about, make, usual_target
+from tutelage.domains import about, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
 from tutelage.heads import Gaussian, Head, Point, QValues, parse_head
+from tutelage.importers import import_model
 from tutelage.learner import Learner
 from tutelage.networks import Network
 from tutelage.policies import Model
@@ -39,7 +41,7 @@ from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Learning, Online
-from tutelage.teachers import load_teachers
+from tutelage.teachers import load_teachers, parse_teacher
 from tutelage.types import Batch, seeded
 
 HELD_OUT = 0.05
@@ -73,6 +75,8 @@ class Outcome:
     """The best evaluation that was played to its end, if there was one."""
     given: Mapping[str, Model] = field(default_factory=dict)
     """The teachers that came without a file."""
+    space: gymnasium.Space[Any] | None = None
+    """The actions of the environment, where one was played in."""
 
 
 def distill(
@@ -93,12 +97,17 @@ def distill(
     check_names(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, hooks=hooks)
-    ensemble, loaded = load_teachers(
-        config.teachers, device=device, seed=config.seed, regions=_regions, given=given
-    )
-    config = _in_environment(config, [model.env for model in loaded.values()])
+    config = in_environment(config, given)
     envs = make(config.environment, seed=config.seed, threads=config.threads)
     try:
+        ensemble, loaded = load_teachers(
+            config.teachers,
+            device=device,
+            seed=config.seed,
+            regions=lambda model: about(config.environment).regions,
+            given=given,
+            space=envs.action_space,
+        )
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
         for model in loaded.values():
             check_fits(model, config.environment, envs)
@@ -168,17 +177,14 @@ def distill(
             readiness=_readiness(config, [model.card for model in loaded.values()]),
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
-        return replace(study.run(folder, resume=resume), given=given)
+        outcome = study.run(folder, resume=resume)
+        return replace(outcome, given=given, space=envs.action_space)
     finally:
         envs.close()
 
 
 def _digest_of(model: Model) -> str:
     return "+".join(model.files.values())
-
-
-def _regions(model: Model) -> Mapping[str, Any]:
-    return about(EnvironmentConfig(env=model.env)).regions if model.env else {}
 
 
 def _distill_offline(
@@ -194,7 +200,7 @@ def _distill_offline(
     recorded = dataset.about
     if config.environment.env not in ("auto", dataset.env):
         raise UserError(f"{config.dataset} was recorded on {dataset.env}")
-    config = _in_environment(config, [dataset.env])
+    config = _in_environment(config, dataset.env)
     frame = recorded.get("frame", config.environment.atari.frame)
     atari = replace(config.environment.atari, frame=frame)
     config = replace(
@@ -224,14 +230,26 @@ def _distill_offline(
     return study.run(folder, resume=resume)
 
 
-def _in_environment(config: Distill, envs: Sequence[str]) -> Distill:
-    """Return the configuration with its environment and its target known."""
-    environment = config.environment
-    if environment.env == "auto":
-        known = [env for env in envs if env]
-        if not known:
-            raise UserError("the teacher's file does not say what it plays: name it by env")
-        environment = replace(environment, env=known[0])
+def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
+    """Return the configuration with its environment and its target known.
+
+    The environment is by default the one that the data set, or the first teacher that says so, was
+    made for. Raises UserError where none does.
+    """
+    if config.environment.env != "auto":
+        return _in_environment(config, config.environment.env)
+    if config.dataset:
+        return _in_environment(config, Dataset(config.dataset).env)
+    for text in config.teachers:
+        name, _ = parse_teacher(text)
+        model = given[name] if name in given else import_model(name)
+        if model.env:
+            return _in_environment(config, model.env)
+    raise UserError("the teacher's file does not say what it plays: name it by env")
+
+
+def _in_environment(config: Distill, env: str) -> Distill:
+    environment = replace(config.environment, env=env)
     examination = config.examination
     if examination.target_return is None:
         examination = replace(examination, target_return=usual_target(environment))
