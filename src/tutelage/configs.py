@@ -264,7 +264,7 @@ def check(config: Config) -> Config:
 
     Raises UserError for one that does not; numbers of NumPy become Python's own.
     """
-    return build(type(config), flat(config))
+    return _filled(type(config), config, flat(config))
 
 
 def changed(config: Config, **values: Any) -> Config:
