@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import gymnasium
+import msgspec
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -279,6 +280,9 @@ HEADS: dict[str, Callable[..., Head]] = {
 }
 """Name -> head, as a file names it."""
 
+LARGEST = 2**20
+"""The most actions, or choices of one action, that a file may claim."""
+
 
 def describe_head(head: Head) -> dict[str, Any]:
     """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it."""
@@ -293,7 +297,7 @@ def parse_head(about: Mapping[str, Any]) -> Head:
     """Return the head that ``about`` describes; raise UserError for anything else."""
     values = dict(about)
     kind = values.pop("kind", None)
-    if kind not in HEADS:
+    if not isinstance(kind, str) or kind not in HEADS:
         raise choose_from("head", str(kind), HEADS)
     build = HEADS[kind]
     known = {field.name for field in fields(build)}  # type: ignore[arg-type]
@@ -301,14 +305,15 @@ def parse_head(about: Mapping[str, Any]) -> Head:
         raise UserError(
             f"head {kind}: unknown key {sorted(unknown)[0]!r}, expected {sorted(known)}"
         )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        head = build(**values)
-        sizes = values.get("sizes", (values.get("n"),))
-        if not all(isinstance(n, int) and n > 0 for n in sizes):
-            raise TypeError(f"sizes {sizes}")
-    except TypeError as error:
-        raise UserError(f"head {kind} cannot be made of {values}: {error}") from None
+        head: Head = msgspec.convert(values, build)
+    except ValueError as error:
+        raise UserError(f"head {kind} is damaged: {error}") from None
+    sizes = values.get("sizes", [values.get("n", 1)])
+    if not sizes or not all(0 < n <= LARGEST for n in sizes):
+        raise UserError(f"head {kind} is of size {sizes}, expected from 1 to {LARGEST:,}")
+    if not 0.0 < values.get("temperature", 1.0) < math.inf:
+        raise UserError(f"head {kind} has the temperature {values['temperature']}, expected above 0")
     return head
 
 

@@ -248,7 +248,8 @@ def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
     Without bound where that is 0 or none is known: cards are of the whole game, unclipped, without
     sticky actions.
     """
-    rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
+    given = [card.get("reward_per_step") for card in cards]
+    rates = [rate for rate in given if isinstance(rate, int | float)]
     atari, fraction = config.environment.atari, config.examination.eval_readiness
     unlike = config.environment.only or atari.sticky or atari.clip_rewards
     if not rates or unlike or not fraction:
