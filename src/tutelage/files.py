@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 import torch
+import zstandard
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -123,7 +124,7 @@ def _damaged(where: object) -> Iterator[None]:
 
 
 def read_json(path: Path, kind: type[Value]) -> Value:
-    """Read a JSON file of the type ``kind``; raise UserError as ``decode``, and if there is none."""
+    """Read a JSON file of the type ``kind``; raise UserError if there is none, or as ``decode``."""
     return decode(read_bytes(path, "a JSON file"), kind, path)
 
 
@@ -198,6 +199,8 @@ def pack_state(state: State) -> bytes:
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
         if isinstance(value, float) and not math.isfinite(value):
             return {"$number": str(value)}  # JSON has none of these
         if isinstance(value, np.ndarray):
@@ -219,6 +222,8 @@ def unpack_state(path: Path) -> State:
     tensors, about = load_tensors(path)
 
     def full(value: Any) -> Any:
+        if isinstance(value, list):
+            return [full(inner) for inner in value]
         if not isinstance(value, dict):
             return value
         if "$tensor" in value:
@@ -232,6 +237,17 @@ def unpack_state(path: Path) -> State:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error!r}") from error
     return convert(state, dict[str, Any], path)
+
+
+def unpack(packed: bytes, size: int) -> bytes:
+    """Decompress what must come to ``size`` bytes; raise ValueError for anything else."""
+    try:
+        claimed = zstandard.get_frame_parameters(packed).content_size
+        if claimed == size:  # before anything is made of it: a few bytes may claim to be many
+            return zstandard.ZstdDecompressor().decompress(packed)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"what is compressed is damaged: {error}") from error
+    raise ValueError(f"what is compressed comes to {claimed} bytes, expected {size}")
 
 
 def file_digest(path: Path) -> str:

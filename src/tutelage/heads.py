@@ -313,7 +313,9 @@ def parse_head(about: Mapping[str, Any]) -> Head:
     if not sizes or not all(0 < n <= LARGEST for n in sizes):
         raise UserError(f"head {kind} is of size {sizes}, expected from 1 to {LARGEST:,}")
     if not 0.0 < values.get("temperature", 1.0) < math.inf:
-        raise UserError(f"head {kind} has the temperature {values['temperature']}, expected above 0")
+        raise UserError(
+            f"head {kind} has the temperature {values['temperature']}, expected above 0"
+        )
     return head
 
 

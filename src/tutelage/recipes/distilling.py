@@ -11,7 +11,7 @@ import torch
 
 from tutelage import models
 from tutelage.assignment.round import Alone, Assignment
-from tutelage.configs import Distill, nested
+from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
 from tutelage.domains import EnvironmentConfig, about, make, usual_target
 from tutelage.errors import UserError
@@ -30,6 +30,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.assigning import assign, check_names, try_out
@@ -72,7 +73,7 @@ def distill(
     config: Distill, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Outcome:
     """Distil a student; its best network is left in ``folder/best.safetensors``."""
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
