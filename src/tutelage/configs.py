@@ -266,12 +266,13 @@ def check(config: Config) -> Config:
 
     Raises UserError for one that does not; numbers of NumPy become Python's own.
     """
-    return _filled(type(config), config, flat(config))
+    return changed(config)
 
 
-def changed(config: Config, **values: Any) -> Config:
+def changed(config: Config, /, **values: Any) -> Config:
     """Return the configuration with other ``values``, by name; raise UserError as ``build``."""
-    return build(type(config), {**flat(config), **values})
+    kind = type(config)
+    return _filled(kind, config, _by_name(kind, {**flat(config), **values}))
 
 
 def flat(config: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.heads import to_space
-from tutelage.types import Array, State, Transitions, seeded
+from tutelage.types import Array, State, Transitions, restored, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 Mask = npt.NDArray[np.bool_]
@@ -119,7 +119,7 @@ class Environments:
         except Exception as error:
             raise FaultyEnvironmentError(f"the environment raised {error!r}") from error
         next_obs = self._see(raw, info)
-        if not (np.isfinite(reward).all() and _all_finite(next_obs)):
+        if not (_finite(reward).all() and _finite(next_obs).all()):
             raise self._not_finite(next_obs, reward)
         reward = reward * counts
         self._returns += reward
@@ -183,11 +183,13 @@ class Environments:
 
     def restore(self, state: State) -> None:
         """Replay the current episodes, aligned so that all of them end at the present."""
-        lengths = np.asarray(state["lengths"])
-        logs = np.split(np.asarray(state["actions"]), np.cumsum(lengths)[:-1])
+        lengths, actions = restored(state["lengths"], self._episode), np.asarray(state["actions"])
+        if (lengths < 0).any() or lengths.sum() != len(actions):
+            raise ValueError(f"episodes of lengths {lengths} have {len(actions)} actions")
+        logs = np.split(actions, np.cumsum(lengths)[:-1])
         self._actions = [list(log) for log in logs]
-        self._episode = np.asarray(state["episode"]).copy()
-        self._returns = np.asarray(state["returns"]).copy()
+        self._episode = restored(state["episode"], self._episode)
+        self._returns = restored(state["returns"], self._returns)
         idle = np.zeros_like(self.last_action()[0])
         for ago in range(int(lengths.max()), 0, -1):
             if (begins := lengths == ago).any():
@@ -201,10 +203,10 @@ class Environments:
 
     def _not_finite(self, obs: Array, reward: Array) -> FaultyEnvironmentError:
         """Return the error for what the environment must not give, saying where it did."""
-        good = np.isfinite(reward) & np.isfinite(obs).reshape(len(obs), -1).all(axis=1)
+        good = _finite(reward) & _finite(obs).reshape(len(obs), -1).all(axis=1)
         i = int(good.argmin())
         what = "an observation that is not finite"
-        if not np.isfinite(reward[i]):
+        if not _finite(reward)[i]:
             what = f"the reward {reward[i]}"
         return FaultyEnvironmentError(
             f"environment {i} gave {what} at step {len(self._actions[i])} of its episode "
@@ -278,11 +280,14 @@ class Restricted(Environments):
 
     def restore(self, state: State) -> None:
         super().restore(state)
-        self._repeated = np.asarray(state["repeated"]).copy()
+        self._repeated = restored(state["repeated"], self._repeated)
 
 
-def _all_finite(obs: Array) -> bool:
-    return obs.dtype.kind != "f" or bool(np.isfinite(obs).all())
+def _finite(numbers: Array) -> Mask:
+    """Return where numbers are, also as the float32 that networks and losses take them for."""
+    if numbers.dtype.kind != "f":
+        return np.ones(numbers.shape, np.bool_)
+    return np.asarray(np.abs(numbers) <= np.finfo(np.float32).max)
 
 
 def transitions(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from tutelage.replay import Replay
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
 from tutelage.types import Array, Schedule, StepOut, seeded, torch_generator
+
+Training = TypeVar("Training", Teach, Distill)
 
 MOST_PARAMETERS = 10**8
 """More is a slip of the keyboard, and would end in the system's killing the process."""
@@ -56,6 +59,11 @@ def settle_learning(learning: Learning, device: torch.device) -> Learning:
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
     return replace(learning, precision="bf16" if native else "fp32")
+
+
+def settle_rounds(config: Training) -> Training:
+    """Return the configuration with no round longer than the whole run."""
+    return replace(config, round_steps=min(config.round_steps, config.env_steps))
 
 
 def settle_threads(asked: int, obs_shape: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ import torch
 from tutelage import models
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
-from tutelage.configs import Distill, nested
+from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
 from tutelage.domains import about, make, usual_target
 from tutelage.errors import UserError
@@ -34,6 +34,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.assigning import assign, check_names, try_out
@@ -91,7 +92,7 @@ def distill(
 
     Teachers that are ``given`` by name need no file.
     """
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
@@ -294,7 +295,8 @@ def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
     Without bound where that is 0 or none is known: cards are of the whole game, unclipped, without
     sticky actions.
     """
-    rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
+    given = [card.get("reward_per_step") for card in cards]
+    rates = [rate for rate in given if isinstance(rate, int | float)]
     atari, fraction = config.environment.atari, config.examination.eval_readiness
     unlike = config.environment.only or atari.sticky or atari.clip_rewards
     if not rates or unlike or not fraction:
