@@ -22,7 +22,7 @@ from tutelage.commands.playing import (
     WatchCommand,
 )
 from tutelage.commands.report import ReportCommand
-from tutelage.configs import build
+from tutelage.configs import build, check
 from tutelage.errors import UserError
 from tutelage.files import read_toml
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"tutelage {version('tutelage')}")
         return
     try:
-        _parse(words).run()
+        check(_parse(words)).run()
     except UserError as error:
         print(f"tutelage: {error}", file=sys.stderr)
         sys.exit(2)
@@ -69,8 +69,9 @@ def _parse(words: list[str]) -> Any:
         path = Path(words[at + 1])
         del words[at : at + 2]
         values = read_toml(path)
-        for key in ("command", "files"):
-            values.pop(key, None)
+        if (of := values.pop("command", words[0])) != words[0]:
+            raise UserError(f"{path} configures 'tutelage {of}', expected 'tutelage {words[0]}'")
+        values.pop("files", None)
         config = build(LEARNING[words[0]][0], values, where=str(path))
         defaults[words[0]] = {"default": COMMANDS[words[0]](config=config)}
     subcommands: Any = Union[  # noqa: UP007 (built at run time)

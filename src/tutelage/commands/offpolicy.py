@@ -10,7 +10,6 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from tutelage.commands import display
-from tutelage.configs import check
 from tutelage.errors import UserError
 from tutelage.runs import read_config
 from tutelage.selectors.base import DistributionSelector
@@ -60,7 +59,6 @@ class OffPolicyCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check(self)
         folder = Path(self.folder)
         names = read_config(folder).get("teachers", ())
         path = folder / "selections.jsonl"

@@ -11,9 +11,9 @@ import torch
 
 from tutelage import models
 from tutelage.assignment.round import Alone, Assignment
-from tutelage.configs import Distill, nested
+from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import EnvironmentConfig, about, make, usual_target
+from tutelage.domains import EnvironmentConfig, Region, about, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
@@ -72,16 +72,19 @@ def distill(
     config: Distill, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Outcome:
     """Distil a student; its best network is left in ``folder/best.safetensors``."""
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), check(config)
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
-    check_names(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, hooks=hooks)
     ensemble, loaded = load_teachers(
-        config.teachers, device=device, seed=config.seed, regions=_regions
+        config.teachers,
+        device=device,
+        seed=config.seed,
+        regions=lambda model: _regions(config.environment, model),
     )
     config = _in_environment(config, [model.env for model in loaded.values()])
+    check_names(config)
     envs = make(config.environment, seed=config.seed, threads=config.threads)
     try:
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
@@ -161,8 +164,11 @@ def _digest_of(model: Model) -> str:
     return "+".join(model.files.values())
 
 
-def _regions(model: Model) -> Mapping[str, Any]:
-    return about(EnvironmentConfig(env=model.env)).regions
+def _regions(environment: EnvironmentConfig, model: Model) -> Mapping[str, Region]:
+    """Return the regions of what is played, or of what the model was made for."""
+    if environment.env == "auto":
+        environment = replace(environment, env=model.env)
+    return about(environment).regions
 
 
 def _distill_offline(
@@ -179,6 +185,7 @@ def _distill_offline(
     if config.environment.env not in ("auto", dataset.env):
         raise UserError(f"{config.dataset} was recorded on {dataset.env}")
     config = _in_environment(config, [dataset.env])
+    check_names(config)
     frame = recorded.get("frame", config.environment.atari.frame)
     atari = replace(config.environment.atari, frame=frame)
     config = replace(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutelage import models
 from tutelage.assignment.round import Alone
-from tutelage.configs import Record, Teach, nested
+from tutelage.configs import Record, Teach, check, nested
 from tutelage.domains import about, make
 from tutelage.environments import Environments
 from tutelage.errors import UserError
@@ -43,7 +43,7 @@ def teach(
     config: Teach, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Network:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), check(config)
     if config.record and config.environment.only:
         raise UserError("a data set holds every state: record and only exclude each other")
     device = open_device(config.device)
@@ -147,7 +147,7 @@ def _value_head(envs: Environments, env: str) -> QValues:
 
 def record(config: Record, folder: str | Path) -> int:
     """Let a teacher play and write what it sees and says; return the env steps recorded."""
-    folder = Path(folder)
+    folder, config = Path(folder), check(config)
     if config.environment.only:
         raise UserError("a data set holds every state: only cannot be used to record one")
     device = open_device(config.device)
