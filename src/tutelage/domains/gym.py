@@ -1,6 +1,8 @@
 """Gymnasium's environments, and those of packages that register theirs with it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -11,7 +13,7 @@ from gymnasium.wrappers import AddRenderObservation
 
 from tutelage.domains.base import About
 from tutelage.environments import Environments, VectorEnv
-from tutelage.errors import UserError
+from tutelage.errors import FaultyEnvironmentError, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +74,35 @@ class GymDomain:
         return Environments(vector, seed=seed, stream=stream)
 
 
+class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Says which environment raised what, and when."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], number: int) -> None:
+        super().__init__(env)
+        self._number = number
+        self._steps = 0
+
+    def reset(self, **options: Any) -> Any:
+        self._steps = 0
+        return self._guarded(lambda: self.env.reset(**options))
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return self._guarded(lambda: self.env.step(action))
+
+    def _guarded(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except Exception as error:
+            raise FaultyEnvironmentError(
+                f"environment {self._number} raised {error!r} at step {self._steps} of its episode"
+            ) from error
+
+
 def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
     try:
         spec = gymnasium.spec(env)
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise UserError(
             f"unknown env {env!r}: expected the name of an Atari ROM (breakout, …) "
             f"or a Gymnasium id (CartPole-v1, …); Gymnasium says: {error}"
@@ -86,14 +113,20 @@ def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
     vector = SyncVectorEnv if settings.vector == "sync" else AsyncVectorEnv
     try:
         made: VectorEnv = vector(
-            [lambda: gymnasium.make(env) for _ in range(num_envs)],
+            [partial(_one, env, number) for number in range(num_envs)],
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"env {env!r} needs a package: {error}") from error
+    except Exception as error:  # its constructor may do anything
+        raise UserError(f"env {env!r} cannot be made: {error!r}") from error
     actions, obs = made.single_action_space, made.single_observation_space
     if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start != 0:
         raise UserError(f"env {env!r} has actions {actions}; expected discrete actions from 0 on")
     if not isinstance(obs, gymnasium.spaces.Box):
         raise UserError(f"env {env!r} has observations {obs}; expected one array (a Box)")
     return made
+
+
+def _one(env: str, number: int) -> gymnasium.Env[Any, Any]:
+    return _Numbered(gymnasium.make(env), number)
