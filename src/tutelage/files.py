@@ -17,6 +17,9 @@ from safetensors.torch import save
 from tutelage.errors import UserError
 from tutelage.types import State
 
+WRITING = ".writing-"
+"""What a file's name begins with until it is whole."""
+
 
 def check_free(folder: Path) -> None:
     """Raise UserError unless nothing is there: no file, and no folder that holds anything."""
@@ -32,7 +35,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=WRITING, delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
@@ -40,10 +43,12 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
         sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
 
 
 def sync(path: Path) -> None:
@@ -85,10 +90,12 @@ def load_tensors(
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if only is None or name in only]  # noqa: SIM118
             about = json.loads((file.metadata() or {}).get("about", "{}"))
+            if not isinstance(about, dict):
+                raise ValueError("its header is no JSON object")
             return {name: file.get_tensor(name) for name in names}, about
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         # The first 8 bytes of a safetensors file are a length, which may look like anything.
         kind = (
             "looks like a pickle or zip archive, which is never loaded (docs/your-teacher.md "

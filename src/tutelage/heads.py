@@ -8,16 +8,21 @@ is one class and its entry in ``HEADS``.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import gymnasium
+import msgspec
 import numpy as np
 import torch
 from gymnasium import spaces
+from msgspec import Meta
 from torch import Tensor
 
 from tutelage.errors import UserError, choose_from
 from tutelage.types import Array
+
+Number = Annotated[int, Meta(ge=1, le=2**24)]
+"""Of actions, choices or dimensions."""
 
 
 class Head(Protocol):
@@ -74,8 +79,8 @@ class QValues:
     (the paper, section 3.3), so that its file says how they become values again.
     """
 
-    n: int
-    temperature: float = 1.0
+    n: Number
+    temperature: Annotated[float, Meta(gt=0.0, le=1e30)] = 1.0
     discrete = True
 
     def values(self, out: Tensor) -> Tensor:
@@ -112,7 +117,7 @@ class QValues:
 class Categorical(_Plain):
     """The logits of ``n`` actions: pi(a|s) = softmax(out)_a."""
 
-    n: int
+    n: Number
     discrete = True
 
     @property
@@ -144,7 +149,7 @@ class Categorical(_Plain):
 class MultiCategorical(_Plain):
     """Several independent choices: the logits of each, one after the other (MultiDiscrete)."""
 
-    sizes: tuple[int, ...]
+    sizes: Annotated[tuple[Number, ...], Meta(min_length=1)]
     discrete = True
 
     @property
@@ -176,7 +181,7 @@ class MultiCategorical(_Plain):
 class Bernoulli(_Plain):
     """``n`` independent yes or no: P(a_i = 1) = sigmoid(out_i) (MultiBinary)."""
 
-    n: int
+    n: Number
     discrete = True
 
     @property
@@ -205,7 +210,7 @@ class Bernoulli(_Plain):
 class _Continuous(_Plain):
     """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper."""
 
-    n: int
+    n: Number
 
     discrete = False
 
@@ -293,7 +298,7 @@ def parse_head(about: Mapping[str, Any]) -> Head:
     """Return the head that ``about`` describes; raise UserError for anything else."""
     values = dict(about)
     kind = values.pop("kind", None)
-    if kind not in HEADS:
+    if not isinstance(kind, str) or kind not in HEADS:
         raise choose_from("head", str(kind), HEADS)
     build = HEADS[kind]
     known = {field.name for field in fields(build)}  # type: ignore[arg-type]
@@ -301,15 +306,10 @@ def parse_head(about: Mapping[str, Any]) -> Head:
         raise UserError(
             f"head {kind}: unknown key {sorted(unknown)[0]!r}, expected {sorted(known)}"
         )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        head = build(**values)
-        sizes = values.get("sizes", (values.get("n"),))
-        if not all(isinstance(n, int) and n > 0 for n in sizes):
-            raise TypeError(f"sizes {sizes}")
-    except TypeError as error:
+        return msgspec.convert(values, type=build)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
         raise UserError(f"head {kind} cannot be made of {values}: {error}") from None
-    return head
 
 
 def head_for(space: gymnasium.Space[Any]) -> Head:

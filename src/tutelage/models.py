@@ -20,6 +20,9 @@ Q_FORMAT = "tutelage-q-network-1"
 """Of files from before heads: Q-values, ``obs_shape`` and ``card`` as JSON in strings."""
 BUNDLED = Path(str(files("tutelage") / "bundled"))
 
+CONSTANTS = ("shift", "scale")
+"""Of the input: one number each, or as many as broadcast to an observation."""
+
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 
@@ -51,7 +54,7 @@ def save(
         "card": dict(card),
     }
     tensors = {
-        name: tensor.half() if half and tensor.ndim else tensor
+        name: tensor.half() if half and name not in CONSTANTS else tensor
         for name, tensor in network.state_dict().items()
     }
     save_tensors(Path(path), tensors, about)
@@ -95,16 +98,20 @@ def load_network(path: Path) -> Model:
     if about["format"] == Q_FORMAT:
         tensors = {name.replace("head.", "output."): tensor for name, tensor in tensors.items()}
     try:
-        network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
+        # Without memory until the file's tensors are seen to fit: a header may claim any size.
+        with torch.device("meta"):
+            network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
     except (UserError, RuntimeError) as error:
         raise UserError(f"{path} has a damaged header: {error}") from error
     if wrong := [name for name, t in tensors.items() if not t.is_floating_point()]:
         raise UserError(f"{path}: tensor {wrong[0]} is of type {tensors[wrong[0]].dtype}")
-    for name in ("shift", "scale"):  # constants of the input may be one number each, or many
-        if name in tensors:
-            network.register_buffer(name, tensors[name].float())
+    weights = {name: tensor.float().clone() for name, tensor in tensors.items()}
     try:
-        network.load_state_dict(tensors)
+        for name in CONSTANTS:
+            if name in weights:
+                weights[name].expand(header.obs_shape)
+                network.register_buffer(name, weights[name])
+        network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise UserError(
             f"{path} says it is of size {header.size} but its tensors differ: "
