@@ -38,7 +38,7 @@ class Distilled:
 
 
 def distill(
-    teacher: str | Sequence[str] = "pong",
+    teacher: str | Path | Sequence[str | Path] = "pong",
     env: str = "auto",
     student: str = "student",
     *,
@@ -54,7 +54,8 @@ def distill(
     ``note`` told what goes on between them. Takes over no signals and leaves PyTorch's threads as
     they are. Raises UserError, naming the choices, for a setting that there is not.
     """
-    teachers = (teacher,) if isinstance(teacher, str) else tuple(teacher)
+    given = (teacher,) if isinstance(teacher, str | Path) else teacher
+    teachers = [str(one) if isinstance(one, Path) else one for one in given]
     config = build(Distill, {"teachers": teachers, "env": env, "student": student, **settings})
     folder = Path(out) if out is not None else distilling_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
@@ -83,7 +84,7 @@ def teach(
 
 
 def evaluate(
-    policy: str | Path | Policy | Callable[[torch.Tensor], torch.Tensor],
+    policy: str | Path | Model | Policy | Callable[[torch.Tensor], torch.Tensor],
     env: str | EnvironmentConfig = "auto",
     *,
     head: Head | None = None,
@@ -97,20 +98,25 @@ def evaluate(
 ) -> Evaluation:
     """Play whole episodes greedily on held-out seeds, as ``tutelage evaluate`` does.
 
-    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), a policy,
-    or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its numbers mean.
-    ``settings`` are those of the environment, by name.
+    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), what
+    ``load`` returned, a policy, or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says
+    what its numbers mean. ``settings`` are those of the environment, by name.
     """
+    where = recipes.open_device(device)
     made_for: tuple[str, tuple[int, ...] | None] = ("", None)
-    where = torch.device(device)
+    player: Policy
     if isinstance(policy, str | Path):
         ensemble, loaded = load_teachers([str(policy)], device=where, seed=seed, regions=regions_of)
         (model,) = loaded.values()
-        policy, made_for = ensemble.alone(0), (model.env, model.obs_shape)
-    elif not hasattr(policy, "step"):
-        if head is None:
-            raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
-        policy = Function(policy, head)  # type: ignore[arg-type]
+        player, made_for = ensemble.alone(0), (model.env, model.obs_shape)
+    elif isinstance(policy, Model):
+        player, made_for = policy.policy, (policy.env, policy.obs_shape)
+    elif isinstance(policy, Policy):
+        player = policy
+    elif head is None:
+        raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
+    else:
+        player = Function(policy, head)
     if isinstance(env, str):
         config = environment_of(made_for[0] if env == "auto" else env, made_for[1])
     else:
@@ -118,7 +124,7 @@ def evaluate(
     if not config.env:
         raise UserError("the policy does not say what it plays: name it by env")
     return play(
-        policy,
+        player,
         changed(config, **settings),
         episodes=episodes,
         seed=seed,
