@@ -73,7 +73,7 @@ class Ensemble:
         self._policy_of = np.array([place[id(teacher.policy)] for teacher in teachers])
         self._remembers = [k for k, t in enumerate(teachers) if t.policy.initial(1)]
         self._carry: dict[int, Carry] = {}
-        self._said: tuple[int, dict[int, Tensor]] = (-1, {})
+        self._said: tuple[int, dict[int, Tensor | TeacherError]] = (-1, {})
 
     @property
     def head(self) -> Head:
@@ -105,28 +105,38 @@ class Ensemble:
         """Return what one policy says of the rows of each of its teachers, in one pass."""
         first = next(iter(rows))
         if first in self._remembers:
-            return [self._said[1][k][torch.from_numpy(at)] for k, at in rows.items()]
+            return [self._remembered(k)[torch.from_numpy(at)] for k, at in rows.items()]
         shown = torch.cat([self._see(k, seen[k]) for k in rows])
         out = _guarded(first, lambda: self._policies[policy].step(shown, ())[0])
-        if out.shape != (len(shown), self.teachers[first].policy.head.size):
-            raise TeacherError(
-                first,
-                f"what it says has shape {tuple(out.shape)}, expected "
-                f"{(len(shown), self.teachers[first].policy.head.size)}",
-            )
+        self._check_shape(first, out, len(shown))
         return out.split([len(at) for at in rows.values()])  # type: ignore[no-untyped-call, no-any-return]
 
     def _remember(self, obs: Tensor, env_steps: int) -> None:
         """Let the teachers with a memory see this env step, once."""
         if not self._remembers or self._said[0] == env_steps:
             return
-        said = {}
+        said: dict[int, Tensor | TeacherError] = {}
         for k in self._remembers:
             policy = self.teachers[k].policy
             carry = self._carry.get(k) or policy.initial(len(obs))
             shown = self._see(k, obs)
-            said[k], self._carry[k] = _guarded(k, lambda: policy.step(shown, carry))  # noqa: B023
+            try:
+                out, self._carry[k] = _guarded(k, lambda: policy.step(shown, carry))  # noqa: B023
+                self._check_shape(k, out, len(obs))
+                said[k] = out
+            except TeacherError as failure:  # matters once it is asked, as anybody else's does
+                said[k] = failure
         self._said = (env_steps, said)
+
+    def _remembered(self, k: int) -> Tensor:
+        if isinstance(said := self._said[1][k], TeacherError):
+            raise said
+        return said
+
+    def _check_shape(self, k: int, out: Tensor, rows: int) -> None:
+        expected = (rows, self.teachers[k].policy.head.size)
+        if out.shape != expected:
+            raise TeacherError(k, f"what it says has shape {tuple(out.shape)}, expected {expected}")
 
     def ended(self, which: npt.NDArray[np.bool_]) -> None:
         """Forget what is remembered of environments ``which[N]``, whose episodes ended."""
