@@ -29,6 +29,7 @@ from tensorboardX import SummaryWriter
 from tutelage.configs import Distill, Teach, nested
 from tutelage.errors import UserError
 from tutelage.files import (
+    WRITING,
     check_free,
     digest,
     pack_state,
@@ -138,9 +139,17 @@ class Run:
             old.unlink()
 
     def resume(self) -> State | None:
-        """Return the newest usable checkpoint and cut the logs to it; None if there is none."""
-        saved = self._newest()
-        self._truncate({} if saved is None else saved["sizes"])
+        """Return the newest usable checkpoint and cut the logs to it; None if there is none.
+
+        What was being written when the run was killed is swept away.
+        """
+        try:
+            saved = self._newest()
+            self._truncate({} if saved is None else saved["sizes"])
+            for path in self.folder.rglob(f"{WRITING}*"):
+                path.unlink()
+        except OSError as error:
+            raise UserError(f"cannot go on in {self.folder}: {error}") from error
         if saved is None:
             return None
         self._seconds_before = float(saved["clock"]["seconds"])
@@ -210,8 +219,13 @@ class Run:
 
 def versions() -> dict[str, Any]:
     """Return what a run depends on beside its configuration."""
-    packages = ("tutelage", "torch", "numpy", "gymnasium", "ale-py")
     here = Path(__file__).parent
+
+    def installed(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "none"
 
     def git(*words: str) -> str:
         asked = ["git", "-C", str(here), *words]
@@ -223,7 +237,7 @@ def versions() -> dict[str, Any]:
     except OSError:
         commit = ""
     return {
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: installed(name) for name in ("tutelage", "torch", "numpy", "gymnasium", "ale-py")},
         "python": platform.python_version(),
         "machine": machine(),
         "commit": commit or "unknown",
@@ -257,7 +271,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
     """Raise UserError unless a run's ``files`` are those that it was begun with."""
-    known = read_config(folder).get("files", {})
+    known = read_config(folder).get("files")
+    if not isinstance(known, dict):  # of a run from before they were noted
+        return
     for name, now in files.items():
         if (before := known.get(name)) not in (None, now):
             raise UserError(
@@ -267,12 +283,15 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def read_rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:
-    """Read the rows of a run; a line cut short by a crash ends them."""
+    """Read the rows of a run; a line that is none, such as one cut short by a crash, ends them."""
     rows = []
     if (path := folder / name).exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(row, dict) or not all(type(n) in (int, float) for n in row.values()):
+                break
+            rows.append(row)
     return rows

@@ -136,7 +136,7 @@ def _course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
     rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
     return {
-        "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
-        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
-        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
+        "env_steps": int(rows[-1].get("env_steps", 0)) if rows else 0,
+        "seconds": timing[-1].get("time/seconds", 0.0) if timing else 0.0,
+        "evaluation_seconds": timing[-1].get("time/evaluation", 0.0) if timing else 0.0,
     }
