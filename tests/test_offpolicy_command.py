@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tutelage.choice_log import append_log, read_log
 from tutelage.cli import main
 from tutelage.commands.offpolicy import halves
-from tutelage.selectors.offpolicy import append_log, effective, mean_weight, read_log
+from tutelage.selectors.offpolicy import effective, mean_weight
 from tutelage.types import Feedback, seeded
 
 ROUNDS, EACH = 200, 16

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.synthetic import rows_of
 from tests.test_cli import refusal
-from tests.test_report import Page, inked
+from tests.pages import Page, inked
 from tutelage import QNetwork, teachers
 from tutelage.cli import main
 from tutelage.experiments import Row, document, find_experiments, overview

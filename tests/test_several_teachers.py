@@ -27,7 +27,7 @@ from tutelage.evaluation import evaluate
 from tutelage.learner import Learner
 from tutelage.networks import parse_size
 from tutelage.recipes import appointment, distill
-from tutelage.report.summary import favourite
+from tutelage.recipes.closing import favourite
 from tutelage.runs import read_rows
 from tutelage.selectors.base import scale_reward
 from tutelage.selectors.offpolicy import Log, read_log

@@ -1,7 +1,8 @@
 """Policy distillation in deep reinforcement learning: large teachers into small, fast students."""
 
 from tutelage.api import Distilled, distill, evaluate, load, teach
-from tutelage.assignment.round import Alone, Assignment
+from tutelage.assignment.alone import Alone
+from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, Record, Teach
 from tutelage.dataset import Dataset, Writer
 from tutelage.domains import DOMAINS, About, Domain, EnvironmentConfig, Feature, make
@@ -29,7 +30,7 @@ from tutelage.objectives import Distillation, DoubleQ
 from tutelage.policies import Function, Model, Policy
 from tutelage.recipes import record
 from tutelage.replay import Replay
-from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors import SELECTORS
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Learning, Online
 from tutelage.targets import TARGETS, parse_target

@@ -1,12 +1,16 @@
 """The command line: results on stdout, progress on stderr, bad input ends with exit code 2."""
 
+import io
+import os
 import sys
+from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
+from tutelage.commands import display
 from tutelage.commands.learning import (
     LEARNING,
     DistillCommand,
@@ -46,10 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
     if words == ["--version"]:
         print(f"tutelage {version('tutelage')}")
         return
+    # Films are drawn without a window; looking for one, SDL complains where there is no desktop.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         check(_parse(words)).run()
     except UserError as error:
-        print(f"tutelage: {error}", file=sys.stderr)
+        display.warn(f"tutelage: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         print("tutelage: interrupted", file=sys.stderr)
@@ -80,13 +86,21 @@ def _parse(words: list[str]) -> Any:
             for name, kind in COMMANDS.items()
         )
     ]
-    return tyro.cli(
-        subcommands,
-        args=words,
-        prog="tutelage",
-        description="Distil large policies into small, fast ones. --config FILE.toml gives "
-        "'teach' and 'distill' their defaults.",
-    )
+    if os.environ.get("NO_COLOR"):
+        tyro._experimental_options["ansi_codes"] = False
+    try:
+        with redirect_stderr(io.StringIO()) as complaint:
+            return tyro.cli(
+                subcommands,
+                args=words,
+                prog="tutelage",
+                description="Distil large policies into small, fast ones. --config FILE.toml gives "
+                "'teach' and 'distill' their defaults.",
+            )
+    except SystemExit as left:
+        if left.code:
+            raise UserError(display.one_line(complaint.getvalue())) from None
+        raise
 
 
 def _apart(word: str) -> list[str]:

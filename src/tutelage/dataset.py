@@ -7,17 +7,20 @@ on its own, so that any of them can be read alone: a data set may be larger than
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 import zstandard
-from safetensors import safe_open
+from msgspec import Meta
+from safetensors import SafetensorError, safe_open
 
 from tutelage.errors import UserError, choose_from
 from tutelage.files import check_free, digest, load_tensors, save_tensors, write_json
+from tutelage.heads import Head, parse_head
 from tutelage.types import Array, State, Transitions
 
 FORMATS = {"tutelage-dataset-1": "teacher_q", "tutelage-dataset-2": "label"}
@@ -26,6 +29,22 @@ FORMAT = "tutelage-dataset-2"
 FRAGMENT = 64
 FRAGMENTS_PER_CHUNK = 128
 COLUMNS = ("age", "action", "reward", "terminated", "truncated", "label")
+COUNTS = ("lengths", "packed")
+"""Of each fragment of a chunk: its env steps, and the bytes of its compressed frames."""
+
+
+class Manifest(msgspec.Struct):
+    """What ``dataset.json`` must say; a format-1 one has ``num_actions`` instead of ``head``."""
+
+    format: str
+    env: str
+    obs_shape: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=5)]
+    obs_dtype: str
+    env_steps: Annotated[int, Meta(ge=0)]
+    chunks: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=10**6)]
+    head: dict[str, Any] = {}
+    num_actions: int = 0
+    frame: str = ""
 
 
 class Writer:
@@ -41,9 +60,10 @@ class Writer:
         about: Mapping[str, Any],
         resume: bool = False,
     ) -> None:
-        """Start a data set; raise UserError if ``folder`` holds anything and this is no resume.
+        """Start a data set; raise UserError if ``folder`` holds anything, unless it is a resume.
 
-        ``about`` is what a reader should know: the environment, the teacher, who acted.
+        ``about`` is what a reader should know: ``env``, the ``head`` of the labels as
+        ``describe_head`` has it, who acted.
         """
         if not resume:
             check_free(folder)
@@ -54,6 +74,7 @@ class Writer:
             "obs_dtype": str(obs_dtype),
             **about,
         }
+        _check_manifest(folder / "dataset.json", {**self._about, "env_steps": 0, "chunks": []})
         self._age = np.zeros(num_envs, np.int32)
         self._history = np.zeros((num_envs, obs_shape[0] - 1, *obs_shape[1:]), obs_dtype)
         self._steps: list[dict[str, Array]] = []
@@ -154,6 +175,45 @@ class Writer:
             path.unlink()
 
 
+class WholeEpisodes:
+    """Writes the episodes that returned enough, one after the other; forgets the others.
+
+    Of an episode that is under way the frames are held in memory.
+    """
+
+    def __init__(self, writer: Writer, num_envs: int, least: float) -> None:
+        """``writer`` is of one environment; ``least`` is the return from which on to keep."""
+        self._writer = writer
+        self._least = least
+        self._open: list[list[Transitions]] = [[] for _ in range(num_envs)]
+
+    def add(self, step: Transitions) -> None:
+        """Take in one step of every environment."""
+        for i, episode in enumerate(self._open):
+            episode.append(_row(step, i))
+            if step.terminated[i] or step.truncated[i]:
+                if sum(float(one.reward[0]) for one in episode) >= self._least:
+                    for one in episode:
+                        self._writer.add(one)
+                self._open[i] = []
+
+    def state(self) -> State:
+        """Raise AssertionError: a recording has no checkpoints."""
+        raise AssertionError("a recording has no checkpoints")
+
+    def restore(self, state: State) -> None:
+        """Raise AssertionError: a recording has no checkpoints."""
+        raise AssertionError("a recording has no checkpoints")
+
+
+def _row(step: Transitions, i: int) -> Transitions:
+    """Return what one environment gave in a step, of its frames only the newest."""
+    row = slice(i, i + 1)
+    values = {field.name: getattr(step, field.name)[row] for field in fields(step)}
+    values |= {name: values[name][:, -1:] for name in ("obs", "next_obs")}
+    return Transitions(**{name: np.array(value) for name, value in values.items()})
+
+
 @dataclass(frozen=True)
 class Fragment:
     """Consecutive env steps of one environment, in memory."""
@@ -170,62 +230,45 @@ class Dataset:
     def __init__(self, folder: str | Path) -> None:
         """Open the data set; raise UserError if ``folder`` holds none or it is damaged."""
         folder = Path(folder)
-        manifest = folder / "dataset.json"
-        if not manifest.is_file():
-            raise UserError(f"{folder} is no data set: it has no dataset.json")
-        try:
-            self.about: dict[str, Any] = json.loads(manifest.read_text())
-            if self.about["format"] not in FORMATS:
-                raise choose_from(f"format of {folder}", str(self.about["format"]), FORMATS)
-            self._label = FORMATS[self.about["format"]]
-            self.obs_shape = tuple(int(side) for side in self.about["obs_shape"])
-            self._dtype = np.dtype(self.about["obs_dtype"])
-            chunks = len(self.about["chunks"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{manifest} is damaged: {error!r}") from error
+        path = folder / "dataset.json"
+        self.about: dict[str, Any] = _read(path)
+        manifest, head = _check_manifest(path, self.about)
+        self.env = manifest.env
+        """The environment it was recorded on."""
+        self.obs_shape = manifest.obs_shape
+        self.env_steps = manifest.env_steps
+        """Number of recorded states."""
+        self._dtype = np.dtype(manifest.obs_dtype)
+        label = FORMATS[manifest.format]
+        self._stored = tuple(label if name == "label" else name for name in COLUMNS)
         self._where: list[tuple[Path, slice, slice]] = []
         self._checksums: list[str] = []
-        for index in range(chunks):
+        for index in range(len(manifest.chunks)):
             path = folder / _chunk_name(index)
-            stored = ("lengths", "packed", *self._stored)
+            stored = (*COUNTS, *self._stored)
             tensors, about = load_tensors(path, only=stored)
-            if about.get("format") != self.about["format"]:
-                raise UserError(
-                    f"{path} is no chunk of a data set of format {self.about['format']!r}"
-                )
-            if "checksum" in about and about["checksum"] != _checksum(tensors, stored):
+            if not isinstance(about, dict) or about.get("format") != manifest.format:
+                raise UserError(f"{path} is no chunk of a data set of format {manifest.format!r}")
+            checksum = _checksum(tensors, stored)
+            if about.get("checksum", checksum) != checksum or not _is_whole(
+                tensors, stored, head.size
+            ):
                 raise UserError(f"{path} is damaged: its labels are not those that were recorded")
-            self._checksums.append(about.get("checksum", ""))
-            rows, blobs = (_slices(tensors[name].tolist()) for name in ("lengths", "packed"))
+            self._checksums.append(checksum)
+            rows, blobs = (_slices(tensors[name].tolist()) for name in COUNTS)
             self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
         if not self._where:
             raise UserError(f"{folder} holds no env steps")
 
     @property
-    def _stored(self) -> tuple[str, ...]:
-        """The columns as the files name them."""
-        return tuple(self._label if name == "label" else name for name in COLUMNS)
-
-    @property
-    def env(self) -> str:
-        """The environment it was recorded on."""
-        return str(self.about["env"])
-
-    @property
     def head(self) -> Mapping[str, Any]:
         """What its labels mean (see ``heads.parse_head``)."""
-        head = self.about.get("head") or {"kind": "q", "n": self.about["num_actions"]}
-        return dict(head)
+        return _head(self.about)
 
     @property
     def digest(self) -> str:
-        """A digest of what was recorded: of the manifest and of every chunk's labels."""
+        """A digest of what was recorded: of the manifest and of every chunk but its frames."""
         return digest(json.dumps([self.about, self._checksums], sort_keys=True).encode())
-
-    @property
-    def env_steps(self) -> int:
-        """Number of recorded states."""
-        return int(self.about["env_steps"])
 
     def __len__(self) -> int:
         """Return the number of fragments."""
@@ -234,17 +277,62 @@ class Dataset:
     def __getitem__(self, index: int) -> Fragment:
         """Read and decompress one fragment; raise UserError if its frames are damaged."""
         path, rows, blob = self._where[index]
-        with safe_open(path, framework="pt") as file:
-            packed = file.get_slice("frames")[blob].numpy()
-            columns = {
-                name: file.get_slice(stored)[rows].numpy()
-                for name, stored in zip(COLUMNS, self._stored, strict=True)
-            }
         try:
+            with safe_open(path, framework="pt") as file:
+                packed = file.get_slice("frames")[blob].numpy()
+                columns = {
+                    name: file.get_slice(stored)[rows].numpy()
+                    for name, stored in zip(COLUMNS, self._stored, strict=True)
+                }
             raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
-        except zstandard.ZstdError as error:
+            shape = (self.obs_shape[0] - 1 + rows.stop - rows.start, *self.obs_shape[1:])
+            return Fragment(np.frombuffer(raw, self._dtype).reshape(shape), columns)
+        except (zstandard.ZstdError, SafetensorError, ValueError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
-        return Fragment(np.frombuffer(raw, self._dtype).reshape(-1, *self.obs_shape[1:]), columns)
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path.parent} is no data set: it has no {path.name}")
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error!r}") from error
+
+
+def _check_manifest(path: Path, about: Any) -> tuple[Manifest, Head]:
+    """Return what a manifest says and the head of its labels; raise UserError if it is damaged."""
+    if isinstance(about, dict) and (given := str(about.get("format"))) not in FORMATS:
+        raise choose_from(f"format of {path.parent}", given, FORMATS)
+    try:
+        manifest = msgspec.convert(about, Manifest)
+        if np.dtype(manifest.obs_dtype).kind not in "iufb":
+            raise TypeError(f"obs_dtype {manifest.obs_dtype}")
+        return manifest, parse_head(_head(about))
+    except (UserError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _head(about: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(about.get("head") or {"kind": "q", "n": about.get("num_actions")})
+
+
+def _is_whole(tensors: Mapping[str, torch.Tensor], stored: Sequence[str], label_size: int) -> bool:
+    """Return whether a chunk has all its columns, of one length and of the types they have."""
+    if not set(stored) <= set(tensors):
+        return False
+    *counts, age, action, reward, terminated, truncated, label = (tensors[name] for name in stored)
+    kinds = [t.dtype for t in (*counts, age, reward, terminated, truncated, label)]
+    steps = len(age) if age.ndim else -1
+    return (
+        kinds == [*[torch.int64] * 2, torch.int32, torch.float32, *[torch.bool] * 2, torch.float32]
+        and all(count.ndim == 1 and bool((count > 0).all()) for count in counts)
+        and len(counts[0]) == len(counts[1])
+        and int(counts[0].sum()) == steps
+        and all(t.shape == (steps,) for t in (reward, terminated, truncated))
+        and action.shape[:1] == (steps,)
+        and label.shape == (steps, label_size)
+    )
 
 
 def _chunk_name(index: int) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.errors import UserError
-from tutelage.policies import Policy, begin_again
+from tutelage.policies import Policy, allowed, begin_again
 from tutelage.threads import one_thread
 from tutelage.types import Array, seeded
 
@@ -131,9 +131,9 @@ def examine(
     An episode can still return ``bound.most`` plus the negative rewards it has had. A student far
     from its target is so found out within a fraction of its games, which tend to be the longest.
     """
-    for name, given in (("episodes", episodes), ("max_steps", max_steps)):
-        if given < 1:
-            raise UserError(f"{name} must be at least 1, got {given}")
+    for name, number in (("episodes", episodes), ("max_steps", max_steps)):
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
 
     def at_most(most: float) -> float:
         return sum(half.at_most(most) for half in halves) / episodes
@@ -237,6 +237,7 @@ class _Half:
         with torch.inference_mode():
             seen = torch.from_numpy(obs).to(self._device)
             out, self._carry = self._policy.step(seen, self._carry)
+            out = allowed(out, self.envs.action_mask)
             action = self._policy.head.mode(out).cpu().numpy()
         self.envs.send(action)
 

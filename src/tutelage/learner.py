@@ -100,6 +100,20 @@ class Learner:
                 measured |= term.objective.measure(out.detach(), batch)
         return measured
 
+    @torch.no_grad()
+    def examine(self, batch: Batch) -> dict[str, float]:
+        """Return what an update would measure of a batch, by the averaged weights; learn nothing.
+
+        Losses by their names, measures by theirs without their group.
+        """
+        out = self.averaged(batch.to(self._device).obs)
+        measured: dict[str, Tensor] = {}
+        for name, term in self._terms.items():
+            measured[f"loss_{name}"] = term.objective(out, batch).mean()
+            for key, value in term.objective.measure(out, batch).items():
+                measured[key.partition("/")[2]] = value
+        return {name: float(value) for name, value in measured.items()}
+
     def is_finite(self) -> bool:
         """Return whether the network still is made of numbers; what diverged never comes back."""
         return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())

@@ -156,6 +156,8 @@ class Network(nn.Module, Memoryless):
             features = hidden
         self.body = nn.Sequential(*layers)
         self.output = nn.Linear(features, head.size)
+        if self.output.weight.is_meta:  # only counted; torch would load 800 modules to draw these
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)

@@ -26,6 +26,7 @@ from typing import Any
 import tomli_w
 from tensorboardX import SummaryWriter
 
+from tutelage.choice_log import append_log
 from tutelage.configs import Distill, Teach, nested
 from tutelage.errors import UserError
 from tutelage.files import (
@@ -39,7 +40,6 @@ from tutelage.files import (
     write_atomic,
     write_json,
 )
-from tutelage.selectors.offpolicy import append_log
 from tutelage.types import Row, State
 
 FAULTS = "faults.log"

@@ -159,7 +159,7 @@ class WatchCommand:
             Path(self.out),
             seed=self.seed,
         )
-        print(self.out)
+        display.say(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

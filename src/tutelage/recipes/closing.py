@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from tutelage import models, threads
+from tutelage.choice_log import read_log
 from tutelage.configs import Teach
-from tutelage.domains import about
+from tutelage.domains import EnvironmentConfig, about, as_teacher
 from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
+from tutelage.logs import TARGET, read_metrics, read_timing
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
-from tutelage.runs import read_rows
-from tutelage.selectors.offpolicy import read_log
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
@@ -33,10 +33,10 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     examination = config.examination
     student = import_model(folder)
 
-    def play(policy: Policy, who: str) -> Result:
+    def play(policy: Policy, who: str, environment: EnvironmentConfig) -> Result:
         return evaluate(
             policy,
-            config.environment,
+            environment,
             episodes=examination.confirm_episodes,
             seed=config.seed,
             stream="closing",
@@ -49,13 +49,13 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         assert outcome.evaluation is not None
         figures = outcome.evaluation.figures()
     else:
-        figures = play(student.policy, "student")
+        figures = play(student.policy, "student", config.environment)
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
         **describe(student, figures),
         **_course(folder),
-        f"env_steps_to_{examination.target_return:g}": outcome.passed_at,
+        f"{TARGET}{examination.target_return:g}": outcome.passed_at,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
@@ -64,10 +64,12 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
             device=torch.device("cpu"),
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
+            given=outcome.given,
+            space=outcome.space,
         )
         (teacher,) = loaded.values()
         try:
-            theirs = play(ensemble.alone(0), "teacher")
+            theirs = play(ensemble.alone(0), "teacher", as_teacher(config.environment))
             result["teacher"] = {"name": name, **describe(teacher, theirs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
@@ -134,9 +136,9 @@ def favourite(folder: Path, names: tuple[str, ...]) -> str:
 
 def _course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
-    rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
+    rows, timing = read_metrics(folder), read_timing(folder)
     return {
-        "env_steps": int(rows[-1].get("env_steps", 0)) if rows else 0,
+        "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
         "seconds": timing[-1].get("time/seconds", 0.0) if timing else 0.0,
         "evaluation_seconds": timing[-1].get("time/evaluation", 0.0) if timing else 0.0,
     }
