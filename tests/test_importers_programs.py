@@ -64,14 +64,14 @@ def test_torchscript_is_run_only_where_it_is_named(tmp_path: Path) -> None:
     name = script(network, tmp_path / "policy", OBS[:1, 0])
     with pytest.raises(UserError, match=f"torchscript:{name}"):
         import_model(name)
-    model = import_model(f"torchscript:{name}+head:q")
+    model = import_model(f"torchscript:{name}+head:q:3")
     assert model.policy.head == QValues(3)
     assert (model.policy.step(OBS, ())[0] - network(OBS[:, 0])).abs().max() <= 1e-5
     with pytest.raises(UserError, match=r"observations \[4\]"):
         model.policy.step(OBS[:, :, :4], ())
     (tmp_path / "cut").write_bytes(Path(name).read_bytes()[:500])
     with pytest.raises(UserError, match="damaged"):
-        import_model(f"torchscript:{tmp_path / 'cut'}+head:q")
+        import_model(f"torchscript:{tmp_path / 'cut'}+head:q:3")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

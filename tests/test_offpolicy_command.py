@@ -105,6 +105,7 @@ def test_halves_share_no_round(tmp_path: Path) -> None:
             "names teacher 1, the run has 1",
         ),
         (lambda folder: (folder / "selections.jsonl").write_text("{}\n"), "line 1"),
+        (lambda folder: (folder / "config.toml").write_text("teachers = 5\n"), "teachers is 5"),
         (lambda folder: append_rows(folder, arm=2, rounds=[900]), "names teacher 2, the run has 2"),
     ],
 )

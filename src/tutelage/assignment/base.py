@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tutelage.assignment.choices import Choices, pack, unpack
 from tutelage.assignment.credit import Credit
 from tutelage.assignment.protocol import Arms, Mask, set_aside
 from tutelage.environments import Step
@@ -27,16 +28,20 @@ class BySegment(ABC):
         credit: Credit,
         num_envs: int,
         pay_all: bool = False,
+        decay: float = 1.0,
     ) -> None:
         self.selector = selector
         self._names = names
         self._credit = credit
         self._pay_all = pay_all
+        self._decay = decay
         self._segments = 0
         # Where a segment has ended and the next has not begun.
         self._fresh = np.ones(num_envs, np.bool_)
         self._led = np.zeros(num_envs, np.bool_)
-        self._closed: list[Feedback] = []
+        # Segments that are to be paid, and what each came to.
+        self._closed: list[Choices] = []
+        self._came_to: list[float] = []
 
     def begin(self) -> None:
         self._taught = np.zeros(len(self._names))
@@ -56,8 +61,8 @@ class BySegment(ABC):
         """Remember the choices of this step; return their arms ``[N]``."""
 
     @abstractmethod
-    def _close(self, i: int, worth: float) -> Feedback:
-        """Forget environment i's choices; return them as paid for a segment worth that."""
+    def _close(self, i: int) -> Choices:
+        """Forget environment i's choices; return them."""
 
     @property
     def _paying(self) -> Mask:
@@ -73,34 +78,35 @@ class BySegment(ABC):
     def paid(self, step: Step) -> None:
         self._require_begun()
         self._taught += np.bincount(self._note(), minlength=len(self._names))
-        self._fresh = self._credit.ends(step)
-        paying = self._fresh & self._paying
-        worth = np.zeros(len(paying))
-        if paying.any():
-            worth[paying] = self._credit.of(step, paying)
+        self._fresh, came_to = self._credit.take(step)
         for i in np.flatnonzero(self._fresh):
-            feedback = self._close(int(i), float(worth[i]))
-            if paying[i]:
-                self._closed.append(feedback)
+            choices = self._close(int(i))
+            if self._paying[i]:
+                self._closed.append(choices)
+                self._came_to.append(float(came_to[i]))
 
     def _require_begun(self) -> None:
         if self._fresh.any():
             raise RuntimeError("a segment has ended: leads, which begins the next, comes first")
 
     def settle(self) -> Mapping[int, Feedback]:
-        closed, self._closed = self._closed, []
-        if closed:
-            self.selector.update(
-                Feedback(
-                    np.concatenate([f.context for f in closed]),
-                    np.concatenate([f.arm for f in closed]),
-                    np.concatenate([f.reward for f in closed]),
-                    np.concatenate([f.probability for f in closed]),
-                )
+        self._reward = np.nan
+        worth = self._credit.worth(np.array(self._came_to)) if self._closed else None
+        if worth is None:
+            return {}
+        paid = [one.paid(w, self._decay) for one, w in zip(self._closed, worth, strict=True)]
+        self._closed, self._came_to = [], []
+        self.selector.update(
+            Feedback(
+                np.concatenate([f.context for f in paid]),
+                np.concatenate([f.arm for f in paid]),
+                np.concatenate([f.reward for f in paid]),
+                np.concatenate([f.probability for f in paid]),
             )
-        settled = dict(enumerate(closed, start=self._segments + 1))
-        self._segments += len(closed)
-        self._reward = float(np.mean([f.reward.mean() for f in closed])) if closed else np.nan
+        )
+        self._reward = float(np.mean([f.reward.mean() for f in paid]))
+        settled = dict(enumerate(paid, start=self._segments + 1))
+        self._segments += len(paid)
         return settled
 
     def drop(self, arm: int, reason: str) -> None:
@@ -118,6 +124,8 @@ class BySegment(ABC):
             "segments": self._segments,
             "fresh": self._fresh.copy(),
             "led": self._led.copy(),
+            "closed": pack(self._closed),
+            "came_to": list(self._came_to),
         }
 
     def restore(self, state: State) -> None:
@@ -126,3 +134,5 @@ class BySegment(ABC):
         self._segments = int(state["segments"])
         self._fresh = np.asarray(state["fresh"], np.bool_).copy()
         self._led = np.asarray(state["led"], np.bool_).copy()
+        self._closed = unpack(state["closed"])
+        self._came_to = [float(one) for one in state["came_to"]]

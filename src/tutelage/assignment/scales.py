@@ -9,6 +9,9 @@ from tutelage.errors import UserError
 from tutelage.selectors.statistics import mid_rank
 from tutelage.types import Floats, State
 
+WINDOW = 200
+"""How many numbers are compared, where no range of them is known."""
+
 
 class Scale(Protocol):
     """Puts numbers on [0, 1], the larger the higher."""
@@ -53,7 +56,7 @@ class Ranks:
     paid more. The more the better ones are chosen, the more those are what others are held against.
     """
 
-    def __init__(self, window: int = 200) -> None:
+    def __init__(self, window: int = WINDOW) -> None:
         self._latest: deque[float] = deque(maxlen=window)
 
     def __call__(self, values: Floats) -> Floats:

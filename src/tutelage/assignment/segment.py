@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tutelage.assignment.base import BySegment
+from tutelage.assignment.choices import Choices
 from tutelage.assignment.credit import Credit
 from tutelage.assignment.protocol import NO_CONTEXT, Arms, Mask
 from tutelage.types import Array, Feedback, Floats, Ints, Selector, State
@@ -62,8 +63,8 @@ class PerSegment(BySegment):
     def _note(self) -> Arms:
         return self._arm
 
-    def _close(self, i: int, worth: float) -> Feedback:
-        return Feedback(NO_CONTEXT, self._arm[[i]], np.array([worth]), self._probability[[i]])
+    def _close(self, i: int) -> Choices:
+        return Choices([NO_CONTEXT[0]], [int(self._arm[i])], [float(self._probability[i])])
 
     def settle(self) -> Mapping[int, Feedback]:
         settled = super().settle()

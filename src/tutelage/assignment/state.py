@@ -1,14 +1,15 @@
 """A teacher for each state, chosen by features of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from tutelage.assignment.base import BySegment
+from tutelage.assignment.choices import Choices, pack, unpack
 from tutelage.assignment.credit import Credit
 from tutelage.assignment.protocol import Arms, Mask
 from tutelage.domains.base import Feature
-from tutelage.types import Array, Choice, Feedback, Floats, Selector, State, generator_state
+from tutelage.types import Array, Choice, Floats, Selector, State, generator_state
 
 
 class PerState(BySegment):
@@ -32,13 +33,14 @@ class PerState(BySegment):
         decay: float,
         pay_all: bool = False,
     ) -> None:
-        super().__init__(selector, names=names, credit=credit, num_envs=num_envs, pay_all=pay_all)
+        super().__init__(
+            selector, names=names, credit=credit, num_envs=num_envs, pay_all=pay_all, decay=decay
+        )
         self._feature = feature
-        self._decay = decay
         self._rng = rng
         self._draw = np.zeros(num_envs)
         self._choice: Choice | None = None
-        self._segment = [_Segment([], [], []) for _ in range(num_envs)]
+        self._segment = [Choices([], [], []) for _ in range(num_envs)]
 
     def _open(self, fresh: Mask) -> None:
         self._draw = np.where(fresh, self._rng.random(len(fresh)), self._draw)
@@ -77,15 +79,9 @@ class PerState(BySegment):
             segment.add(*now)
         return choice.arm
 
-    def _close(self, i: int, worth: float) -> Feedback:
-        segment, self._segment[i] = self._segment[i], _Segment([], [], [])
-        before = np.arange(len(segment.arm) - 1, -1, -1)
-        return Feedback(
-            np.array(segment.context),
-            np.array(segment.arm),
-            np.asarray((1.0 + self._decay**before * (2.0 * worth - 1.0)) / 2.0, np.float64),
-            np.array(segment.probability),
-        )
+    def _close(self, i: int) -> Choices:
+        closed, self._segment[i] = self._segment[i], Choices([], [], [])
+        return closed
 
     def drop(self, arm: int, reason: str) -> None:
         super().drop(arm, reason)
@@ -96,10 +92,7 @@ class PerState(BySegment):
             **super().state(),
             "rng": generator_state(self._rng),
             "draw": self._draw.copy(),
-            "lengths": np.array([len(segment.arm) for segment in self._segment]),
-            "context": np.array([x for s in self._segment for x in s.context], np.float64),
-            "arm": np.array([a for s in self._segment for a in s.arm], np.int64),
-            "probability": np.array([p for s in self._segment for p in s.probability], np.float64),
+            "open": pack(self._segment),
         }
 
     def restore(self, state: State) -> None:
@@ -107,20 +100,4 @@ class PerState(BySegment):
         self._rng.bit_generator.state = state["rng"]
         self._draw = np.asarray(state["draw"]).copy()
         self._choice = None
-        ends = np.cumsum(np.asarray(state["lengths"]))[:-1]
-        parts = [np.split(np.asarray(state[name]), ends) for name in _Segment.__dataclass_fields__]
-        self._segment = [_Segment(*map(list, segment)) for segment in zip(*parts, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """The choices made in one environment in its current segment."""
-
-    context: list[Array]
-    arm: list[int]
-    probability: list[float]
-
-    def add(self, context: Array, arm: int, probability: float) -> None:
-        self.context.append(context)
-        self.arm.append(arm)
-        self.probability.append(probability)
+        self._segment = unpack(state["open"])

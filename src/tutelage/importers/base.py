@@ -192,21 +192,20 @@ def named_head(text: str, size: int | None) -> Head:
     return HEADS[kind](size)
 
 
-def chosen_head(
-    text: str, space: Space | None, size: int | None, *, hint: str = "", guess: int | None = None
-) -> Head:
+def chosen_head(text: str, space: Space | None, size: int | None, *, hint: str = "") -> Head:
     """Return the head that a person names, else the one that fits the environment's actions.
 
-    ``size`` numbers a state are known to be said; ``guess`` stands in where nothing else says how
-    many. ``hint``, such as an output's name, tells values from logits. Raises UserError where
-    nothing says what the numbers mean, and if they are not ``size``.
+    ``size``: how many numbers a state are said, where that is known. ``hint``, such as an output's
+    name, tells values from logits. Raises UserError where nothing says what the numbers mean, and
+    if they are not ``size``.
     """
     usual = None if space is None else head_for(space)
     word = hint.lower()
     if text:
-        if size is None and usual is not None:
-            guess = usual.size * (2 if "gaussian" in text else 1)
-        head = named_head(text, guess if size is None else size)
+        fitting = size
+        if fitting is None and usual is not None:
+            fitting = usual.size * (2 if "gaussian" in text else 1)
+        head = named_head(text, fitting)
     elif isinstance(usual, Categorical) and word.startswith("q"):
         head = QValues(usual.n)
     elif isinstance(usual, Point) and size == 2 * usual.n:

@@ -20,7 +20,6 @@ from tutelage.importers.base import (
     count_parameters,
     line_of,
 )
-from tutelage.importers.torchscript import last_width
 from tutelage.policies import Carry, Model, Policy
 from tutelage.specs import load_object
 
@@ -87,8 +86,7 @@ def policy_of(
         given.eval()
     units = units or ("env" if isinstance(head, str) else "range")
     if isinstance(head, str):
-        width = last_width(given.state_dict()) if isinstance(given, nn.Module) else None
-        head = chosen_head(head, space, None, guess=width)
+        head = chosen_head(head, space, None)
     return CallablePolicy(given, Reading(head, space, units), arrays == "numpy")
 
 

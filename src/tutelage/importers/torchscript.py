@@ -87,7 +87,7 @@ class ScriptPolicy(nn.Module):
         self._unit = scaling == "unit"
         self.states = _states(module)
         self._fresh = [getattr(module, name).clone() for name in self.states]
-        self.head = chosen_head(head, space, None, guess=last_width(module.state_dict()))
+        self.head = chosen_head(head, space, None)
         self._read = Reading(self.head, space, units)
 
     def initial(self, n: int) -> Carry:
@@ -148,12 +148,6 @@ def one_output(said: Any, which: int | None) -> Tensor:
             f"{len(several) - 1}"
         )
     raise UserError(f"the program says a {type(said).__name__}, expected a tensor [N, L]")
-
-
-def last_width(tensors: dict[str, Tensor]) -> int | None:
-    """Return how many numbers the last layer says, where its bias shows it."""
-    last = [value for value in tensors.values() if value.ndim == 1]
-    return len(last[-1]) if last else None
 
 
 def _states(module: Any) -> list[str]:

@@ -75,10 +75,11 @@ def assign(
         return PerRound(selector, names=names, measure=measure.of, scale=scale, play=play)
     if asked.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no segment would be led; choose pay all")
+    num_envs, ends = config.environment.num_envs, known.segment_ends
     settings: dict[str, Any] = {
         "names": names,
-        "credit": LastReward(known.segment_ends) if known.segment_ends else EpisodeReturn(),
-        "num_envs": config.environment.num_envs,
+        "credit": LastReward(ends) if ends else EpisodeReturn(num_envs),
+        "num_envs": num_envs,
         "pay_all": asked.pay == "all",
     }
     if not contextual:
@@ -88,7 +89,7 @@ def assign(
         feature=feature,
         rng=np.random.default_rng(seeded(config.seed, "segments")),
         # All of an episode makes its return, the end of it no more than the beginning.
-        decay=asked.credit_decay if known.segment_ends else 1.0,
+        decay=asked.credit_decay if ends else 1.0,
         **settings,
     )
 
