@@ -38,8 +38,9 @@ class Distilled:
     """As asked for, with nothing left open."""
 
 
-Teachers = str | Policy | Callable[[torch.Tensor], torch.Tensor]
-"""A name or file, perhaps with wrappers; a policy; or a function whose numbers a head explains."""
+Teachers = str | Path | Model | Policy | Callable[[torch.Tensor], torch.Tensor]
+"""A name or file, perhaps with wrappers; what ``load`` returned; a policy; or a function whose
+numbers a head explains."""
 
 
 def distill(
@@ -81,6 +82,9 @@ def _named(teacher: Teachers, head: Head | None, given: dict[str, Model]) -> str
     """Return a teacher's name; one that is no name is noted in ``given``."""
     if isinstance(teacher, str | Path):
         return str(teacher)
+    if isinstance(teacher, Model):
+        given[teacher.name] = teacher
+        return teacher.name
     policy = _policy(teacher, head)
     label = getattr(teacher, "__name__", type(teacher).__name__).strip("<>")
     name = label if label not in given else f"{label}-{len(given)}"
@@ -135,7 +139,7 @@ def teach(
 
 
 def evaluate(
-    policy: str | Path | Policy | Callable[[torch.Tensor], torch.Tensor],
+    policy: Teachers,
     env: str | EnvironmentConfig = "auto",
     *,
     head: Head | None = None,
@@ -149,11 +153,15 @@ def evaluate(
 ) -> Evaluation:
     """Play whole episodes greedily on held-out seeds, as ``tutelage evaluate`` does.
 
-    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), a policy,
-    or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its numbers mean.
-    ``settings`` are those of the environment, by name.
+    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), what it
+    returned, a policy, or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its
+    numbers mean. ``settings`` are those of the environment, by name.
     """
-    where = torch.device(device)
+    where = recipes.open_device(device)
+    if isinstance(policy, Model):
+        model, policy = policy, policy.policy
+        if env == "auto":
+            env = environment_of(_known(model.env), model.obs_shape)
     name = policy if isinstance(policy, str | Path) else ""
     config = changed(_played(name, env), **settings)
     if isinstance(policy, str | Path):
@@ -188,9 +196,13 @@ def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig
     space = None if env == "auto" else action_space(EnvironmentConfig(env=env))
     model = import_model(parse_teacher(str(name))[0], space=space) if name else None
     place = env if env != "auto" else "" if model is None else model.env
-    if not place:
+    return environment_of(_known(place), None if model is None else model.obs_shape)
+
+
+def _known(env: str) -> str:
+    if not env:
         raise UserError("the policy does not say what it plays: name it by env")
-    return environment_of(place, None if model is None else model.obs_shape)
+    return env
 
 
 def load(name: str | Path) -> Model:

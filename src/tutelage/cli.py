@@ -165,8 +165,9 @@ def _defaults(name: str, kind: Any, path: Path) -> Any:
     if name not in LEARNING:
         raise UserError(f"--config: only with {' and '.join(sorted(LEARNING))}")
     values = read_toml(path)
-    for key in ("command", "files"):
-        values.pop(key, None)
+    if (of := values.pop("command", name)) != name:
+        raise UserError(f"{path} configures 'tutelage {of}', expected 'tutelage {name}'")
+    values.pop("files", None)
     return kind(config=build(LEARNING[name][0], values, where=str(path)))
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from tutelage.domains import EnvironmentConfig, make
+from tutelage.errors import UserError
 from tutelage.policies import Policy, allowed, begin_again
 from tutelage.threads import one_thread
 from tutelage.types import Array, seeded
@@ -137,6 +138,9 @@ def examine(
     An episode can still return ``bound.most`` plus the negative rewards it has had. A student far
     from its target is so found out within a fraction of its games, which tend to be the longest.
     """
+    for name, number in (("episodes", episodes), ("max_steps", max_steps)):
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
 
     def at_most(most: float) -> float:
         return sum(half.at_most(most) for half in halves) / episodes
@@ -217,6 +221,12 @@ class _Half:
         self.envs = make(
             played, seed=seed, stream=stream, threads=threads, episodes=self.quota.copy()
         )
+        if not policy.head.fits(self.envs.action_space):
+            self.envs.close()
+            raise UserError(
+                f"the policy says {policy.head}, which does not fit {config.env} "
+                f"(actions {self.envs.action_space})"
+            )
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self.cut = 0

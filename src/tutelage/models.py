@@ -19,6 +19,9 @@ Q_FORMAT = "tutelage-q-network-1"
 """Of files from before heads: Q-values, ``obs_shape`` and ``card`` as JSON in strings."""
 BUNDLED = Path(str(files("tutelage") / "bundled"))
 
+CONSTANTS = ("shift", "scale")
+"""Of the input: one number each, or as many as broadcast to an observation."""
+
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 
@@ -50,7 +53,7 @@ def save(
         "card": dict(card),
     }
     tensors = {
-        name: tensor.half() if half and tensor.ndim else tensor
+        name: tensor.half() if half and name not in CONSTANTS else tensor
         for name, tensor in network.state_dict().items()
     }
     save_tensors(Path(path), tensors, about)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ Carry = tuple[Tensor, ...]
 """What a policy remembers of each environment: tensors ``[N,…]``; empty without a memory."""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Says L numbers of each state, which its head turns into actions."""
 

@@ -243,8 +243,13 @@ class Run:
 
 def versions() -> dict[str, Any]:
     """Return what a run depends on beside its configuration."""
-    packages = ("tutelage", "torch", "numpy", "gymnasium", "ale-py")
     here = Path(__file__).parent
+
+    def installed(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "none"
 
     def git(*words: str) -> str:
         asked = ["git", "-C", str(here), *words]
@@ -256,7 +261,7 @@ def versions() -> dict[str, Any]:
     except OSError:
         commit = ""
     return {
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: installed(name) for name in ("tutelage", "torch", "numpy", "gymnasium", "ale-py")},
         "python": platform.python_version(),
         "machine": machine(),
         "commit": commit or "unknown",

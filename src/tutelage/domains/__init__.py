@@ -63,8 +63,11 @@ def domain_of(config: EnvironmentConfig) -> Domain:
     if config.domain == "auto":
         return next(domain for domain in DOMAINS.values() if domain.knows(config.env))
     if ":" in config.domain:
-        domain: Domain = load_object("domain", config.domain, DOMAINS)
-        return domain() if isinstance(domain, type) else domain
+        found = load_object("domain", config.domain, DOMAINS)
+        domain: Domain = found() if isinstance(found, type) else found
+        if not hasattr(domain, "make") or not hasattr(domain, "about"):
+            raise UserError(f"domain {config.domain!r} is no domain: it has no make and no about")
+        return domain
     return look_up("domain", config.domain, DOMAINS)
 
 

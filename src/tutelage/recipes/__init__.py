@@ -1,5 +1,6 @@
 """The ways through the house: each assembles parts for the one loop from a configuration."""
 
+from tutelage.recipes.assembly import open_device
 from tutelage.recipes.closing import Result, close_distillation, close_teaching
 from tutelage.recipes.distilling import Hooks, Outcome, distill
 from tutelage.recipes.teaching import record, teach
@@ -11,6 +12,7 @@ __all__ = [
     "close_distillation",
     "close_teaching",
     "distill",
+    "open_device",
     "record",
     "teach",
 ]
