@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tutelage import models, threads
@@ -70,7 +71,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         (teacher,) = loaded.values()
         try:
             theirs = play(ensemble.alone(0), "teacher", as_teacher(config.environment))
-            result["teacher"] = {"name": name, **describe(teacher, theirs)}
+            result["teacher"] = {"name": name, **describe(teacher, theirs, outcome.teacher_obs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
     write_json(folder / "result.json", result)
@@ -97,30 +98,32 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
     return result
 
 
-def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
-    """Return a model's figures: its evaluation, its size and its speed."""
+def describe(
+    model: Model, evaluation: Mapping[str, Any], obs: npt.NDArray[Any] | None = None
+) -> Result:
+    """Return a model's figures: its evaluation, its size and its speed on ``obs[1,*O]``."""
     figures: Result = {**evaluation, "parameters": model.parameters}
     if model.path is not None:
         figures["file_bytes"] = model.path.stat().st_size
-    if model.obs_shape is not None:
-        figures["us_per_action"] = microseconds_per_action(model.policy, model.obs_shape)
+    if obs is None and model.obs_shape is not None:
+        kind = np.uint8 if len(model.obs_shape) > 2 else np.float32
+        obs = np.zeros((1, *model.obs_shape), kind)
+    if obs is not None:
+        figures["us_per_action"] = microseconds_per_action(model.policy, obs)
     return figures
 
 
-def microseconds_per_action(
-    policy: Policy, obs_shape: tuple[int, ...], *, repeats: int = 200
-) -> float:
-    """Time one observation through a policy on the CPU; the median, in microseconds.
+def microseconds_per_action(policy: Policy, obs: npt.NDArray[Any], *, repeats: int = 200) -> float:
+    """Time one observation ``obs[1,*O]`` through a policy on the CPU; the median, in microseconds.
 
     On one thread where the process is ours (see ``threads``).
     """
-    dtype = torch.uint8 if len(obs_shape) > 2 else torch.float32
-    obs, carry = torch.zeros((1, *obs_shape), dtype=dtype), policy.initial(1)
+    seen, carry = torch.from_numpy(obs), policy.initial(1)
     times = []
     with torch.inference_mode(), threads.one_thread():
         for _ in range(repeats):
             began = time.perf_counter()
-            policy.head.mode(policy.step(obs, carry)[0])
+            policy.head.mode(policy.step(seen, carry)[0])
             times.append(time.perf_counter() - began)
     return sorted(times)[repeats // 2] * 1e6
 

@@ -43,7 +43,7 @@ from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Learning, Online
 from tutelage.teachers import load_teachers, parse_teacher
-from tutelage.types import Batch, seeded
+from tutelage.types import Array, Batch, seeded
 
 HELD_OUT = 0.05
 """The share of a data set that nothing is learnt from, to see how well it is imitated."""
@@ -78,6 +78,8 @@ class Outcome:
     """The teachers that came without a file."""
     space: gymnasium.Space[Any] | None = None
     """The actions of the environment, where one was played in."""
+    teacher_obs: Array | None = None
+    """An observation ``[1,*O]`` as teachers see it, where one was played in."""
 
 
 def distill(
@@ -179,7 +181,8 @@ def distill(
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
         outcome = study.run(folder, resume=resume)
-        return replace(outcome, given=given, space=envs.action_space)
+        seen = envs.teacher_obs[:1]
+        return replace(outcome, given=given, space=envs.action_space, teacher_obs=seen)
     finally:
         envs.close()
 
