@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,7 +122,10 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def write(self, row: Row, *, evaluation_seconds: float = 0.0) -> None:
-        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to TensorBoard."""
+        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to TensorBoard.
+
+        To that where tensorboardX is installed.
+        """
         self._evaluating += evaluation_seconds
         before, at = self._last
         training = self.seconds - self._evaluating
@@ -139,9 +143,10 @@ class Run:
         for number, feedback in row.settled.items():
             append_log(self.folder / "selections.jsonl", round_number=number, feedback=feedback)
         with refusing("write", self.folder):
-            if self._board is None:
+            if self._board is None and find_spec("tensorboardX") is not None:
                 self._board = _Board(self.folder, row.env_steps)
-            self._board.write(row.env_steps, {**row.metrics, **timing})
+            if self._board is not None:
+                self._board.write(row.env_steps, {**row.metrics, **timing})
 
     def _append(self, name: str, value: Mapping[str, Any]) -> None:
         with self._writing(name), (self.folder / name).open("a", encoding="utf-8") as file:
@@ -257,7 +262,9 @@ def versions() -> dict[str, Any]:
 
     try:
         # Of the package alone: a row that was just kept does not make its code another.
-        commit = git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))
+        ours = git("ls-files", Path(__file__).name)  # or a repository that it is installed into
+        commit = git("rev-parse", "HEAD") if ours else ""
+        commit += "-dirty" * bool(ours and git("status", "--porcelain", "--", "."))
     except OSError:
         commit = ""
     return {
