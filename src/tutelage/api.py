@@ -18,6 +18,7 @@ from tutelage.heads import Head
 from tutelage.importers import import_model
 from tutelage.networks import Network
 from tutelage.policies import Function, Model, Policy
+from tutelage.recipes.assembly import open_device
 from tutelage.recipes.closing import Result
 from tutelage.session import Watch
 from tutelage.teachers import load_teachers
@@ -102,7 +103,7 @@ def evaluate(
     ``settings`` are those of the environment, by name.
     """
     made_for: tuple[str, tuple[int, ...] | None] = ("", None)
-    where = torch.device(device)
+    where = open_device(device)
     if isinstance(policy, str | Path):
         ensemble, loaded = load_teachers([str(policy)], device=where, seed=seed, regions=regions_of)
         (model,) = loaded.values()
