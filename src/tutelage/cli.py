@@ -120,8 +120,7 @@ def _parse(name: str, *words: str) -> Any:
     from tutelage.configs import check
 
     place, _ = look_up("command", name, COMMANDS)
-    module, _, attribute = place.partition(":")
-    kind = getattr(import_module(module), attribute)
+    kind = load(place)
     path, words = _config_file(words)
     said, shown = io.StringIO(), io.StringIO() if os.environ.get("NO_COLOR") else sys.stdout
     try:
@@ -139,6 +138,12 @@ def _parse(name: str, *words: str) -> Any:
             print(shown.getvalue(), end="")  # no terminal, no colours
         raise
     return check(command)
+
+
+def load(place: str) -> Any:
+    """Return the class that ``MODULE:NAME`` names in ``COMMANDS``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _config_file(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:

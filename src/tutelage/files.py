@@ -119,7 +119,7 @@ def convert(value: Any, kind: type[Value], where: object) -> Value:
 def _damaged(where: object) -> Iterator[None]:
     try:
         yield
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{where} is damaged: {error}") from error
 
 

@@ -56,7 +56,7 @@ TIMING = "timing.jsonl"
 LOGS = ("metrics.jsonl", "selections.jsonl", TIMING)
 """What a run appends to, and cuts to its checkpoint when it goes on."""
 
-Size = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Clock(msgspec.Struct):

@@ -41,7 +41,9 @@ def open_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        one = torch.ones(1, device=name)
+        one.item()  # some devices hold nothing
+        return one.device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used here: {reason}") from error
