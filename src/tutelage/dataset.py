@@ -44,7 +44,7 @@ class Manifest(msgspec.Struct):
     chunks: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=10**6)]
     head: dict[str, Any] = {}
     num_actions: int = 0
-    frame: str = ""
+    frame: int = 84
 
 
 class Writer:
