@@ -32,14 +32,13 @@ TEACH = build(
     Teach,
     {
         "env": "CartPole-v1",
-        "size": "mlp:128/128",
+        "size": "mlp:64/64",
         "env_steps": 8_000,
         "num_envs": 8,
         "batch_size": 64,
-        "samples_per_step": 16.0,
-        "learning_rate": "5e-4:1e-4",
+        "samples_per_step": 8.0,
+        "learning_rate": "1e-3:1e-4",
         "epsilon": "1:0.05:4000",
-        "n_step": 1,
         "target_every": 200,
         "learning_starts": 500,
         "precision": "fp32",
@@ -186,7 +185,7 @@ def test_kickstarting_learns_from_reward_and_teacher_at_once(tmp_path: Path) -> 
         tau=0.02,
         distill_weight="5:1:1000",
         reward_weight="0.1",
-        env_steps=4_000,
+        env_steps=3_000,
         eval_from=10**9,
     )
     outcome = distill(config, tmp_path / "run")
@@ -251,11 +250,11 @@ def test_a_learning_rate_over_the_whole_run_comes_to_its_end_however_late_learni
 ) -> None:
     monkeypatch.setattr(assembly, "Learner", Rated)
     Rated.rates.clear()
-    late = changed(TEACH, learning_starts=1_024, env_steps=2_048, learning_rate="1e-3:1e-4")
+    late = changed(TEACH, learning_starts=1_024, env_steps=2_048)
     teach(late, tmp_path)
-    assert len(Rated.rates) == 256  # of 64 samples each, 16 per env step
+    assert len(Rated.rates) == 128  # of 64 samples each, 8 per env step
     assert Rated.rates[0] == 1e-3
-    assert Rated.rates[128] == pytest.approx(5.5e-4)
+    assert Rated.rates[64] == pytest.approx(5.5e-4)
     assert Rated.rates[-1] == pytest.approx(1e-4, rel=0.05)
 
 
