@@ -15,23 +15,28 @@ from tutelage.commands.learning import (
     TeachCommand,
 )
 from tutelage.commands.offpolicy import OffPolicyCommand
-from tutelage.commands.playing import EvaluateCommand, SizesCommand, WatchCommand
+from tutelage.commands.playing import (
+    EvaluateCommand,
+    InspectCommand,
+    SizesCommand,
+    WatchCommand,
+)
 from tutelage.commands.report import ReportCommand
-from tutelage.commands.reproduce import ReproduceCommand
-from tutelage.configs import from_mapping, read_toml
+from tutelage.configs import build
 from tutelage.errors import UserError
+from tutelage.files import read_toml
 
 COMMANDS: dict[str, Any] = {
     "distill": DistillCommand,
     "teach": TeachCommand,
     "record": RecordCommand,
     "evaluate": EvaluateCommand,
+    "inspect": InspectCommand,
     "resume": ResumeCommand,
     "watch": WatchCommand,
     "report": ReportCommand,
     "offpolicy": OffPolicyCommand,
     "sizes": SizesCommand,
-    "reproduce": ReproduceCommand,
 }
 
 
@@ -64,8 +69,9 @@ def _parse(words: list[str]) -> Any:
         path = Path(words[at + 1])
         del words[at : at + 2]
         values = read_toml(path)
-        values.pop("command", None)
-        config = from_mapping(LEARNING[words[0]][0], values, where=str(path))
+        for key in ("command", "files"):
+            values.pop(key, None)
+        config = build(LEARNING[words[0]][0], values, where=str(path))
         defaults[words[0]] = {"default": COMMANDS[words[0]](config=config)}
     subcommands: Any = Union[  # noqa: UP007 (built at run time)
         tuple(

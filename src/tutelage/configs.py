@@ -1,113 +1,91 @@
-"""What a person may ask for: each field is a flag, its docstring the flag's help."""
+"""What a person may ask for: each field is a setting and a flag, its docstring the flag's help.
+
+Settings come in groups, and every setting's name is unique among all groups: so a flag, a keyword
+of ``tutelage.distill`` and a key of a TOML file need no prefix. Choices and bounds are in the
+types; ``build`` is the one place that reads and checks them.
+"""
 
 import math
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from tyro.conf import arg
+import numpy as np
+from msgspec import Meta
+from tyro.conf import OmitArgPrefixes, arg
 
-from tutelage.domains.atari import EnvironmentConfig
+from tutelage.domains import EnvironmentConfig
 from tutelage.errors import UserError, choose_from
 from tutelage.schedules import is_zero, parse_schedule
 
 Config = TypeVar("Config")
 
-CHOICES = {"choice_per": ("segment", "round"), "pay": ("led", "all")}
-"""What a field may be, by its name."""
+Count = Annotated[int, Meta(ge=1, le=10**6)]
+Steps = Annotated[int, Meta(ge=1, le=10**12)]
+StepsOr0 = Annotated[int, Meta(ge=0, le=10**12)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, Meta(gt=0.0)]
+Seed = Annotated[int, Meta(ge=0, lt=2**63)]
+Threads = Annotated[int, Meta(ge=0, le=1024)]
 
-AT_MOST = {
-    "learning_rate": math.inf,
-    "epsilon": 1.0,
-    "teacher_acts": 1.0,
-    "distill_weight": math.inf,
-    "reward_weight": math.inf,
-}
-"""The fields that are schedules, and the most that each may come to; the least is 0."""
+
+@dataclass(frozen=True)
+class Scheduled:
+    """Says of a string that it spells a schedule, and what its values may be."""
+
+    low: float = 0.0
+    high: float = math.inf
+    over_run: bool = False
+    """Whether START:END, over the whole run, is one too."""
+
+
+Weight = Annotated[str, Scheduled()]
+Chance = Annotated[str, Scheduled(high=1.0)]
+Rate = Annotated[str, Scheduled(over_run=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(EnvironmentConfig):
-    """What every training run is asked."""
+class Learning:
+    """How a network learns."""
 
-    seed: int = 1
-    """Seed of everything random in the run."""
-    env_steps: int = 50_000
-    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
-    device: str = "auto"
-    """auto, cpu, cuda, …: where the networks live."""
-    precision: str = "bf16"
-    """bf16 or fp32, of learning; acting, labelling and evaluating are always fp32."""
-    threads: int = 2
-    """Threads of PyTorch, and as many of the emulators."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Samples per update."""
-    scaling: str = "standard"
-    """Input: standard ((x - median) / deviation of the first frames) or unit (x / 255)."""
-    samples_per_step: float = 8.0
+    samples_per_step: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
     """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8)."""
-    max_grad_norm: float = 10.0
-    """Gradients are clipped to this global norm."""
-    gamma: float = 0.99
-    """Discount per env step."""
-    n_step: int = 3
-    """Steps of reward before bootstrapping."""
-    target_every: int = 250
-    """Updates between copies to the target network."""
-    td_loss: str = "huber"
-    """Of double Q-learning: huber, or mse where returns are much larger than 1."""
-    learning_starts: int = 2_000
+    learning_rate: Rate = "3e-4:1e-5"
+    """Adam's: START:END:UPDATES, START:END over the whole run, or one number."""
+    learning_starts: StepsOr0 = 2_000
     """Env steps before the first update."""
-    replay_size: int = 200_000
+    replay_size: Annotated[int, Meta(ge=1, le=10**9)] = 200_000
     """Env steps that are remembered."""
-    round_steps: int = 1024
-    """Env steps per row of metrics."""
-    checkpoint_every: int = 50_000
-    """Env steps between checkpoints."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for numbers that make no sense."""
-        super().__post_init__()
-        for name, high in AT_MOST.items():
-            if name in vars(self):
-                _check_schedule(name, vars(self)[name], high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Teach(Training):
-    """Train a teacher by double Q-learning."""
-
-    size: str = "teacher"
-    """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64."""
-    init: str = ""
-    """Go on from this model (a bundled name, a file or a run's folder), of the size it has."""
-    env_steps: int = 800_000
-    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
-    learning_rate: str = "3e-4:1e-5"
-    """Adam's: START:END over the whole run, or one number."""
-    epsilon: str = "1:0.01:80000"
-    """Exploration: START:END:ENV_STEPS, or one number."""
-    milestones: tuple[float, ...] | None = None
-    """Also keep the network when the mean return of the last 20 episodes first passes these; by
-    default -15 0 15 in Pong."""
-    record: str = ""
-    """Also write the whole training, with the network's own Q-values, as a data set here."""
+    max_grad_norm: Positive = 10.0
+    """Gradients are clipped to this global norm."""
+    scaling: Literal["standard", "unit"] = "standard"
+    """Input: standard ((x - median) / deviation of the first frames) or unit (x / 255)."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto (bf16 where the machine multiplies it natively), bf16 or fp32, of learning; acting,
+    labelling and evaluating are always fp32."""
+    gamma: Share = 0.99
+    """Discount per env step."""
+    n_step: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    """Steps of reward before bootstrapping."""
+    target_every: Count = 250
+    """Updates between copies to the target network."""
+    td_loss: Literal["huber", "mse"] = "huber"
+    """Of double Q-learning: huber, or mse where returns are much larger than 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(Training):
-    """Teach a small student what a teacher knows."""
+class Selection:
+    """How one of several teachers is chosen, and what a choice is paid."""
 
-    teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
-    """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
     selector: str = "thompson-beta"
     """Chooses among several teachers: NAME or NAME:OPTION=VALUE,… (see docs/teachers.md)."""
-    choice_per: str = "segment"
-    """A teacher is chosen per segment or per round (of round_steps); contextual ones: per state."""
-    pay: str = "led"
+    choice_per: Literal["segment", "round"] = "segment"
+    """A teacher is chosen per segment (a stretch of play up to a point, or an episode) or per round
+    (of round_steps); contextual selectors choose per state."""
+    pay: Literal["led", "all"] = "led"
     """Which segments pay the selector: led (those in which the teachers acted) or all."""
     forget: bool = True
     """Learn no longer from the labels of teachers that have been found worse than others."""
@@ -115,149 +93,335 @@ class Distill(Training):
     """What a round is paid: points (share won), return, improvement or evaluation."""
     return_range: tuple[float, ...] = ()
     """The least and the largest return there is: scales measures. By default known for pong."""
-    measure_episodes: int = 2
+    measure_episodes: Count = 2
     """Episodes of a measure by evaluation, and of best-first's trial of each teacher."""
-    features: str = "ball-half"
-    """A contextual selector's: ball-half, ball-position, ball, or hidden (the student's own)."""
-    credit_decay: float = 0.95
-    """Contextual: how fast the credit of a choice falls with each step before the point."""
-    student: str = "student"
-    """A named size (see 'tutelage sizes'), or widths such as 16/16/16/128 or mlp:64/64."""
-    env: str = "auto"
-    """auto: the teacher's; else an Atari ROM's name or a Gymnasium id."""
-    dataset: str = ""
-    """Distil offline from this recorded data set: no teacher, no emulator until evaluation."""
-    loss: str = "kl"
-    """kl, mse, nll, mse-prob, or a weighted sum such as mse:0.5+nll:0.5."""
-    target: str = "divide"
-    """What the loss sees of the teacher: raw (q), divide (q/tau) or softmax (of q/tau)."""
-    tau: float = 0.1
-    """Temperature of the target: below 1 sharpens, above 1 softens."""
-    student_tau: float = 1.0
-    """Of the student in the loss: for kl and mse-prob, tau keeps its q to the scale of returns."""
-    explore: str = "greedy"
-    """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
-    teacher_acts: str = "1:0:8000"
-    """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS."""
-    distill_weight: str = "1"
-    """Weight of distillation, over updates: a number or START:END:UPDATES."""
-    reward_weight: str = "0"
-    """Weight of double Q-learning beside it (kickstarting): a number or START:END:UPDATES."""
-    learning_rate: str = "1e-3:1e-4:5000"
-    """Adam's: START:END:UPDATES, START:END over the whole run, or one number."""
-    average: float = 0.998
-    """Decay of the running average of the weights that acts, is evaluated and kept; 0: none."""
-    batch_size: int = 64
-    """Samples per update."""
-    learning_starts: int = 256
-    """Env steps before the first update."""
-    samples_per_step: float = 16.0
-    """Samples learnt from per env step."""
-    checkpoint_every: int = 5_000
-    """Env steps between checkpoints."""
+    features: str = "auto"
+    """A contextual selector's: a name that the domain offers (pong: ball-half, ball-position,
+    ball), hidden (the student's own units), or auto: the domain's first, else hidden."""
+    credit_decay: Share = 0.95
+    """Contextual: how fast the credit of a choice falls with each step before its segment's end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """When the student is evaluated, and when it has learnt enough."""
+
     target_return: float | None = None
     """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong."""
-    eval_episodes: int = 10
+    eval_episodes: Count = 10
     """Held-out episodes per evaluation."""
-    confirm_episodes: int = 30
-    """Further episodes that must confirm it."""
-    eval_from: int = 8_000
+    confirm_episodes: Count = 30
+    """Further episodes that must confirm it, and those of the closing evaluation."""
+    eval_from: StepsOr0 = 8_000
     """Env steps before the first evaluation."""
-    eval_every: int = 2_000
+    eval_every: Steps = 2_000
     """Env steps between evaluations, at the least."""
-    eval_readiness: float = 0.75
+    eval_readiness: Annotated[float, Meta(ge=0.0)] = 0.75
     """Evaluate from this fraction of the teacher's reward per step on, where known; 0: always."""
     eval_whole: bool = False
     """Play evaluations to the end even when the target is out of reach: slower, a finer curve."""
+    eval_max_steps: Annotated[int, Meta(ge=1, le=10**9)] = 27_000
+    """Env steps after which an episode of an evaluation is cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach:
+    """Train a teacher by double Q-learning."""
+
+    seed: Seed = 1
+    """Seed of everything random in the run."""
+    env_steps: Steps = 800_000
+    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
+    size: str = "teacher"
+    """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64."""
+    init: str = ""
+    """Go on from this model (a bundled name, a file or a run's folder), of the size it has."""
+    epsilon: Chance = "1:0.01:80000"
+    """Exploration: START:END:ENV_STEPS, or one number."""
+    milestones: tuple[float, ...] | None = None
+    """Also keep the network when the mean return of the last 20 episodes first passes these; by
+    default those that are known of the environment."""
+    record: str = ""
+    """Also write the whole training, with the network's own Q-values, as a data set here."""
+    device: str = "auto"
+    """auto, cpu, cuda, …: where the networks live."""
+    threads: Threads = 0
+    """Threads of PyTorch, and as many of the emulators; 0: chosen, and said."""
+    round_steps: Annotated[int, Meta(ge=1, le=10**7)] = 1024
+    """Env steps per row of metrics."""
+    checkpoint_every: Steps = 50_000
+    """Env steps between checkpoints."""
+    environment: Annotated[EnvironmentConfig, OmitArgPrefixes] = field(
+        default_factory=EnvironmentConfig
+    )
+    learning: Annotated[Learning, OmitArgPrefixes] = field(default_factory=Learning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Teach a small student what a teacher knows."""
+
+    teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
+    """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
+    student: str = "student"
+    """A named size (see 'tutelage sizes'), or widths such as 16/16/16/128 or mlp:64/64."""
+    seed: Seed = 1
+    """Seed of everything random in the run."""
+    env_steps: Steps = 50_000
+    """Budget of agent steps over all environments (one Atari step is 4 frames)."""
+    dataset: str = ""
+    """Distil offline from this recorded data set: no teacher, no emulator until evaluation."""
+    loss: str = "auto"
+    """kl, mse, nll, mse-prob, a weighted sum such as mse:0.5+nll:0.5, your own as MODULE:NAME, or
+    auto: kl for discrete actions, mse for others."""
+    target: Literal["auto", "raw", "divide", "softmax"] = "auto"
+    """What the loss sees of the teacher: raw (q), divide (q/tau) or softmax (of q/tau); auto:
+    divide for discrete actions, raw for others."""
+    tau: Annotated[float | None, Meta(gt=0.0)] = None
+    """Temperature of the target: below 1 sharpens, above 1 softens; by default 0.1 for Q-values, 1
+    for others."""
+    student_tau: Positive = 1.0
+    """Of the student in the loss: for kl and mse-prob, tau keeps its q to the scale of returns."""
+    explore: str = "greedy"
+    """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
+    teacher_acts: Chance = "1:0:8000"
+    """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS."""
+    distill_weight: Weight = "1"
+    """Weight of distillation, over updates: a number or START:END:UPDATES."""
+    reward_weight: Weight = "0"
+    """Weight of double Q-learning beside it (kickstarting): a number or START:END:UPDATES."""
+    average: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.998
+    """Decay of the running average of the weights that acts, is evaluated and kept; 0: none."""
+    device: str = "auto"
+    """auto, cpu, cuda, …: where the networks live."""
+    threads: Threads = 0
+    """Threads of PyTorch, and as many of the emulators; 0: chosen, and said."""
+    round_steps: Annotated[int, Meta(ge=1, le=10**7)] = 1024
+    """Env steps per row of metrics."""
+    checkpoint_every: Steps = 5_000
+    """Env steps between checkpoints."""
+    environment: Annotated[EnvironmentConfig, OmitArgPrefixes] = field(
+        default_factory=lambda: EnvironmentConfig(env="auto")
+    )
+    learning: Annotated[Learning, OmitArgPrefixes] = field(
+        default_factory=lambda: Learning(
+            batch_size=64,
+            samples_per_step=16.0,
+            learning_rate="1e-3:1e-4:5000",
+            learning_starts=256,
+        )
+    )
+    selection: Annotated[Selection, OmitArgPrefixes] = field(default_factory=Selection)
+    examination: Annotated[Examination, OmitArgPrefixes] = field(default_factory=Examination)
 
     def __post_init__(self) -> None:
-        """Raise UserError for what makes no sense."""
-        super().__post_init__()
+        """Raise UserError for what does not go together."""
         if not self.teachers:
             raise UserError("teachers: none given, expected at least one")
-        if self.return_range and (
-            len(self.return_range) != 2 or not self.return_range[0] < self.return_range[1]
-        ):
-            given = " ".join(f"{number:g}" for number in self.return_range)
-            raise UserError(f"return_range must be LOW HIGH with LOW < HIGH, got {given}")
-        for name, choices in CHOICES.items():
-            if vars(self)[name] not in choices:
-                raise choose_from(name, vars(self)[name], choices)
+        given = self.selection.return_range
+        if given and (len(given) != 2 or not given[0] < given[1]):
+            shown = " ".join(f"{number:g}" for number in given)
+            raise UserError(f"return_range must be LOW HIGH with LOW < HIGH, got {shown}")
         if is_zero(self.distill_weight) and is_zero(self.reward_weight):
             raise UserError("distill_weight and reward_weight are both 0: nothing would be learnt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(EnvironmentConfig):
-    """Write a data set while a teacher plays, its Q-values beside each state."""
+class Record:
+    """Write a data set while a teacher plays, its labels beside each state."""
 
     teacher: str = "pong"
     """A bundled name, a model file or a run's folder."""
-    env: str = "auto"
-    """auto: the teacher's; else an Atari ROM's name or a Gymnasium id."""
-    env_steps: int = 50_000
+    seed: Seed = 1
+    """Seed of everything random."""
+    env_steps: Steps = 50_000
     """Agent steps to record, over all environments."""
     explore: str = "epsilon:0.05"
     """How the teacher acts: greedy, epsilon:E (Rusu et al. 2015: 0.05) or boltzmann:TAU."""
-    seed: int = 1
-    """Seed of everything random."""
     device: str = "auto"
     """auto, cpu, cuda, …"""
-    threads: int = 2
-    """Threads of PyTorch, and as many of the emulators."""
+    threads: Threads = 0
+    """Threads of PyTorch, and as many of the emulators; 0: chosen, and said."""
+    environment: Annotated[EnvironmentConfig, OmitArgPrefixes] = field(
+        default_factory=lambda: EnvironmentConfig(env="auto")
+    )
 
 
-SCALARS = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
-LISTS = {str: 'a list of strings, as ["pong"]', float: "a list of numbers, as [1.0]"}
-"""What a file's key should be, by the type of its field."""
+def build(kind: type[Config], values: Mapping[str, Any], *, where: str = "") -> Config:
+    """Return a configuration of that ``kind`` with ``values``, by name or in their groups.
 
-
-def _check_schedule(name: str, text: str, high: float) -> None:
-    """Raise UserError for a schedule that makes no sense, before a run creates anything."""
-    is_rate = name == "learning_rate"
+    ``build(Distill, {"seed": 3, "env": "CartPole-v1"})``; the rest is as usual. Raises UserError,
+    saying ``where``, for a name that is no setting and a value that does not fit.
+    """
     try:
-        parse_schedule(text, over=1 if is_rate else None, low=0.0, high=high)
+        return _filled(kind, kind(), _by_name(kind, values))
+    except UserError as error:
+        raise UserError(f"{where}: {error}" if where else str(error)) from None
+
+
+def check(config: Config) -> Config:
+    """Return a configuration that was put together by hand, if every value fits.
+
+    Raises UserError for one that does not; numbers of NumPy become Python's own.
+    """
+    return build(type(config), flat(config))
+
+
+def changed(config: Config, **values: Any) -> Config:
+    """Return the configuration with other ``values``, by name; raise UserError as ``build``."""
+    return build(type(config), {**flat(config), **values})
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Return every setting by its name, without the groups."""
+    values: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        values |= flat(value) if is_dataclass(value) else {name: value}
+    return values
+
+
+def nested(config: Any) -> dict[str, Any]:
+    """Return every setting in its group, as plain data; what is None is left out."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items() if inner is not None}
+        return list(value) if isinstance(value, tuple) else value
+
+    values: dict[str, Any] = plain(asdict(config))
+    return values
+
+
+def settings_of(kind: type[Any]) -> dict[str, Any]:
+    """Return every setting of a configuration by its name, and the type it has."""
+    return dict(_settings(kind))
+
+
+def _settings(kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        plain = _plain(hints[one.name])
+        if is_dataclass(plain):
+            yield from _settings(plain)  # type: ignore[arg-type]
+        else:
+            yield one.name, hints[one.name]
+
+
+def _by_name(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by their names, taken out of the groups that they come in."""
+    known = settings_of(kind)
+    groups = _groups(kind)
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in groups and isinstance(value, Mapping):
+            found |= _by_name(groups[key], value)
+        elif key in known:
+            found[key] = value
+        else:
+            raise choose_from("setting", key, known)
+    return found
+
+
+def _groups(kind: type[Any]) -> dict[str, type[Any]]:
+    hints = {name: _plain(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
+    return {
+        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
+    }
+
+
+def _filled(kind: type[Config], usual: Any, values: Mapping[str, Any]) -> Config:
+    given: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        plain = _plain(hint)
+        if is_dataclass(plain):
+            given[name] = _filled(plain, getattr(usual, name), values)  # type: ignore[arg-type]
+        elif name in values:
+            given[name] = _fit(name, values[name], hint)
+        else:
+            given[name] = getattr(usual, name)
+    return kind(**given)
+
+
+def _plain(hint: Any) -> Any:
+    """Return a type without what is annotated to it."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
+LISTS = {str: 'a list of strings, as ["pong"]', float: "a list of numbers, as [1.0]"}
+"""What a value should be, by the type of its setting."""
+
+
+def _fit(name: str, value: Any, hint: Any) -> Any:
+    """Return ``value`` as its setting's type has it; raise UserError if it does not fit."""
+    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    plain = _plain(hint)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if get_origin(plain) in (Union, types.UnionType):
+        options = [option for option in get_args(plain) if option is not type(None)]
+        if value is None and len(options) < len(get_args(plain)):
+            return None
+        plain = options[0]
+    if get_origin(plain) is Literal:
+        choices = get_args(plain)
+        if value not in choices or type(value) not in {type(choice) for choice in choices}:
+            raise UserError(
+                f"{name} is {_shown(value)}, expected one of {', '.join(map(str, choices))}"
+            )
+        return value
+    if get_origin(plain) is tuple:
+        item = get_args(plain)[0]
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise UserError(f"{name} is {_shown(value)}, expected {LISTS[item]}")
+        return tuple(_scalar(name, one, item, LISTS[item]) for one in value)
+    value = _scalar(name, value, plain, NAMES[plain])
+    for extra in extras:
+        if isinstance(extra, Meta):
+            _check_bounds(name, value, extra)
+        elif isinstance(extra, Scheduled):
+            _check_schedule(name, value, extra)
+    return value
+
+
+def _scalar(name: str, value: Any, kind: type[Any], expected: str) -> Any:
+    if kind is float and type(value) is int and abs(value) < 2**1000:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{name} is {_shown(value)}, expected {expected}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, got {value}")
+    if kind is str and "\0" in value:
+        raise UserError(f"{name} is {_shown(value)}, expected a string without a zero byte")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _check_bounds(name: str, value: float, bounds: Meta) -> None:
+    low = bounds.ge if bounds.ge is not None else bounds.gt
+    high = bounds.le if bounds.le is not None else bounds.lt
+    above = low is None or (value >= low if bounds.ge is not None else value > low)
+    below = high is None or (value <= high if bounds.le is not None else value < high)
+    if above and below:
+        return
+    if high is None:
+        expected = f"{'at least' if bounds.ge is not None else 'above'} {low:g}"
+    else:
+        left = "[" if bounds.ge is not None else "("
+        right = "]" if bounds.le is not None else ")"
+        expected = f"in {left}{low:g}, {high:g}{right}"
+    raise UserError(f"{name} must be {expected}, got {_shown(value)}")
+
+
+def _check_schedule(name: str, text: str, bounds: Scheduled) -> None:
+    over = 1 if bounds.over_run else None
+    try:
+        parse_schedule(text, over=over, low=bounds.low, high=bounds.high)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    if is_rate and is_zero(text):
+    if bounds.over_run and is_zero(text):
         raise UserError(f"{name}: schedule {text!r}: expected a value above 0 at one end at least")
-
-
-def from_mapping(config: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
-    """Build a configuration from a file's keys.
-
-    Raises UserError, saying where, for a key that is not a field and a value that does not fit.
-    """
-    hints = get_type_hints(config)
-    names = [f.name for f in fields(config)]  # type: ignore[arg-type]
-    given: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in names:
-            raise UserError(f"{where}: {choose_from('key', key, names)}")
-        either = get_args(hints[key])
-        hint = either[0] if NoneType in either else hints[key]
-        items = get_args(hint)[:1]
-        fitting = (int, float) if items == (float,) else items
-        if isinstance(value, list) and all(type(item) in fitting for item in value):
-            value = tuple(items[0](item) for item in value) if items else value
-        if hint is float and type(value) is int:
-            value = float(value)
-        wanted = getattr(hint, "__origin__", hint)
-        if type(value) is not wanted:
-            expected = LISTS[items[0]] if items else SCALARS[wanted]
-            raise UserError(f"{where}: {key} is {value!r}, expected {expected}")
-        given[key] = value
-    try:
-        return config(**given)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; raise UserError if there is none or it is damaged."""
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no file {path}: expected a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is no readable TOML file: {error}") from error

@@ -1,4 +1,4 @@
-"""A recorded data set on disk: single frames, compressed, with the teacher's Q beside each state.
+"""A recorded data set on disk: single frames, compressed, with a teacher's label beside each state.
 
 A folder with ``dataset.json`` and chunks. A chunk is a safetensors file of fragments; a fragment is
 up to FRAGMENT consecutive env steps of one environment and the few frames before them, compressed
@@ -6,7 +6,7 @@ on its own, so that any of them can be read alone: a data set may be larger than
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import torch
 import zstandard
 from safetensors import safe_open
 
-from tutelage.errors import UserError
+from tutelage.errors import UserError, choose_from
 from tutelage.files import check_free, digest, load_tensors, save_tensors, write_json
 from tutelage.types import Array, State, Transitions
 
-FORMAT = "tutelage-dataset-1"
+FORMATS = {"tutelage-dataset-1": "teacher_q", "tutelage-dataset-2": "label"}
+"""Format -> the name of its column of labels; the last is written, all are read."""
+FORMAT = "tutelage-dataset-2"
 FRAGMENT = 64
 FRAGMENTS_PER_CHUNK = 128
 COLUMNS = ("age", "action", "reward", "terminated", "truncated", "label")
@@ -68,7 +70,9 @@ class Writer:
             {
                 "frame": step.obs[:, -1],
                 "age": self._age,
-                "action": step.action.astype(np.int16),
+                "action": step.action.astype(np.int16)
+                if step.action.dtype.kind == "i"
+                else step.action,
                 "reward": step.reward,
                 "terminated": step.terminated,
                 "truncated": step.truncated,
@@ -112,7 +116,10 @@ class Writer:
         }
         for name, of in (("packed", "frames"), ("lengths", "age")):
             tensors[name] = torch.tensor([len(s[of]) for s in self._fragments])
-        about = {"format": FORMAT, "checksum": _checksum(tensors)}
+        about = {
+            "format": FORMAT,
+            "checksum": _checksum(tensors, ("lengths", "packed", *COLUMNS)),
+        }
         save_tensors(self._folder / _chunk_name(len(self._chunks)), tensors, about)
         self._chunks.append(int(tensors["lengths"].sum()))
         self._fragments = []
@@ -152,9 +159,9 @@ class Fragment:
     """Consecutive env steps of one environment, in memory."""
 
     frames: Array
-    """``[stack - 1 + L, *frame]``: those before the fragment, then its own."""
+    """``[stack - 1 + T, *frame]``: those before the fragment, then its own."""
     columns: Mapping[str, Array]
-    """``age, action, reward, terminated, truncated [L]`` and ``label [L,A]``."""
+    """``age, action, reward, terminated, truncated [T]`` and ``label [T,L]``."""
 
 
 class Dataset:
@@ -168,25 +175,52 @@ class Dataset:
             raise UserError(f"{folder} is no data set: it has no dataset.json")
         try:
             self.about: dict[str, Any] = json.loads(manifest.read_text())
-            if self.about["format"] != FORMAT:
-                raise UserError(f"{folder} has format {self.about['format']!r}, not {FORMAT!r}")
+            if self.about["format"] not in FORMATS:
+                raise choose_from(f"format of {folder}", str(self.about["format"]), FORMATS)
+            self._label = FORMATS[self.about["format"]]
             self.obs_shape = tuple(int(side) for side in self.about["obs_shape"])
             self._dtype = np.dtype(self.about["obs_dtype"])
             chunks = len(self.about["chunks"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{manifest} is damaged: {error!r}") from error
         self._where: list[tuple[Path, slice, slice]] = []
+        self._checksums: list[str] = []
         for index in range(chunks):
             path = folder / _chunk_name(index)
-            tensors, about = load_tensors(path, only=("lengths", "packed", *COLUMNS))
-            if about.get("format") != FORMAT:
-                raise UserError(f"{path} is no chunk of a data set of format {FORMAT!r}")
-            if "checksum" in about and about["checksum"] != _checksum(tensors):
+            stored = ("lengths", "packed", *self._stored)
+            tensors, about = load_tensors(path, only=stored)
+            if about.get("format") != self.about["format"]:
+                raise UserError(
+                    f"{path} is no chunk of a data set of format {self.about['format']!r}"
+                )
+            if "checksum" in about and about["checksum"] != _checksum(tensors, stored):
                 raise UserError(f"{path} is damaged: its labels are not those that were recorded")
+            self._checksums.append(about.get("checksum", ""))
             rows, blobs = (_slices(tensors[name].tolist()) for name in ("lengths", "packed"))
             self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
         if not self._where:
             raise UserError(f"{folder} holds no env steps")
+
+    @property
+    def _stored(self) -> tuple[str, ...]:
+        """The columns as the files name them."""
+        return tuple(self._label if name == "label" else name for name in COLUMNS)
+
+    @property
+    def env(self) -> str:
+        """The environment it was recorded on."""
+        return str(self.about["env"])
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """What its labels mean (see ``heads.parse_head``)."""
+        head = self.about.get("head") or {"kind": "q", "n": self.about["num_actions"]}
+        return dict(head)
+
+    @property
+    def digest(self) -> str:
+        """A digest of what was recorded: of the manifest and of every chunk's labels."""
+        return digest(json.dumps([self.about, self._checksums], sort_keys=True).encode())
 
     @property
     def env_steps(self) -> int:
@@ -202,7 +236,10 @@ class Dataset:
         path, rows, blob = self._where[index]
         with safe_open(path, framework="pt") as file:
             packed = file.get_slice("frames")[blob].numpy()
-            columns = {name: file.get_slice(name)[rows].numpy() for name in COLUMNS}
+            columns = {
+                name: file.get_slice(stored)[rows].numpy()
+                for name, stored in zip(COLUMNS, self._stored, strict=True)
+            }
         try:
             raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
         except zstandard.ZstdError as error:
@@ -214,9 +251,9 @@ def _chunk_name(index: int) -> str:
     return f"chunk-{index:06d}.safetensors"
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+def _checksum(tensors: Mapping[str, torch.Tensor], stored: Sequence[str]) -> str:
     """Return the checksum of all but the frames, which have one of their own each."""
-    names = [name for name in ("lengths", "packed", *COLUMNS) if name in tensors]
+    names = [name for name in stored if name in tensors]
     return digest(b"".join(tensors[name].numpy().tobytes() for name in names))
 
 

@@ -8,17 +8,18 @@ seed, replay its actions.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from ale_py.vector_env import AtariVectorEnv
 
-from tutelage.domains.pong import Region
+from tutelage.errors import FaultyEnvironmentError, UserError
+from tutelage.heads import to_space
 from tutelage.types import Array, State, Transitions, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,58 +52,63 @@ class Environments:
         seed: int,
         stream: str = "training",
         view: Callable[[Array], Array] = lambda obs: obs,
-        region: Region | None = None,
-        every: float = np.inf,
         episodes: npt.NDArray[np.int64] | float = np.inf,
     ) -> None:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
-        Outside of ``region`` the last action is repeated and no reward counts, but in every
-        ``every``-th step. Episodes beyond ``episodes`` are not seeded: a seeded reset loads the
-        game anew, a tenth of a second.
+        ``view`` makes ``obs[N,*O]`` of what ``env`` gives. Episodes beyond ``episodes`` are not
+        seeded: a seeded reset loads a game anew, a tenth of a second.
         """
         self._env = env
         self._view = view
         self._seed = seed
         self._stream = stream
-        self._region = region
-        self._every = every
         self._episodes = episodes
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
-        self.num_actions = int(cast(gymnasium.spaces.Discrete, env.single_action_space).n)
+        self.action_space = env.single_action_space
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
-        self._actions: list[list[int]] = [[] for _ in range(self.num_envs)]
-        # For how many steps the last action has been repeated.
-        self._repeated: npt.NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
+        self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
-        self._look()
 
     @property
-    def inside(self) -> npt.NDArray[np.bool_]:
+    def inside(self) -> Mask:
         """``[N]``, where the next action is the agent's own and its reward counts."""
-        return np.equal(self._repeated, 0)
+        return np.ones(self.num_envs, np.bool_)
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
         """``(stack, *frame)`` of one observation."""
         return self.obs.shape[1:]
 
-    def send(self, action: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Start a step with ``action[N]``; return what is really done."""
-        if self._region is not None:
-            last = [log[-1] if log else 0 for log in self._actions]
-            action = np.where(self.inside, action, last)
-        for log, a in zip(self._actions, action.tolist(), strict=True):
+    def last_action(self) -> Array:
+        """Return what each environment did last, ``[N,*A]``; zeros where an episode begins."""
+        zero = np.zeros(self.action_space.shape or (), self.action_space.dtype)
+        return np.stack([log[-1] if log else zero for log in self._actions])
+
+    def send(self, action: Array) -> Array:
+        """Start a step with a head's ``action[N,*A]``; return what is really done."""
+        for log, a in zip(self._actions, action, strict=True):
             log.append(a)
-        self._send(action)
+        self._send(to_space(action, self.action_space))
         return action
 
     def recv(self) -> Step:
         """Finish the step that ``send`` started."""
-        obs, reward, terminated, truncated = self._recv()
-        reward = reward * self.inside
+        return self._finish(np.ones(self.num_envs, np.bool_))
+
+    def _finish(self, counts: Mask) -> Step:
+        """Finish a step whose reward counts where ``counts[N]``."""
+        try:
+            obs, reward, terminated, truncated = self._recv()
+        except UserError:
+            raise
+        except Exception as error:
+            raise FaultyEnvironmentError(f"the environment raised {error!r}") from error
+        if not (np.isfinite(reward).all() and _all_finite(obs)):
+            raise self._not_finite(obs, reward)
+        reward = reward * counts
         self._returns += reward
         ended = terminated | truncated
         finished = tuple(
@@ -111,25 +117,39 @@ class Environments:
         next_obs = self._view(obs)
         self.obs = next_obs
         if finished:
-            self._episode[ended] += 1
-            self._returns[ended] = 0.0
-            self._repeated[ended] = 0
-            for i in np.flatnonzero(ended):
-                self._actions[i] = []
-            if (again := ended & (self._episode < self._episodes)).any():
-                self.obs = self._reset(again)
-        self._look()
+            self._begin(ended)
         return Step(
             next_obs, reward.astype(np.float32), terminated, truncated & ~terminated, finished
         )
 
-    def step(self, action: npt.NDArray[np.int64]) -> Step:
+    @property
+    def ages(self) -> npt.NDArray[np.int64]:
+        """``[N]``, the env steps of each episode so far."""
+        return np.array([len(log) for log in self._actions])
+
+    def cut(self, mask: Mask) -> tuple[tuple[float, int], ...]:
+        """End the episodes of ``mask[N]`` here and begin new ones; return what they came to."""
+        which = np.flatnonzero(mask)
+        finished = tuple((float(self._returns[i]), len(self._actions[i])) for i in which)
+        self._begin(mask)
+        return finished
+
+    def _begin(self, ended: Mask) -> None:
+        """Begin the next episodes of ``ended[N]``."""
+        self._episode[ended] += 1
+        self._returns[ended] = 0.0
+        for i in np.flatnonzero(ended):
+            self._actions[i] = []
+        if (again := ended & (self._episode < self._episodes)).any():
+            self.obs = self._reset(again)
+
+    def step(self, action: Array) -> Step:
         """Send and receive at once."""
         self.send(action)
         return self.recv()
 
-    def play(self, action: npt.NDArray[np.int64], label: npt.NDArray[np.float32]) -> Transitions:
-        """Step and return what a replay stores of it, ``label[N,A]`` beside each state."""
+    def play(self, action: Array, label: npt.NDArray[np.float32]) -> Transitions:
+        """Step and return what a replay stores of it, ``label[N,L]`` beside each state."""
         obs, inside = self.obs, self.inside
         action = self.send(action)
         arm = np.zeros(self.num_envs, np.int64)
@@ -141,37 +161,44 @@ class Environments:
 
     def state(self) -> State:
         """Return what puts every emulator back: its episode's number and actions so far."""
+        actions = [a for log in self._actions for a in log]
         return {
             "episode": self._episode.copy(),
             "returns": self._returns.copy(),
-            "repeated": self._repeated.copy(),
             "lengths": np.array([len(log) for log in self._actions], np.int64),
-            "actions": np.array([a for log in self._actions for a in log], np.int16),
+            "actions": np.stack(actions) if actions else self.last_action()[:0],
         }
 
     def restore(self, state: State) -> None:
         """Replay the current episodes, aligned so that all of them end at the present."""
         lengths = np.asarray(state["lengths"])
-        logs = np.split(np.asarray(state["actions"], np.int64), np.cumsum(lengths)[:-1])
-        self._actions = [log.tolist() for log in logs]
+        logs = np.split(np.asarray(state["actions"]), np.cumsum(lengths)[:-1])
+        self._actions = [list(log) for log in logs]
         self._episode = np.asarray(state["episode"]).copy()
         self._returns = np.asarray(state["returns"]).copy()
-        self._repeated = np.asarray(state["repeated"]).copy()
+        idle = np.zeros_like(self.last_action()[0])
         for ago in range(int(lengths.max()), 0, -1):
             if (begins := lengths == ago).any():
                 self._reset(begins)
-            self._send(np.array([log[-ago] if ago <= len(log) else 0 for log in logs]))
+            action = np.stack([log[-ago] if ago <= len(log) else idle for log in logs])
+            self._send(to_space(action, self.action_space))
             self.obs = self._view(self._recv()[0])
         if (fresh := lengths == 0).any():
             self.obs = self._reset(fresh)
 
-    def _look(self) -> None:
-        if self._region is not None:
-            again = self._repeated + 1
-            acts = self._region(self.obs) | (again >= self._every)
-            self._repeated = np.where(acts, 0, again)
+    def _not_finite(self, obs: Array, reward: Array) -> FaultyEnvironmentError:
+        """Return the error for what the environment must not give, saying where it did."""
+        good = np.isfinite(reward) & np.isfinite(obs).reshape(len(obs), -1).all(axis=1)
+        i = int(good.argmin())
+        what = "an observation that is not finite"
+        if not np.isfinite(reward[i]):
+            what = f"the reward {reward[i]}"
+        return FaultyEnvironmentError(
+            f"environment {i} gave {what} at step {len(self._actions[i])} of its episode "
+            f"{int(self._episode[i])}: the fault is the environment's"
+        )
 
-    def _reset(self, mask: npt.NDArray[np.bool_]) -> Array:
+    def _reset(self, mask: Mask) -> Array:
         def episode_seed(i: int) -> int:
             words = seeded(self._seed, self._stream, i, int(self._episode[i])).generate_state(1)
             return int(words[0] >> 1)  # ALE takes a signed 32-bit seed
@@ -181,12 +208,60 @@ class Environments:
         )
 
 
+class Restricted(Environments):
+    """Environments whose agent acts in a part of the states only.
+
+    Elsewhere the last action is repeated and no reward counts, but in every ``every``-th step: a
+    semi-Markov decision (Sutton, Precup & Singh 1999, section 3).
+    """
+
+    def __init__(
+        self, envs: Environments, region: Callable[[Array], Mask], every: float = np.inf
+    ) -> None:
+        """Take over ``envs``, which are not to be used any more."""
+        self.__dict__.update(vars(envs))
+        self._region = region
+        self._every = every
+        # For how many steps the last action has been repeated.
+        self._repeated: npt.NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
+        self._look()
+
+    @property
+    def inside(self) -> Mask:
+        return np.equal(self._repeated, 0)
+
+    def send(self, action: Array) -> Array:
+        return super().send(np.where(self.inside, action, self.last_action()))
+
+    def recv(self) -> Step:
+        step = self._finish(self.inside)
+        self._repeated[step.terminated | step.truncated] = 0
+        self._look()
+        return step
+
+    def _look(self) -> None:
+        again = self._repeated + 1
+        acts = self._region(self.obs) | (again >= self._every)
+        self._repeated = np.where(acts, 0, again)
+
+    def state(self) -> State:
+        return {**super().state(), "repeated": self._repeated.copy()}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._repeated = np.asarray(state["repeated"]).copy()
+
+
+def _all_finite(obs: Array) -> bool:
+    return obs.dtype.kind != "f" or bool(np.isfinite(obs).all())
+
+
 def transitions(
     obs: Array,
-    action: npt.NDArray[np.int64],
+    action: Array,
     step: Step,
     label: npt.NDArray[np.float32],
-    inside: npt.NDArray[np.bool_],
+    inside: Mask,
     arm: npt.NDArray[np.int64],
 ) -> Transitions:
     """Join what was known before a step with what came of it."""
@@ -212,8 +287,8 @@ def _driver(
     Callable[[Array], None], Callable[[], _Outcome], Callable[[Array, npt.NDArray[np.bool_]], Array]
 ]:
     """Return send, recv and masked reset of either kind of vector environment."""
-    if isinstance(env, AtariVectorEnv):
-        atari = env
+    atari: Any = env
+    if hasattr(env, "send") and hasattr(env, "recv"):
 
         def reset(seeds: Array, mask: npt.NDArray[np.bool_]) -> Array:
             return np.asarray(atari.reset(seed=seeds[mask], options={"reset_mask": mask})[0])

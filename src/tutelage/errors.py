@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input: says what was given, what was expected and the choices. Exit code 2."""
 
 
+class FaultyEnvironmentError(UserError):
+    """An environment raised in the middle of a run, or gave what is no number."""
+
+
 def choose_from(what: str, given: str, choices: Iterable[str]) -> UserError:
     """Return the error for a name that is not in a table.
 

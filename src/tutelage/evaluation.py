@@ -1,6 +1,5 @@
 """How well a policy plays: greedy episodes on held-out seeds, with an interval."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,8 +7,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tutelage.domains.atari import EnvironmentConfig, make
-from tutelage.types import Array, QFunction, seeded
+from tutelage.domains import EnvironmentConfig, make
+from tutelage.policies import Policy, begin_again
+from tutelage.threads import one_thread
+from tutelage.types import Array, seeded
+
+MAX_STEPS = 10_000
+"""Env steps after which an episode is cut, where nothing else is asked for."""
+
+Note = Callable[[str], None]
+"""Is told in a word how far an evaluation has come."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,8 @@ class Evaluation:
     """``[E]``, unclipped."""
     lengths: npt.NDArray[np.int64]
     """``[E]``, in env steps."""
+    cut: int = 0
+    """How many of them were cut, because they had no end."""
 
     @property
     def mean(self) -> float:
@@ -33,6 +42,10 @@ class Evaluation:
         low, high = np.quantile(self.returns[index].mean(axis=1), [0.025, 0.975])
         return float(low), float(high)
 
+    def figures(self) -> dict[str, float | int | list[float]]:
+        """Return the summary and the returns it is of."""
+        return {**self.summary(), "returns": self.returns.tolist()}
+
     def summary(self) -> dict[str, float | int | list[float]]:
         """Return the figures under the names they have everywhere."""
         return {
@@ -43,6 +56,7 @@ class Evaluation:
             "episodes": len(self.returns),
             "mean_length": float(self.lengths.mean()),
             "reward_per_step": float(self.returns.sum() / self.lengths.sum()),
+            "cut_episodes": self.cut,
         }
 
 
@@ -57,103 +71,118 @@ class Abandoned:
 
 
 def evaluate(
-    policy: QFunction,
+    policy: Policy,
     config: EnvironmentConfig,
     *,
     episodes: int = 30,
     seed: int = 0,
     stream: str = "evaluation",
+    max_steps: int = MAX_STEPS,
     device: torch.device | None = None,
     threads: int = 0,
+    note: Note = lambda text: None,
 ) -> Evaluation:
     """Play whole episodes greedily and return what they gave.
 
     Every environment plays the same number of episodes (differing by at most one), so that short
     episodes are not over-represented. ``stream`` keeps the seeds apart from training's. Rewards
-    are never clipped.
+    are never clipped; an episode of ``max_steps`` is cut and counts as it stands.
     """
     played = examine(
         policy,
         config,
-        target=-math.inf,
-        most=0.0,
+        bound=None,
         episodes=episodes,
         seed=seed,
         stream=stream,
+        max_steps=max_steps,
         device=device,
         threads=threads,
+        note=note,
     )
-    assert isinstance(played, Evaluation)  # nothing is below that target
+    assert isinstance(played, Evaluation)  # nothing is below no target
     return played
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A mean return to be reached, and what all positive rewards of an episode come to at most."""
+
+    target: float
+    most: float
+
+
 def examine(
-    policy: QFunction,
+    policy: Policy,
     config: EnvironmentConfig,
     *,
-    target: float,
-    most: float,
+    bound: Bound | None,
     episodes: int = 30,
     seed: int = 0,
     stream: str = "evaluation",
+    max_steps: int = MAX_STEPS,
     device: torch.device | None = None,
     threads: int = 0,
+    note: Note = lambda text: None,
 ) -> Evaluation | Abandoned:
-    """Evaluate, but stop as soon as the mean return can no longer reach ``target``.
+    """Evaluate, but stop as soon as the mean return can no longer reach ``bound.target``.
 
-    ``most`` is what all positive rewards of an episode come to at most, so that an episode can
-    still return ``most`` plus the negative rewards it has had. A student far from its target is
-    so found out within a fraction of its games, which tend to be the longest.
+    An episode can still return ``bound.most`` plus the negative rewards it has had. A student far
+    from its target is so found out within a fraction of its games, which tend to be the longest.
     """
 
-    def at_most() -> float:
+    def at_most(most: float) -> float:
         return sum(half.at_most(most) for half in halves) / episodes
 
+    def enough() -> bool:
+        over = sum(len(half.returns) for half in halves)
+        if over != told[0]:
+            told[0] = over
+            note(f"evaluating: {over} of {episodes} episodes")
+        return bound is not None and at_most(bound.most) < bound.target
+
+    told = [0]
     halves = [
-        _Half(config, share, seed=seed, stream=f"{stream}-{i}", threads=threads)
+        _Half(
+            policy,
+            config,
+            share,
+            seed=seed,
+            stream=f"{stream}-{i}",
+            max_steps=max_steps,
+            device=device or torch.device("cpu"),
+            threads=threads,
+        )
         for i, share in enumerate((episodes - episodes // 2, episodes // 2))
         if share > 0
     ]
-    _play(policy, halves, device or torch.device("cpu"), lambda: at_most() < target)
-    if not any(half.quota.any() for half in halves):
+    _play(halves, enough)
+    if bound is None or not any(half.quota.any() for half in halves):
         return Evaluation(
             np.array([r for half in halves for r in half.returns]),
             np.array([n for half in halves for n in half.lengths]),
+            sum(half.cut for half in halves),
         )
     rewards = sum(half.rewards for half in halves) / max(1, sum(half.steps for half in halves))
-    return Abandoned(at_most(), rewards)
+    return Abandoned(at_most(bound.most), rewards)
 
 
-def _play(
-    policy: QFunction,
-    halves: "Sequence[_Half]",
-    device: torch.device,
-    enough: Callable[[], bool],
-) -> None:
+def _play(halves: "Sequence[_Half]", enough: Callable[[], bool]) -> None:
     """Play until all episodes are over or it is enough.
 
     Two halves of the environments take turns: while one half is emulated, the policy thinks about
     the other, on one thread that leaves the rest to the emulators.
     """
-
-    def act(obs: Array) -> npt.NDArray[np.int64]:
-        with torch.inference_mode():
-            q = policy(torch.from_numpy(obs).to(device))
-        action: npt.NDArray[np.int64] = q.argmax(dim=1).cpu().numpy()
-        return action
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        for half in halves:
-            half.envs.send(act(half.envs.obs))
-        while (playing := [half for half in halves if half.quota.any()]) and not enough():
-            for half in playing:
-                half.receive()
-                if half.quota.any():
-                    half.envs.send(act(half.envs.obs))
+        with one_thread():
+            for half in halves:
+                half.act()
+            while (playing := [half for half in halves if half.quota.any()]) and not enough():
+                for half in playing:
+                    half.receive()
+                    if half.quota.any():
+                        half.act()
     finally:
-        torch.set_num_threads(before)
         for half in halves:
             half.envs.close()
 
@@ -162,10 +191,20 @@ class _Half:
     """Environments that share a number of episodes fairly, and what these gave so far."""
 
     def __init__(
-        self, config: EnvironmentConfig, episodes: int, *, seed: int, stream: str, threads: int
+        self,
+        policy: Policy,
+        config: EnvironmentConfig,
+        episodes: int,
+        *,
+        seed: int,
+        stream: str,
+        max_steps: int,
+        device: torch.device,
+        threads: int,
     ) -> None:
         num_envs = min(episodes, 16)
-        played = replace(config, num_envs=num_envs, clip_rewards=False)
+        unclipped = replace(config.atari, clip_rewards=False)
+        played = replace(config, num_envs=num_envs, atari=unclipped)
         self.quota = np.full(num_envs, episodes // num_envs)
         self.quota[: episodes % num_envs] += 1
         self.envs = make(
@@ -173,9 +212,23 @@ class _Half:
         )
         self.returns: list[float] = []
         self.lengths: list[int] = []
+        self.cut = 0
         self.rewards = 0.0
         self.steps = 0
+        self._policy = policy
+        self._carry = policy.initial(num_envs)
+        self._device = device
+        self._max_steps = max_steps
         self._lost = np.zeros(num_envs)
+
+    def act(self) -> None:
+        """Begin a step."""
+        obs: Array = self.envs.obs
+        with torch.inference_mode():
+            seen = torch.from_numpy(obs).to(self._device)
+            out, self._carry = self._policy.step(seen, self._carry)
+            action = self._policy.head.mode(out).cpu().numpy()
+        self.envs.send(action)
 
     def receive(self) -> None:
         """Finish a step and note the episodes that ended in it, as far as they are wanted."""
@@ -184,13 +237,18 @@ class _Half:
         self.rewards += float(step.reward[wanted].sum())
         self.steps += int(wanted.sum())
         self._lost += np.minimum(step.reward, 0.0)
-        ended = np.flatnonzero(step.terminated | step.truncated)
-        for i, (episode_return, length) in zip(ended, step.finished, strict=True):
+        ended = step.terminated | step.truncated
+        finished = list(zip(np.flatnonzero(ended), step.finished, strict=True))
+        if (endless := self.envs.ages >= self._max_steps).any():
+            finished += list(zip(np.flatnonzero(endless), self.envs.cut(endless), strict=True))
+            self.cut += int((endless & wanted).sum())
+        for i, (episode_return, length) in finished:
             self._lost[i] = 0.0
             if self.quota[i]:
                 self.quota[i] -= 1
                 self.returns.append(episode_return)
                 self.lengths.append(length)
+        self._carry = begin_again(self._policy, self._carry, ended | endless)
 
     def at_most(self, most: float) -> float:
         """Return the most that all its episodes can still come to together."""

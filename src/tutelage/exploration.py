@@ -1,23 +1,28 @@
-"""How a policy turns Q-values into actions: ``(q[N,A], env_steps, rng) -> action[N]``.
+"""How a policy's numbers become actions: ``(head, out[N,L], env_steps, rng) -> action[N,*A]``.
 
 Each strategy is one function of a scheduled parameter (epsilon, tau or p) and its entry in the
 table, which is what the command line offers.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from tutelage.errors import UserError, look_up
-from tutelage.schedules import constant, parse_schedule
-from tutelage.types import Schedule
+from tutelage import specs
+from tutelage.errors import UserError
+from tutelage.heads import Head
+from tutelage.schedules import constant
+from tutelage.specs import Between, ProbabilitySchedule
+from tutelage.types import Array, Schedule
 
-Q = npt.NDArray[np.float32]
-Action = npt.NDArray[np.int64]
-Select = Callable[[Q, int, np.random.Generator], Action]
-"""``(q[N,A], env_steps, rng) -> action[N]``."""
+Select = Callable[[Head, Tensor, int, np.random.Generator], Array]
+"""``(head, out[N,L], env_steps, rng) -> action[N,*A]``."""
+
+DropoutSchedule = Annotated[Schedule, Between(0.0, 0.99)]
 
 
 @dataclass(frozen=True)
@@ -25,100 +30,87 @@ class Exploration:
     """A way to act while learning."""
 
     select: Select
-    """Q-values to actions."""
     hidden_dropout: Schedule = constant(0.0)  # noqa: RUF009 (a pure function, shared safely)
     """Probability over env steps that a hidden unit is dropped, acting and learning alike."""
+    shown: Mapping[str, Schedule] = field(default_factory=dict)
+    """What a run's metrics show of it."""
+    discrete: bool = False
+    """Whether it is for heads that choose from finitely many actions only."""
 
 
-def _best(q: npt.NDArray[np.floating]) -> Action:
-    best: Action = q.argmax(axis=1)
-    return best
+def _mode(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+    action: Array = head.mode(out).numpy()
+    return action
 
 
-def greedy(_: Schedule) -> Exploration:
-    """Act by a = argmax_a q(s, a) (the paper, section 3.4, 1)."""
-
-    def select(q: Q, env_steps: int, rng: np.random.Generator) -> Action:
-        return _best(q)
-
-    return Exploration(select)
+def greedy() -> Exploration:
+    """Act by the mode, a = argmax_a q(s, a) (the paper, section 3.4, 1)."""
+    return Exploration(_mode)
 
 
-def epsilon_greedy(epsilon: Schedule) -> Exploration:
+def epsilon_greedy(epsilon: ProbabilitySchedule) -> Exploration:
     """Act greedily, with probability epsilon uniformly at random (the paper, section 3.4, 2)."""
 
-    def select(q: Q, env_steps: int, rng: np.random.Generator) -> Action:
-        random = rng.integers(q.shape[1], size=len(q))
-        return np.where(rng.random(len(q)) < epsilon(env_steps), random, _best(q))
+    def select(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+        random, best = head.random(len(out), rng), _mode(head, out, env_steps, rng)
+        explores = rng.random(len(out)) < epsilon(env_steps)
+        return np.where(explores.reshape(-1, *[1] * (best.ndim - 1)), random, best)
 
-    return Exploration(select)
-
-
-def boltzmann(temperature: Schedule) -> Exploration:
-    """Draw a from pi(a|s) = exp(q_a / tau) / sum_b exp(q_b / tau) (the paper, section 3.4, 3).
-
-    Drawn by the Gumbel-max trick, which cannot overflow.
-    """
-
-    def select(q: Q, env_steps: int, rng: np.random.Generator) -> Action:
-        return _best(q / temperature(env_steps) + rng.gumbel(size=q.shape))
-
-    return Exploration(select)
+    return Exploration(select, shown={"epsilon": epsilon})
 
 
-def dropout_q(probability: Schedule) -> Exploration:
+def boltzmann(tau: Annotated[Schedule, Between(1e-6, 1e6)]) -> Exploration:
+    """Draw a from pi(a|s) = exp(q_a / tau) / sum_b exp(q_b / tau) (the paper, section 3.4, 3)."""
+
+    def select(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+        action: Array = head.sample(out, rng, tau(env_steps)).numpy()
+        return action
+
+    return Exploration(select, shown={"tau": tau})
+
+
+def dropout_q(p: DropoutSchedule) -> Exploration:
     """Act by a = argmax Dropout(q): each output is 0 with probability p, else q / (1 - p).
 
     Exactly the paper's section 3.4, 4. Where Q-values are negative a dropped action wins; the
     form the literature would use is ``mc_dropout``.
     """
 
-    def select(q: Q, env_steps: int, rng: np.random.Generator) -> Action:
-        p = probability(env_steps)
-        kept = rng.random(q.shape) >= p
-        return _best(np.where(kept, q / (1.0 - p), 0.0))
+    def select(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+        q, now = out.numpy(), p(env_steps)
+        kept = rng.random(q.shape) >= now
+        return _mode(head, torch.from_numpy(np.where(kept, q / (1.0 - now), 0.0)), env_steps, rng)
 
-    return Exploration(select)
+    return Exploration(select, shown={"dropout": p}, discrete=True)
 
 
-def mc_dropout(probability: Schedule) -> Exploration:
+def mc_dropout(p: DropoutSchedule) -> Exploration:
     """Act greedily on one draw of a network with dropout on its hidden layer.
 
     A draw approximates a sample of the posterior over Q-functions (Gal & Ghahramani 2016), and
     acting on it is Thompson sampling; the network learns with the same dropout.
     """
-    return Exploration(greedy(probability).select, hidden_dropout=probability)
+    return Exploration(_mode, hidden_dropout=p, shown={"dropout": p})
 
 
-EXPLORATIONS: dict[str, Callable[[Schedule], Exploration]] = {
+EXPLORATIONS: dict[str, Callable[..., Exploration]] = {
     "greedy": greedy,
     "epsilon": epsilon_greedy,
     "boltzmann": boltzmann,
     "dropout-q": dropout_q,
     "mc-dropout": mc_dropout,
 }
-RANGES = {
-    "epsilon": (0.0, 1.0),
-    "boltzmann": (1e-6, 1e6),
-    "dropout-q": (0.0, 0.99),
-    "mc-dropout": (0.0, 0.99),
-}
-"""What the parameter may be; a strategy that is not here takes none."""
 
 
-def parse_exploration(text: str) -> Exploration:
+def parse_exploration(text: str, head: Head) -> Exploration:
     """Return the strategy that ``text`` spells: ``greedy``, ``epsilon:1:0.05:20000``.
 
-    Raises UserError for an unknown name, a missing parameter, or one out of range.
+    Raises UserError for an unknown name, a missing or needless parameter, one out of range, and a
+    strategy that does not fit ``head``.
     """
-    name, _, parameter = text.partition(":")
-    strategy = look_up("exploration", name, EXPLORATIONS)
-    if parameter and name not in RANGES:
-        raise UserError(f"exploration {text!r}: {name} takes no parameter")
-    if name in RANGES and not parameter:
-        raise UserError(f"exploration {text!r}: {name} needs a value, as in {name}:0.05")
-    low, high = RANGES.get(name, (0.0, 0.0))
-    try:
-        return strategy(parse_schedule(parameter or "0", low=low, high=high))
-    except UserError as error:
-        raise UserError(f"exploration {text!r}: {error}") from None
+    exploration = specs.build("exploration", text, EXPLORATIONS)
+    if exploration.discrete and not head.discrete:
+        raise UserError(
+            f"exploration {text!r} is for discrete actions, not for a {type(head).__name__} head"
+        )
+    return exploration

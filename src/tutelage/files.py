@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
     """Write a safetensors file with its metadata, atomically.
 
     The same content gives the same bytes: the metadata is one JSON object under one key, since
@@ -98,6 +99,18 @@ def load_tensors(
         raise UserError(f"{path} {kind}: expected a .safetensors file ({error})") from error
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raise UserError if there is none or it is damaged."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no file {path}: expected a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise UserError(f"{path} is no readable TOML file: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def pack_state(state: State) -> bytes:
     """Return a state as the bytes of a safetensors file: arrays as tensors, the rest as JSON."""
     tensors: dict[str, torch.Tensor] = {}
@@ -129,6 +142,15 @@ def unpack_state(path: Path) -> State:
 
     state: State = full(about["state"])
     return state
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file's content; raise UserError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def digest(data: bytes) -> str:

@@ -5,112 +5,30 @@ kickstarting (Schmitt et al. 2018, eq. 3). There is one learner.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from tutelage.errors import look_up
-from tutelage.networks import QNetwork
-from tutelage.types import Batch, Schedule, State, StepQ, check_shape
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""``(student_q[B,A], target[B,A]) -> [B]``."""
-Target = Callable[[Tensor], Tensor]
-"""``label[B,A] -> target[B,A]``."""
+from tutelage.types import Batch, Schedule, State, StepOut
 
 
 class Objective(Protocol):
     """One term of what is minimised."""
 
-    def __call__(self, q: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of each sample, ``[B]``, from the network's ``q[B,A]``."""
+    def __call__(self, out: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each sample, ``[B]``, from the network's ``out[B,L]``."""
+
+    def measure(self, out: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        """Return what there is to tell of a batch beside its loss, as TensorBoard names it."""
 
     def after_update(self, updates: int) -> None:
         """Do what is due after an update, such as copying a target network."""
 
     def state(self) -> State: ...
     def restore(self, state: State) -> None: ...
-
-
-TD_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "huber": partial(F.smooth_l1_loss, reduction="none"),
-    "mse": partial(F.mse_loss, reduction="none"),
-}
-"""Name -> loss of q(s, a) [B] against y [B]."""
-
-
-class DoubleQ:
-    """Double Q-learning (van Hasselt et al. 2016, eq. 4) with n-step returns.
-
-    y = R^(n) + gamma^n q_target(s', argmax_a q(s', a)); the target network is a copy of the
-    online one, renewed every ``target_every`` updates. ``loss`` is one of ``TD_LOSSES``: Huber's
-    is the field's, and its gradient ends at an error of 1. Where returns are much larger than 1, a
-    rare and large error such as a game's end is then outvoted by many small ones, and q may grow
-    without bound; mse has the mean return as its fixed point.
-    """
-
-    def __init__(self, network: QNetwork, *, target_every: int, loss: str = "huber") -> None:
-        self._loss = look_up("td_loss", loss, TD_LOSSES)
-        self._online = network
-        self._target = copy.deepcopy(network).requires_grad_(False)
-        self._target_every = target_every
-
-    def __call__(self, q: Tensor, batch: Batch) -> Tensor:
-        assert batch.action is not None
-        assert batch.next_obs is not None
-        assert batch.n_step_reward is not None
-        assert batch.bootstrap is not None
-        with torch.no_grad():
-            best = self._online(batch.next_obs).argmax(dim=1, keepdim=True)
-            value = self._target(batch.next_obs).gather(1, best).squeeze(1)
-            target = batch.n_step_reward + batch.bootstrap * value
-        taken = q.gather(1, batch.action[:, None]).squeeze(1)
-        return self._loss(taken, target)
-
-    def after_update(self, updates: int) -> None:
-        if updates % self._target_every == 0:
-            self._target.load_state_dict(self._online.state_dict())
-
-    def state(self) -> State:
-        return dict(self._target.state_dict())
-
-    def restore(self, state: State) -> None:
-        self._target.load_state_dict(state)
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """Bring the student's Q-values to a target made of the teacher's (the paper, section 3.2).
-
-    The loss sees q^S / ``student_tau``: at 1, as in the paper, the student's Q-values are logits;
-    at the target's tau they stay on the scale of returns, where double Q-learning has them too.
-    """
-
-    loss: Loss
-    target: Target
-    student_tau: float = 1.0
-
-    def __call__(self, q: Tensor, batch: Batch) -> Tensor:
-        check_shape("label", batch.label, (len(q), q.shape[1]))
-        loss = self.loss(q / self.student_tau, self.target(batch.label))
-        if batch.weight is None:
-            return loss
-        check_shape("weight", batch.weight, (len(q),))
-        return loss * batch.weight / batch.weight.mean().clamp(min=1e-6)
-
-    def after_update(self, updates: int) -> None:
-        """Nothing is due: the teacher does not change."""
-
-    def state(self) -> State:
-        return {}
-
-    def restore(self, state: State) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -126,12 +44,12 @@ class Learner:
 
     def __init__(
         self,
-        network: QNetwork,
+        network: nn.Module,
         terms: Mapping[str, Term],
         *,
         learning_rate: Schedule,
         max_grad_norm: float,
-        forward: StepQ,
+        forward: StepOut,
         autocast: torch.dtype | None = None,
         average: float = 0.0,
     ) -> None:
@@ -145,7 +63,6 @@ class Learner:
         self.updates = 0
         self._average = average
         self._terms = dict(terms)
-        self._is_taught = any(isinstance(t.objective, Distillation) for t in terms.values())
         self._forward = forward
         self._learning_rate = learning_rate
         self._max_grad_norm = max_grad_norm
@@ -160,8 +77,8 @@ class Learner:
             group["lr"] = learning_rate
         batch = batch.to(self._device)
         with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
-            q = self._forward(batch.obs, self.updates)
-            losses = {name: term.objective(q, batch).mean() for name, term in self._terms.items()}
+            out = self._forward(batch.obs, self.updates)
+            losses = {name: term.objective(out, batch).mean() for name, term in self._terms.items()}
         loss = torch.stack(
             [term.weight(self.updates) * losses[name] for name, term in self._terms.items()]
         ).sum()
@@ -173,16 +90,14 @@ class Learner:
         self._move_average()
         for term in self._terms.values():
             term.objective.after_update(self.updates)
-        detached = q.detach()
-        measured = {
-            "train/loss": loss.detach(),
-            "train/grad_norm": norm,
-            "train/q": detached.max(1).values.mean(),
-            **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
-        }
-        if self._is_taught:
-            same = detached.argmax(1) == batch.label.argmax(1)
-            measured["distill/agreement"] = same.float().mean()
+        with torch.no_grad():
+            measured = {
+                "train/loss": loss.detach(),
+                "train/grad_norm": norm,
+                **{f"train/loss_{name}": value.detach() for name, value in losses.items()},
+            }
+            for term in self._terms.values():
+                measured |= term.objective.measure(out.detach(), batch)
         return measured
 
     def is_finite(self) -> bool:

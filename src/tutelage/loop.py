@@ -1,32 +1,83 @@
 """The only training loop: a generator. Logging, evaluating, saving and stopping consume it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor
 
 from tutelage.assignment.round import Assignment
-from tutelage.learner import Learner
-from tutelage.sources.online import Source
-from tutelage.types import Row
+from tutelage.environments import Step
+from tutelage.types import Batch, Row, State
 
 
-def run(source: Source, learner: Learner, assignment: Assignment) -> Iterator[Row]:
+class Source(Protocol):
+    """Where experience comes from."""
+
+    env_steps: int
+    num_envs: int
+
+    @property
+    def steps_per_round(self) -> int:
+        """How often the loop acts in a round."""
+
+    def begin(self) -> None:
+        """Start a round."""
+
+    def act(self, assignment: Assignment) -> None:
+        """Choose actions, label the states as assigned, and set the emulators to work."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches that are due now."""
+
+    def receive(self) -> Step | None:
+        """Return what the actions came to; None where nothing is played."""
+
+    def store(self, step: Step) -> None:
+        """Remember the step, with its labels."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return what the source knows of how the round went."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+class Learns(Protocol):
+    """What takes steps on batches."""
+
+    updates: int
+
+    def update(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Take one optimiser step; return what it measured."""
+
+
+def run(source: Source, learner: Learns, assignment: Assignment) -> Iterator[Row]:
     """Yield a row per round, and never end by itself.
 
-    A teacher is assigned, a source yields experience, a learner takes steps on it, the assignment
-    is paid. Between two rows everything is at rest, so that a consumer may save, evaluate or stop
-    there.
+    A teacher is assigned, a source yields experience, a learner takes steps on it, the choice is
+    paid, a row is written. Between two rows everything is at rest, so that a consumer may save,
+    evaluate or stop there.
     """
     while True:
         assignment.begin()
-        measured = [learner.update(batch) for batch in source.collect(assignment)]
+        source.begin()
+        measured = []
+        for _ in range(source.steps_per_round):
+            source.act(assignment)
+            for batch in source.batches():  # learn while the emulators work
+                measured.append(learner.update(batch))
+            if (step := source.receive()) is not None:
+                assignment.paid(step)
+                source.store(step)
         settled = assignment.settle()
-        last = measured[-1] if measured else {}
         yield Row(
             env_steps=source.env_steps,
             updates=learner.updates,
-            metrics={
-                **source.metrics(),
-                **assignment.metrics(),
-                **{name: sum(float(m[name]) for m in measured) / len(measured) for name in last},
-            },
+            metrics={**source.metrics(), **assignment.metrics(), **_means(measured)},
             settled=settled,
         )
+
+
+def _means(measured: list[Mapping[str, Tensor]]) -> dict[str, float]:
+    last = measured[-1] if measured else {}
+    return {name: sum(float(m[name]) for m in measured) / len(measured) for name in last}

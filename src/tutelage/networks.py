@@ -1,4 +1,4 @@
-"""The Q-network family: one class, named sizes, free sizes, parameter counts.
+"""The network family: one class, named sizes, free sizes, parameter counts.
 
 A convolutional size is written ``c1/c2/c3/hidden`` (kernels 8, 4, 3; strides 4, 2, 1), with
 ``:valid`` for unpadded convolutions; a multi-layer perceptron is written ``mlp:h1/h2``.
@@ -6,7 +6,7 @@ A convolutional size is written ``c1/c2/c3/hidden`` (kernels 8, 4, 3; strides 4,
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import UserError, look_up
+from tutelage.heads import Head
+from tutelage.policies import Memoryless
 from tutelage.types import Array
 
 KERNELS = ((8, 4), (4, 2), (3, 1))
@@ -25,7 +27,7 @@ WIDEST = 2**16
 
 @dataclass(frozen=True)
 class Size:
-    """The widths of one Q-network."""
+    """The widths of one network."""
 
     channels: tuple[int, ...]
     """Kernels per convolution; empty for a multi-layer perceptron."""
@@ -88,13 +90,13 @@ SCALINGS: dict[str, Callable[[Array], tuple[float, float]]] = {"standard": stand
 """Name -> (shift, scale) of the input, read off some frames."""
 
 
-class QNetwork(nn.Module):
-    """Q-values of a stack of frames: ``obs[B,*O] -> q[B,A]``.
+class Network(nn.Module, Memoryless):
+    """What a head makes actions of, from a stack of frames or a vector: ``obs[B,*O] -> out[B,L]``.
 
-    The input is standardised as ``(obs - shift) * scale`` by two constants that ``calibrate``
-    reads off observations. Frames are mostly background, so pixels / 255 leave a small network
-    blind to what moves (see docs/input-scaling.md); both constants fold into the first layer
-    without changing the function, and are no parameters.
+    The input is standardised as ``(obs - shift) * scale`` by constants that ``calibrate`` reads off
+    observations. Frames are mostly background, so pixels / 255 leave a small network blind to what
+    moves (see docs/input-scaling.md); the constants fold into the first layer without changing the
+    function, and are no parameters.
     """
 
     shift: Tensor
@@ -106,32 +108,34 @@ class QNetwork(nn.Module):
         self,
         size: Size,
         obs_shape: tuple[int, ...],
-        num_actions: int,
+        head: Head,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
         """Build and initialise: He normal for hidden layers, a tenth of that for the last one.
 
         Raises UserError if the size does not fit ``obs_shape`` (``[stack, height, width]`` for
-        convolutions).
+        convolutions, or ``[1, height, width, channels]``, channels first or last).
         """
         super().__init__()
         self.size = size
         self.obs_shape = obs_shape
-        self.num_actions = num_actions
+        self.head = head
         self.register_buffer("shift", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
         layers: list[nn.Module] = []
         features = math.prod(obs_shape)
         if size.channels:
-            if len(obs_shape) != 3:
+            if len(obs_shape) not in (3, 4):
                 raise UserError(
                     f"size {size} needs frames [stack, height, width], this environment gives "
                     f"{list(obs_shape)}: choose a size such as mlp:64/64"
                 )
-            stack, height, width = obs_shape
+            planes = Planes(obs_shape)
+            before, height, width = planes.shape
+            if len(obs_shape) == 4:
+                layers.append(planes)
             paddings = ((84 - min(height, 84)) // 2, 1, 1) if size.padded else (0, 0, 0)
-            before = stack
             for channels, (kernel, stride), padding in zip(
                 size.channels, KERNELS, paddings, strict=True
             ):
@@ -151,12 +155,12 @@ class QNetwork(nn.Module):
             layers += [nn.Linear(features, hidden), nn.ReLU()]
             features = hidden
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(features, num_actions)
+        self.output = nn.Linear(features, head.size)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
+            self.output.weight.mul_(0.1)
             for name, parameter in self.named_parameters():
                 if name.endswith("bias"):
                     parameter.zero_()
@@ -173,17 +177,17 @@ class QNetwork(nn.Module):
         return hidden
 
     def forward(self, obs: Tensor) -> Tensor:
-        q: Tensor = self.head(self.hidden(obs))
-        return q.float()
+        out: Tensor = self.output(self.hidden(obs))
+        return out.float()
 
     def dropped(self, obs: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-        """Return q with each hidden unit dropped with ``probability``, the others scaled up."""
+        """Return ``out`` with hidden units dropped with ``probability``, the others scaled up."""
         hidden = self.hidden(obs)
         if probability > 0.0:
             draw = torch.rand(hidden.shape, generator=generator).to(hidden.device)
             hidden = hidden * (draw >= probability) / (1.0 - probability)
-        q: Tensor = self.head(hidden)
-        return q.float()
+        out: Tensor = self.output(hidden)
+        return out.float()
 
     def calibrate(self, obs: Array, scaling: str = "standard") -> None:
         """Set the input's shift and scale as ``SCALINGS`` has it, from frames ``[…,H,W]``.
@@ -196,30 +200,29 @@ class QNetwork(nn.Module):
             self.shift.fill_(shift)
             self.scale.fill_(scale)
 
-    def copy_layers(self, tensors: Iterable[Tensor]) -> None:
-        """Take over another network of the same layers: its weights and biases, first layer first.
-
-        ``state_dict().values()`` of a Q-network of Stable-Baselines3 or CleanRL comes in this
-        order. Raises UserError, and copies nothing, if their number or a shape differs.
-        """
-        given, mine = list(tensors), list(self.parameters())
-        theirs, ours = ([list(t.shape) for t in of] for of in (given, mine))
-        if theirs != ours:
-            raise UserError(
-                f"these layers do not make a network of size {self.size} for observations "
-                f"{list(self.obs_shape)} and {self.num_actions} actions: shapes {theirs}, "
-                f"expected {ours}"
-            )
-        with torch.no_grad():
-            for parameter, tensor in zip(mine, given, strict=True):
-                parameter.copy_(tensor)
-
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters())
 
 
-def count_parameters(size: Size, obs_shape: tuple[int, ...], num_actions: int) -> int:
+class Planes(nn.Module):
+    """Makes ``[B,stack*C,H,W]`` of frames with channels, ``[B,stack,H,W,C]`` or ``[…,C,H,W]``."""
+
+    def __init__(self, obs_shape: tuple[int, ...]) -> None:
+        """The side that is least of first and last is taken for the channels."""
+        super().__init__()
+        stack, *frame = obs_shape
+        self._last = len(frame) == 3 and frame[2] < frame[0]
+        channels, height, width = (frame[2], *frame[:2]) if self._last else (1, *frame)[-3:]
+        self.shape = (stack * channels, height, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._last:
+            x = x.movedim(-1, 2)
+        return x.flatten(1, 2)
+
+
+def count_parameters(size: Size, obs_shape: tuple[int, ...], head: Head) -> int:
     """Return how many trainable parameters a network of this size has, without building it."""
     with torch.device("meta"):
-        return QNetwork(size, obs_shape, num_actions).num_parameters()
+        return Network(size, obs_shape, head).num_parameters()

@@ -10,6 +10,21 @@ from tutelage.types import Array, Batch, State, Transitions, generator_state
 Index = npt.NDArray[np.int64]
 
 
+def without_earlier(stacks: Array, age: npt.NDArray[np.integer]) -> Array:
+    """Return ``stacks[B,stack,*frame]``, zero where a frame is older than the episode.
+
+    ``age[B]`` counts the env steps since the episode began.
+    """
+    back = np.arange(stacks.shape[1] - 1, -1, -1)
+    stacks[back > age[:, None]] = 0
+    return stacks
+
+
+def _wide(action: Array) -> Array:
+    """Return whole numbers as torch indexes by them."""
+    return action.astype(np.int64) if np.issubdtype(action.dtype, np.integer) else action
+
+
 class Replay:
     """The last ``capacity`` env steps of N streams, one frame each (an Atari step takes 7.1 KB).
 
@@ -25,11 +40,18 @@ class Replay:
         num_envs: int,
         obs_shape: tuple[int, ...],
         obs_dtype: npt.DTypeLike,
-        num_actions: int,
+        label_size: int,
         rng: np.random.Generator,
+        action_shape: tuple[int, ...] = (),
+        action_dtype: npt.DTypeLike = np.int16,
         n_step: int = 1,
         gamma: float = 0.99,
     ) -> None:
+        """Raise ValueError for sizes that hold nothing."""
+        if min(capacity, num_envs, n_step) < 1:
+            raise ValueError(
+                f"capacity {capacity}, num_envs {num_envs}, n_step {n_step}: expected 1 or more"
+            )
         slots = max(capacity // num_envs, obs_shape[0] + n_step + 1)
         self._rng = rng
         self._stack = obs_shape[0]
@@ -43,13 +65,13 @@ class Replay:
         self._columns: dict[str, Array] = {
             "frame": np.zeros((*shape, *obs_shape[1:]), obs_dtype),
             "age": np.zeros(shape, np.int32),
-            "action": np.zeros(shape, np.int16),
+            "action": np.zeros((*shape, *action_shape), action_dtype),
             "reward": np.zeros(shape, np.float32),
             "terminated": np.zeros(shape, np.bool_),
             "final": np.zeros(shape, np.bool_),
             "outside": np.zeros(shape, np.bool_),
             "arm": np.zeros(shape, np.int16),
-            "label": np.zeros((*shape, num_actions), np.float32),
+            "label": np.zeros((*shape, label_size), np.float32),
         }
         self._age = np.zeros(num_envs, np.int32)
 
@@ -130,7 +152,7 @@ class Replay:
             obs=torch.from_numpy(self._stacks(stream, time)),
             label=torch.from_numpy(self._at("label", stream, time)),
             arm=torch.from_numpy(self._at("arm", stream, time).astype(np.int64)),
-            action=torch.from_numpy(self._at("action", stream, time).astype(np.int64)),
+            action=torch.from_numpy(_wide(self._at("action", stream, time))),
             n_step_reward=torch.from_numpy(total),
             bootstrap=torch.from_numpy(bootstrap),
             next_obs=torch.from_numpy(self._stacks(stream, until)),
@@ -189,11 +211,9 @@ class Replay:
     def _stacks(self, stream: Index, time: Index) -> Array:
         """Rebuild ``[B,*O]``: the frames of this episode so far, zeros before it began."""
         back = np.arange(self._stack - 1, -1, -1)
-        age = self._at("age", stream, time)[:, None]
-        slots = (time[:, None] - np.minimum(back, age)) % self._slots
-        stacks = self._columns["frame"][stream[:, None], slots]
-        stacks[back > age] = 0
-        return stacks
+        age = self._at("age", stream, time)
+        slots = (time[:, None] - np.minimum(back, age[:, None])) % self._slots
+        return without_earlier(self._columns["frame"][stream[:, None], slots], age)
 
     def state(self) -> State:
         """Return all that is stored, compressed."""

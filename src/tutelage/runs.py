@@ -17,20 +17,22 @@ import platform
 import subprocess
 import sys
 import time
-import tomllib
+import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from tensorboardX import SummaryWriter
 
-from tutelage.configs import read_toml
+from tutelage.configs import Distill, Teach, nested
 from tutelage.errors import UserError
 from tutelage.files import (
     check_free,
     digest,
     pack_state,
+    read_toml,
     sync,
     unpack_state,
     write_atomic,
@@ -39,6 +41,8 @@ from tutelage.files import (
 from tutelage.selectors.offpolicy import append_log
 from tutelage.types import Row, State
 
+FAULTS = "faults.log"
+"""Holds the tracebacks of what environments did wrong."""
 KEEP_CHECKPOINTS = 2
 LOGS = ("metrics.jsonl", "timing.jsonl", "selections.jsonl")
 """What a run appends to, and cuts to its checkpoint when it goes on."""
@@ -58,25 +62,28 @@ class Run:
         self._board: SummaryWriter | None = None
 
     @classmethod
-    def create(cls, folder: Path, config: Mapping[str, Any]) -> "Run":
-        """Start a run in ``folder``; raise UserError if a run lives there already."""
+    def create(cls, folder: Path, config: Teach | Distill, files: Mapping[str, str]) -> "Run":
+        """Start a run in ``folder``; raise UserError if a run lives there already.
+
+        ``files`` are all that the run reads, and their digests.
+        """
         path = folder / "config.toml"
-        config = tomllib.loads(tomli_w.dumps(config))  # as it is read back: tuples are lists
+        asked = {"command": type(config).__name__.lower(), **nested(config), "files": dict(files)}
         if path.exists():
             other = read_config(folder)
-            if other == config:
+            if other == asked:
                 raise UserError(
                     f"{folder} holds a run of this very configuration: go on with it by "
                     f"'tutelage resume {folder}', or name another folder with --out"
                 )
-            differs = sorted(key for key in {*other, *config} if other.get(key) != config.get(key))
+            differs = _differences(other, asked)
             raise UserError(
                 f"{folder} belongs to another configuration (differs in {', '.join(differs)}): "
                 "name another folder with --out"
             )
         check_free(folder)
         # First what makes it a run: one that is killed in between can be resumed.
-        write_atomic(path, tomli_w.dumps(config).encode())
+        write_atomic(path, tomli_w.dumps(asked).encode())
         write_json(folder / "versions.json", versions())
         return cls(folder)
 
@@ -190,6 +197,11 @@ class Run:
                 with path.open("r+b") as file:
                     file.truncate(sizes.get(name, 0))
 
+    def note_fault(self, fault: BaseException) -> None:
+        """Append a traceback to ``FAULTS``, as far as it can be written."""
+        with suppress(OSError), (self.folder / FAULTS).open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(fault)) + "\n")
+
     def close(self) -> None:
         """Flush what TensorBoard still holds."""
         if self._board is not None:
@@ -218,6 +230,18 @@ def versions() -> dict[str, Any]:
     }
 
 
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the settings in which two configurations differ, by name."""
+    different = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            different += _differences(a, b)
+        elif a != b:
+            different.append(key)
+    return different
+
+
 def machine() -> str:
     """Return what a run's speed depends on."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
@@ -229,6 +253,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is no run's folder: it has no config.toml")
     return read_toml(path)
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise UserError unless a run's ``files`` are those that it was begun with."""
+    known = read_config(folder).get("files", {})
+    for name, now in files.items():
+        if (before := known.get(name)) not in (None, now):
+            raise UserError(
+                f"{name} is not the file that {folder} was begun with (digest {now}, then {before})"
+                ": put it back, or begin anew"
+            )
 
 
 def read_rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:

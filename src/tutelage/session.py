@@ -1,24 +1,22 @@
 """Conducting a run: rows written, evaluations when they are due, checkpoints, a safe way out."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from tutelage.assignment.round import Assignment
-from tutelage.configs import Training
-from tutelage.errors import UserError, diverged
+from tutelage.configs import Distill, Teach
+from tutelage.errors import FaultyEnvironmentError, UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.learner import Learner
+from tutelage.loop import Source
 from tutelage.loop import run as run_loop
-from tutelage.runs import Run
-from tutelage.sources.online import Source
+from tutelage.runs import FAULTS, Run, check_files
 from tutelage.types import Row, State, Stateful
 
 Watch = Callable[[Row], None]
@@ -169,37 +167,61 @@ class Examiner:
         self._best_abandoned = state["best_abandoned"]
 
 
-def open_run(folder: Path, config: Training, parts: Parts, *, resume: bool) -> Run:
+def open_run(
+    folder: Path,
+    config: Teach | Distill,
+    parts: Parts,
+    *,
+    files: Mapping[str, str],
+    resume: bool,
+) -> Run:
     """Create the run's folder, or open it and bring the parts to where it stopped.
 
-    Raises UserError for a checkpoint that lacks what a part needs.
+    ``files`` are all that the run reads, and their digests. Raises UserError for other files than
+    it was begun with, and for a checkpoint that lacks what a part needs.
     """
     if not resume:
-        return Run.create(folder, {"command": type(config).__name__.lower(), **asdict(config)})
+        return Run.create(folder, config, files)
+    check_files(folder, files)
     run = Run(folder)
     if (state := run.resume()) is not None:
         try:
             parts.restore(state)
-        except KeyError as missing:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise UserError(
-                f"{folder}: its checkpoint has no {missing}, so another version of tutelage wrote "
-                "it: resume it with that one, or begin anew"
-            ) from missing
+                f"{folder}: its checkpoint does not fit ({error!r}), so another version of "
+                "tutelage wrote it: resume it with that one, or begin anew"
+            ) from error
     return run
 
 
-def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) -> Iterator[Row]:
+def conduct(
+    run: Run,
+    parts: Parts,
+    *,
+    env_steps: int,
+    checkpoint_every: int,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Iterator[Row]:
     """Run the loop until the judge is done or the budget is spent, yielding every row.
 
     Rows go to the run's folder and checkpoints follow every ``checkpoint_every`` env steps and
-    the end. On Ctrl-C or SIGTERM the round is finished and saved, then UserError says how to
-    go on. Raises UserError, and keeps nothing of that round, where the network diverged.
+    the end. Once ``interrupted()``, the round is finished and saved, and UserError says how to go
+    on. It is raised too where the network diverged or the environment failed; of that round nothing
+    is kept.
     """
     due = parts.source.env_steps + checkpoint_every
     rows = run_loop(parts.source, parts.learner, parts.assignment)
-    with closing(run), interruptible() as interrupted:
+    with closing(run):
         while parts.source.env_steps < env_steps and not parts.judge.done:
-            row = next(rows)
+            try:
+                row = next(rows)
+            except FaultyEnvironmentError as fault:
+                run.note_fault(fault)
+                raise UserError(
+                    f"{fault}; its traceback is in {run.folder / FAULTS}, and 'tutelage resume "
+                    f"{run.folder}' goes on from the last checkpoint"
+                ) from fault
             if not parts.learner.is_finite():
                 raise diverged(row.env_steps)
             began = time.perf_counter()
@@ -216,22 +238,3 @@ def conduct(run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int) ->
                     f"stopped at {row.env_steps:,} env steps; "
                     f"go on by 'tutelage resume {run.folder}'"
                 )
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question that is asked between rounds.
-
-    They reach the main thread alone; a run in another one cannot be stopped by them.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What the teacher's Q-values become before a loss sees them: ``q[B,A] -> target[B,A]``.
+"""What a teacher's label becomes before a loss sees it: ``label[B,L] -> target[B,L]``.
 
 The paper, section 3.3: tau < 1 sharpens, tau > 1 softens. A new target is one function of tau
 and its entry in the table.

@@ -1,7 +1,8 @@
 """The data that flows between the rooms, and the legend of its shapes.
 
-Legend: ``N`` environments in parallel, ``B`` samples in a batch, ``A`` actions, ``K`` teachers,
-``*O`` one observation: ``[stack, *frame]``, oldest frame first. ``env_steps`` counts agent steps
+Legend: ``N`` environments in parallel, ``B`` samples in a batch, ``L`` numbers that a policy says
+of a state (for Q-values ``A``, one per action), ``*A`` one action, ``K`` teachers, ``*O`` one
+observation: ``[stack, *frame]``, oldest frame first. ``env_steps`` counts agent steps
 over all environments (1 Atari step = 4 emulator frames); ``updates`` counts optimiser steps.
 """
 
@@ -22,17 +23,11 @@ Ints = npt.NDArray[np.int64]
 State = dict[str, Any]
 """What a part needs to go on: nested dicts of arrays, tensors, numbers, strings and lists."""
 
-QFunction = Callable[[Tensor], Tensor]
-"""Any teacher or student: ``obs[B,*O] -> q[B,A]``."""
-
-StepQ = Callable[[Tensor, int], Tensor]
-"""A network's Q-values at a point of its learning, ``(obs[B,*O], step) -> q[B,A]``."""
+StepOut = Callable[[Tensor, int], Tensor]
+"""What a network says at a point of its learning, ``(obs[B,*O], step) -> out[B,L]``."""
 
 Schedule = Callable[[int], float]
 """A number that changes with ``env_steps`` or ``updates``."""
-
-Label = Callable[[Tensor, npt.NDArray[np.int64], int], Tensor]
-"""What the teachers say: ``(obs[N,*O], arm[N], env_steps) -> q[N,A]``, of each row's own arm."""
 
 
 class Stateful(Protocol):
@@ -48,14 +43,15 @@ class Transitions:
 
     obs: Array
     """``[N,*O]``; only its newest frame is stored."""
-    action: npt.NDArray[np.int64]
+    action: Array
+    """``[N,*A]``, as the head has it."""
     reward: npt.NDArray[np.float32]
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
     next_obs: Array
     """``[N,*O]``, before any reset."""
     label: npt.NDArray[np.float32]
-    """``[N,A]``."""
+    """``[N,L]``, what the assigned teacher says of ``obs``."""
     inside: npt.NDArray[np.bool_]
     """``[N]``, False where ``obs`` is outside of the region that training is restricted to."""
     arm: npt.NDArray[np.int64]
@@ -69,7 +65,7 @@ class Batch:
     obs: Tensor
     """``[B,*O]``, as the environment gave it."""
     label: Tensor
-    """``[B,A]``, the labels stored when each state was first seen."""
+    """``[B,L]``, the labels stored when each state was first seen."""
     arm: Tensor | None = None
     """``[B]`` int64, whose labels they are."""
     weight: Tensor | None = None

@@ -3,20 +3,24 @@
 They are written behind its name and compose from left to right: ``pong+delay:1+noise:0.5``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.domains.pong import parse_region
+from tutelage import specs
+from tutelage.domains import Region
 from tutelage.errors import UserError, look_up
+from tutelage.specs import Between
 
 See = Callable[[Tensor], Tensor]
 """``obs[B,*O] -> obs[B,*O]``."""
 Say = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-"""``(q[B,A], obs[B,*O], generator) -> q[B,A]``."""
+"""``(label[B,L], obs[B,*O], generator) -> label[B,L]``."""
+FromZero = Annotated[float, Between(0.0, 1e30)]
 
 
 @dataclass(frozen=True)
@@ -27,78 +31,61 @@ class Wrapper:
     say: Say | None = None
 
 
-def noise(text: str) -> Wrapper:
-    """Add noise N(0, sigma^2) to each Q-value, fresh in each query (the paper, section 4.5)."""
-    sigma = _number("noise", text)
+def noise(sigma: FromZero) -> Wrapper:
+    """Add noise N(0, sigma^2) to each number, fresh in each query (the paper, section 4.5)."""
 
-    def say(q: Tensor, obs: Tensor, generator: torch.Generator) -> Tensor:
-        return q + sigma * torch.randn(q.shape, generator=generator).to(q.device)
-
-    return Wrapper(say=say)
-
-
-def scale(text: str) -> Wrapper:
-    """Multiply every Q-value: a student of KL at tau says q / tau, ``scale:TAU`` turns it back."""
-    factor = _number("scale", text)
-    return Wrapper(say=lambda q, obs, generator: factor * q)
-
-
-def negate(text: str) -> Wrapper:
-    """Say -q: an adversary, whose best action is the worst."""
-    if text:
-        raise UserError(f"wrapper negate takes no value, got {text!r}")
-    return Wrapper(say=lambda q, obs, generator: -q)
-
-
-def restrict(text: str) -> Wrapper:
-    """Know nothing outside of a region: there q = 0 for every action."""
-    region = parse_region(text)
-
-    def say(q: Tensor, obs: Tensor, generator: torch.Generator) -> Tensor:
-        inside = torch.from_numpy(np.asarray(region(obs.cpu().numpy())))
-        return q * inside[:, None].to(q.device)
+    def say(label: Tensor, obs: Tensor, generator: torch.Generator) -> Tensor:
+        return label + sigma * torch.randn(label.shape, generator=generator).to(label.device)
 
     return Wrapper(say=say)
 
 
-def delay(text: str) -> Wrapper:
+def scale(factor: FromZero) -> Wrapper:
+    """Multiply every number: Q-values of another scale, logits of another temperature."""
+    return Wrapper(say=lambda label, obs, generator: factor * label)
+
+
+def negate() -> Wrapper:
+    """Say the opposite: an adversary, whose best action is the worst."""
+    return Wrapper(say=lambda label, obs, generator: -label)
+
+
+def restrict(region: str, *, regions: Mapping[str, Region]) -> Wrapper:
+    """Know nothing outside of a region that the domain names: there all numbers are 0."""
+    inside_of = look_up("region", region, regions)
+
+    def say(label: Tensor, obs: Tensor, generator: torch.Generator) -> Tensor:
+        inside = torch.from_numpy(np.asarray(inside_of(obs.cpu().numpy())))
+        return label * inside[:, None].to(label.device)
+
+    return Wrapper(say=say)
+
+
+def delay(steps: Annotated[int, Between(1, 10_000)]) -> Wrapper:
     """See a stack of frames as it was some env steps ago; its oldest frame is repeated."""
-    steps = _number("delay", text)
-    if steps != int(steps) or steps < 1:
-        raise UserError(f"delay {text!r}, expected a whole number of env steps, 1 or more")
 
     def see(obs: Tensor) -> Tensor:
         if (stack := obs.shape[1]) <= steps:
-            raise UserError(f"delay {text}: a stack of {stack} frames shows at most {stack - 1}")
-        return obs[:, torch.arange(stack).sub(int(steps)).clamp(min=0)]
+            raise UserError(f"delay {steps}: a stack of {stack} frames shows at most {stack - 1}")
+        return obs[:, torch.arange(stack).sub(steps).clamp(min=0)]
 
     return Wrapper(see=see)
 
 
-WRAPPERS: dict[str, Callable[[str], Wrapper]] = {
+WRAPPERS: dict[str, Callable[..., Wrapper]] = {
     "noise": noise,
     "scale": scale,
     "negate": negate,
     "restrict": restrict,
     "delay": delay,
 }
-"""Name -> constructor from what follows the colon: ``noise:SIGMA``, ``restrict:REGION``, …"""
+"""Name -> constructor: ``noise:SIGMA``, ``restrict:REGION``, …"""
 
 
-def parse_wrapper(text: str) -> Wrapper:
+def parse_wrapper(text: str, regions: Mapping[str, Region]) -> Wrapper:
     """Return the wrapper that ``text``, such as ``noise:1``, spells.
 
     Raises UserError for an unknown one or a value that makes no sense.
     """
-    name, _, value = text.partition(":")
-    return look_up("wrapper of a teacher", name, WRAPPERS)(value)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise UserError(f"{name} {text!r}, expected a number of 0 or more, as in {name}:1")
-    return value
+    given = {"regions": regions} if text.partition(":")[0] == "restrict" else {}
+    return specs.build("wrapper of a teacher", text, WRAPPERS, **given)

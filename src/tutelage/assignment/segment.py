@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tutelage.assignment.round import NO_CONTEXT, Arms, Led, drop
-from tutelage.domains.pong import Feature
+from tutelage.domains import Feature
 from tutelage.environments import Step
 from tutelage.selectors.statistics import Statistics
 from tutelage.types import Array, Feedback, Floats, Selector, State, generator_state

@@ -84,6 +84,24 @@ class _News:
 
 
 @contextmanager
+def notes() -> Iterator[Callable[[str], None]]:
+    """Show in one line on stderr what goes on; on a terminal only."""
+    console = Console(file=sys.stderr, highlight=False)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status("") as spinner:
+        yield lambda text: spinner.update(Text(text))
+
+
+def facts(of: Mapping[str, str]) -> None:
+    """Print names and what they are, a line each, on stdout."""
+    width = max(map(len, of))
+    for name, value in of.items():
+        print(f"{name:<{width}}  {value}")
+
+
+@contextmanager
 def status(line: Callable[[], str]) -> Iterator[Callable[[str], None]]:
     """Keep ``line()`` up to date at the foot of a terminal's stderr, below what is printed.
 

@@ -1,17 +1,19 @@
 """``tutelage teach``, ``distill``, ``record`` and ``resume``: what learns, or is learnt from."""
 
 import json
-import time
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from tutelage import recipes
+from tutelage import api, recipes, threads
 from tutelage.commands import display
-from tutelage.configs import Distill, Record, Teach, from_mapping
+from tutelage.commands.stopping import interruptible
+from tutelage.configs import Distill, Record, Teach, build
+from tutelage.domains import make
 from tutelage.errors import UserError, look_up
 from tutelage.report import summary
 from tutelage.runs import read_config
@@ -28,7 +30,7 @@ class TeachCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        folder = _folder(self.out, "teach", self.config.env, self.config.seed)
+        folder = Path(self.out) if self.out else api.teaching_folder(self.config)
         _teach(self.config, folder, resume=False, as_json=self.json)
 
 
@@ -43,9 +45,7 @@ class DistillCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        # Without its wrappers: a folder's name with "+" could not be named as a teacher.
-        first, *_ = self.config.teachers[0].split("+")
-        folder = _folder(self.out, "distill", Path(first).stem, self.config.seed)
+        folder = Path(self.out) if self.out else api.distilling_folder(self.config)
         _distill(self.config, folder, resume=False, as_json=self.json)
 
 
@@ -61,7 +61,8 @@ class RecordCommand:
 
     def run(self) -> None:
         folder = Path(self.out)
-        env_steps = recipes.record(self.config, folder)
+        with threads.owning(self.config.threads or 1):
+            env_steps = recipes.record(self.config, folder)
         size = sum(path.stat().st_size for path in folder.iterdir())
         result = {"folder": str(folder), "env_steps": env_steps, "bytes": size}
         if self.json:
@@ -82,26 +83,38 @@ class ResumeCommand:
     def run(self) -> None:
         folder = Path(self.folder)
         values = read_config(folder)
+        values.pop("files", None)
         where = str(folder / "config.toml")
         command = str(values.pop("command", None))
         try:
             config, learn = look_up("command", command, LEARNING)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        learn(from_mapping(config, values, where=where), folder, resume=True, as_json=self.json)
+        learn(build(config, values, where=where), folder, resume=True, as_json=self.json)
 
 
-def _folder(out: str, command: str, subject: str, seed: int) -> Path:
-    if out:
-        return Path(out)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{command}__{subject.replace('/', '-')}__{seed}__{stamp}"
+def _settle(config: Any) -> Any:
+    """Return the configuration with the number of threads chosen, and say which."""
+    if config.threads:
+        return config
+    if isinstance(config, Distill) and config.environment.env == "auto":
+        config = api.in_environment(config)
+    envs = make(replace(config.environment, num_envs=1, only=""), seed=0)
+    chosen = threads.usual(convolutions=len(envs.obs_shape) > 2)
+    envs.close()
+    print(f"threads: {chosen} (--threads N for another number)", file=sys.stderr)
+    return replace(config, threads=chosen)
 
 
 def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
-    with display.progress(config.env_steps) as watch:
-        recipes.teach(config, folder, resume=resume, watch=watch)
-    result = summary.close_teaching(config, folder)
+    config = _settle(config)
+    with threads.owning(config.threads), interruptible() as interrupted:
+        with display.progress(config.env_steps) as watch:
+            hooks = recipes.Hooks(watch=watch, interrupted=interrupted)
+            recipes.teach(config, folder, resume=resume, hooks=hooks)
+        with display.notes() as note:
+            result = recipes.close_teaching(config, folder, note=note)
+    summary.write_report(folder, video=False)
     if as_json:
         print(json.dumps(result))
         return
@@ -110,9 +123,14 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
 
 
 def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> None:
-    with display.progress(config.env_steps) as watch:
-        outcome = recipes.distill(config, folder, resume=resume, watch=watch)
-    result = summary.close_distillation(outcome.config, folder)
+    config = _settle(config)
+    with threads.owning(config.threads), interruptible() as interrupted:
+        with display.progress(config.env_steps) as watch:
+            hooks = recipes.Hooks(watch=watch, interrupted=interrupted)
+            outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
+        with display.notes() as note:
+            result = recipes.close_distillation(outcome, note=note)
+    summary.write_report(folder, video=True)
     if as_json:
         print(json.dumps(result))
         return

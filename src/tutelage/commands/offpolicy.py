@@ -10,8 +10,8 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from tutelage.commands import display
+from tutelage.configs import check
 from tutelage.errors import UserError
-from tutelage.ranges import check_numbers
 from tutelage.runs import read_config
 from tutelage.selectors.base import DistributionSelector
 from tutelage.selectors.offpolicy import (
@@ -60,7 +60,7 @@ class OffPolicyCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check_numbers(self)
+        check(self)
         folder = Path(self.folder)
         names = read_config(folder).get("teachers", ())
         path = folder / "selections.jsonl"

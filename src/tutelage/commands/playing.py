@@ -1,21 +1,24 @@
-"""``tutelage evaluate``, ``watch`` and ``sizes``: what a model does, and how large it is."""
+"""``tutelage evaluate``, ``inspect``, ``watch`` and ``sizes``: what a model is and does."""
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from msgspec import Meta
 from tyro.conf import Positional, arg
 
-from tutelage import teachers
+from tutelage import api, threads
 from tutelage.commands import display
-from tutelage.domains.atari import EnvironmentConfig, is_atari, make
+from tutelage.configs import Count, Seed, Share, Threads, check
+from tutelage.domains import DOMAINS, EnvironmentConfig, domain_of, environment_of, make
 from tutelage.errors import UserError
-from tutelage.evaluation import evaluate
-from tutelage.networks import SIZES, count_parameters
-from tutelage.ranges import check_numbers
-from tutelage.recipes.assembly import open_device
+from tutelage.evaluation import MAX_STEPS
+from tutelage.heads import describe_head, head_for
+from tutelage.importers import import_model
+from tutelage.networks import SIZES, Network, count_parameters
 from tutelage.report import summary
+from tutelage.teachers import parse_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,45 +27,57 @@ class EvaluateCommand:
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+noise:1."""
-    episodes: int = 30
+    env: str = "auto"
+    """auto: what the model was made for; else an Atari ROM's name or a Gymnasium id."""
+    episodes: Count = 30
     """Episodes per column."""
-    sticky: float = 0.25
+    sticky: Share = 0.25
     """Sticky actions of the second column; 0 for none (Atari only)."""
     only: str = ""
-    """Pong: ball-top or ball-bottom; elsewhere the last action is repeated and nothing counts, or
-    by ball-top:2 only in every other step, as in the authors' code."""
-    seed: int = 0
+    """Act only in a part of the states that the domain names (pong: ball-top, ball-bottom);
+    elsewhere the last action is repeated and nothing counts, or, as in ball-top:2, only in every
+    other step."""
+    max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
+    """Env steps after which an episode is cut."""
+    seed: Seed = 0
     """Seed of the episodes' starts."""
     device: str = "cpu"
     """cpu, cuda, …"""
-    threads: int = 2
-    """Threads of PyTorch, and as many of the emulators."""
+    threads: Threads = 0
+    """Threads of PyTorch, and as many of the emulators; 0: chosen."""
     json: bool = False
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check_numbers(self)
-        device = open_device(self.device, self.threads)
-        ensemble, models = teachers.load_teachers([self.model], device=device, seed=self.seed)
-        (model,) = models.values()
+        check(self)
+        made = import_model(parse_teacher(self.model)[0])
+        env = made.env if self.env == "auto" else self.env
+        if not env:
+            raise UserError(f"{self.model} does not say what it plays: name it by --env")
+        config = replace(environment_of(env, made.obs_shape), only=self.only)
+        sticks = domain_of(config) is DOMAINS["atari"] and self.sticky
         columns = {}
-        for sticky in (0.0, self.sticky) if is_atari(model.env) and self.sticky else (0.0,):
-            columns[sticky] = evaluate(
-                ensemble.alone(0),
-                replace(teachers.environment_of(model, sticky=sticky), only=self.only),
-                episodes=self.episodes,
-                seed=self.seed,
-                device=device,
-                threads=self.threads,
-            ).summary()
-        result: dict[str, Any] = {"model": self.model, "env": model.env, **columns[0.0]}
-        if self.sticky in columns and self.sticky:
+        chosen = self.threads or threads.usual(convolutions=len(made.obs_shape or ()) > 2)
+        with threads.owning(chosen), display.notes() as note:
+            for sticky in (0.0, self.sticky) if sticks else (0.0,):
+                columns[sticky] = api.evaluate(
+                    self.model,
+                    replace(config, atari=replace(config.atari, sticky=sticky)),
+                    episodes=self.episodes,
+                    seed=self.seed,
+                    max_steps=self.max_steps,
+                    device=self.device,
+                    threads=chosen,
+                    note=note,
+                ).summary()
+        result: dict[str, Any] = {"model": self.model, "env": env, **columns[0.0]}
+        if sticks:
             result["sticky"] = {"probability": self.sticky, **columns[self.sticky]}
         if self.json:
             print(json.dumps(result))
             return
         display.table(
-            f"{self.model} on {model.env}",
+            f"{self.model} on {env}",
             [
                 {"sticky actions": f"{sticky:g}", **summary.cells(figures)}
                 for sticky, figures in columns.items()
@@ -71,33 +86,77 @@ class EvaluateCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InspectCommand:
+    """Say what a file is: its format, head, observations, size, origin and digest."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A bundled name, a model file or a run's folder."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        model = import_model(self.model)
+        about: dict[str, Any] = {
+            "model": self.model,
+            "format": model.format,
+            "env": model.env or None,
+            "head": describe_head(model.policy.head),
+            "observations": None if model.obs_shape is None else list(model.obs_shape),
+            "size": str(model.policy.size) if isinstance(model.policy, Network) else None,
+            "parameters": model.parameters or None,
+            "memory": bool(model.policy.initial(1)),
+            "file": None if model.path is None else str(model.path),
+            "bytes": None if model.path is None else model.path.stat().st_size,
+            "digests": dict(model.files),
+            "card": dict(model.card),
+        }
+        if self.json:
+            print(json.dumps(about))
+            return
+        display.facts({name: _said(value) for name, value in about.items() if value})
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WatchCommand:
     """Film one or more models playing the same episode side by side."""
 
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL [MODEL ...]")]
     """Bundled names, model files or runs' folders."""
+    env: str = "auto"
+    """auto: what the models were made for; else an Atari ROM's name or a Gymnasium id."""
     out: str = "watch.mp4"
     """The video."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the episode's start."""
-    sticky: float = 0.0
+    sticky: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     """Probability of a sticky action (Atari)."""
 
     def run(self) -> None:
         from tutelage.report.video import side_by_side
 
-        check_numbers(self)
-        loaded = {name: teachers.load(name) for name in self.models}
+        check(self)
+        loaded = {name: import_model(name) for name in self.models}
         if not loaded:
             raise UserError("watch needs at least one model")
         config, *others = {
-            teachers.environment_of(model, sticky=self.sticky): None for model in loaded.values()
+            environment_of(model.env if self.env == "auto" else self.env, model.obs_shape): None
+            for model in loaded.values()
         }
         if others:
-            games = ", ".join(f"{c.env} ({c.frame} pixels)" for c in (config, *others))
+            games = ", ".join(f"{c.env} ({c.atari.frame} pixels)" for c in (config, *others))
             raise UserError(f"these models play different games: {games}")
+        if self.sticky:
+            config = replace(config, atari=replace(config.atari, sticky=self.sticky))
         side_by_side(
-            {name: model.network for name, model in loaded.items()},
+            {name: model.policy for name, model in loaded.items()},
             config,
             Path(self.out),
             seed=self.seed,
@@ -116,10 +175,11 @@ class SizesCommand:
 
     def run(self) -> None:
         envs = make(EnvironmentConfig(env=self.env, num_envs=1), seed=0)
+        head = head_for(envs.action_space)
         counts: dict[str, int] = {}
         for name, size in SIZES.items():
-            if bool(size.channels) == (len(envs.obs_shape) == 3):
-                counts[name] = count_parameters(size, envs.obs_shape, envs.num_actions)
+            if bool(size.channels) == (len(envs.obs_shape) >= 3):
+                counts[name] = count_parameters(size, envs.obs_shape, head)
         envs.close()
         if self.json:
             print(json.dumps(counts))

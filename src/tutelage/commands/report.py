@@ -7,8 +7,6 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from tutelage.errors import UserError
-from tutelage.experiments.overview import write_overview
-from tutelage.experiments.rows import finished
 from tutelage.report import summary
 
 
@@ -42,6 +40,9 @@ class ReportCommand:
         if not self.all:
             print(summary.write_report(Path(self.folder), video=not self.no_video))
             return
+        from tutelage.experiments.overview import write_overview
+        from tutelage.experiments.rows import finished
+
         page = Path(self.out) if self.out else Path(self.results) / "report.html"
         rows = finished(Path(self.results))
         write_overview(rows, page, runs=Path(self.runs), film=self.video)

@@ -1,1 +1,156 @@
 """Families of environments: all that is known of one is in its file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from tutelage.domains.atari import AtariDomain, AtariSettings
+from tutelage.domains.base import About, Domain, Feature, Region
+from tutelage.domains.gym import GymDomain, GymSettings
+from tutelage.environments import Environments, Restricted
+from tutelage.errors import UserError, look_up
+from tutelage.specs import load_object
+
+__all__ = [
+    "DOMAINS",
+    "About",
+    "Domain",
+    "EnvironmentConfig",
+    "Feature",
+    "Region",
+    "about",
+    "camera",
+    "domain_of",
+    "environment_of",
+    "make",
+    "usual_target",
+]
+
+DOMAINS: dict[str, Domain] = {"atari": AtariDomain(), "gymnasium": GymDomain()}
+"""Name -> domain; the first that knows an environment has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentConfig:
+    """Where the agent lives."""
+
+    env: str = "pong"
+    """An Atari game by its ROM's name (pong, ms_pacman, …) or a Gymnasium id (CartPole-v1, …)."""
+    domain: str = "auto"
+    """The family of environments: auto, atari, gymnasium, or your own as MODULE:NAME."""
+    num_envs: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    """Environments in parallel."""
+    only: str = ""
+    """Act only in a part of the states that the domain names (pong: ball-top, ball-bottom);
+    elsewhere the last action is repeated and nothing counts, or, as in ball-top:2, only in every
+    other step."""
+    atari: AtariSettings = field(default_factory=AtariSettings)
+    gymnasium: GymSettings = field(default_factory=GymSettings)
+
+
+def domain_of(config: EnvironmentConfig) -> Domain:
+    """Return the domain that ``config`` names, or the first that knows its environment.
+
+    Raises UserError for a domain that there is not.
+    """
+    if config.domain == "auto":
+        return next(domain for domain in DOMAINS.values() if domain.knows(config.env))
+    if ":" in config.domain:
+        domain: Domain = load_object("domain", config.domain, DOMAINS)
+        return domain() if isinstance(domain, type) else domain
+    return look_up("domain", config.domain, DOMAINS)
+
+
+def about(config: EnvironmentConfig) -> About:
+    """Return what is known of an environment."""
+    return domain_of(config).about(config.env)
+
+
+def usual_target(config: EnvironmentConfig) -> float:
+    """Return the mean return at which an environment counts as mastered.
+
+    Raises UserError where none is known.
+    """
+    target = about(config).target
+    if target is None:
+        raise UserError(f"no target is known for {config.env}: name one by target_return")
+    return target
+
+
+def make(
+    config: EnvironmentConfig,
+    *,
+    seed: int,
+    stream: str = "training",
+    threads: int = 0,
+    episodes: npt.NDArray[np.int64] | float = np.inf,
+) -> Environments:
+    """Build the environments that ``config`` names.
+
+    ``threads`` emulator threads, where there are such (0: as many as the machine has). Raises
+    UserError for what cannot be built.
+    """
+    domain = domain_of(config)
+    _refuse_others(config, domain)
+    region = _parse_only(config, domain.about(config.env).regions) if config.only else None
+    envs = domain.make(
+        config.env,
+        num_envs=config.num_envs,
+        settings=_settings(config, domain),
+        seed=seed,
+        stream=stream,
+        threads=threads,
+        episodes=episodes,
+    )
+    return Restricted(envs, *region) if region else envs
+
+
+def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments:
+    """Build one environment that observes itself in colour (see ``Domain.camera``)."""
+    domain = domain_of(config)
+    return domain.camera(config.env, settings=_settings(config, domain), seed=seed, stream=stream)
+
+
+def environment_of(env: str, obs_shape: tuple[int, ...] | None) -> EnvironmentConfig:
+    """Return the environment that a model with such observations was made for."""
+    config = EnvironmentConfig(env=env)
+    domain = domain_of(config)
+    if obs_shape is not None and isinstance(domain, AtariDomain):
+        config = replace(config, atari=domain.seen(obs_shape))
+    return config
+
+
+def _settings(config: EnvironmentConfig, domain: Domain) -> AtariSettings | GymSettings | None:
+    """Return the settings of a domain's own, None for one from outside."""
+    names = [name for name, one in DOMAINS.items() if one is domain]
+    settings: AtariSettings | GymSettings | None = (
+        getattr(config, names[0], None) if names else None
+    )
+    return settings
+
+
+def _refuse_others(config: EnvironmentConfig, domain: Domain) -> None:
+    """Raise UserError for a setting of another domain than the environment's, where it matters."""
+    for name, other in DOMAINS.items():
+        given, usual = (vars(getattr(of, name)) for of in (config, EnvironmentConfig()))
+        if other is not domain and given != usual:
+            which = next(key for key in given if given[key] != usual[key])
+            raise UserError(f"{which} is a setting of {name} environments, this is {config.env}")
+
+
+def _parse_only(config: EnvironmentConfig, regions: Mapping[str, Region]) -> tuple[Region, float]:
+    """Return the region and how often the agent acts outside of it, as ``ball-top:2`` spells."""
+    text, env = config.only, config.env
+    name, colon, number = text.partition(":")
+    if not regions:
+        raise UserError(f"only {text!r}: no region is known of {env}")
+    region = look_up("region", name, regions)
+    if not colon:
+        return region, np.inf
+    if not number.isdecimal() or not int(number[:9]) >= 2 or len(number) > 9:
+        raise UserError(f"only {text!r}: expected a whole number of 2 or more, as in {name}:2")
+    return region, int(number)

@@ -1,37 +1,23 @@
 """What the frames of Pong show of its ball: states a teacher is good at, contexts for a selector.
 
-Observations are uint8 ``obs[N,4,84,84]`` or ``[N,4,80,80]`` as ``environments`` gives them; any
+Observations are uint8 ``obs[N,4,84,84]`` or ``[N,4,80,80]`` as ``atari`` gives them; any
 other raises UserError. A new region or feature is one function and its entry in the tables.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from tutelage.errors import UserError, look_up
+from tutelage.domains.atari import scored
+from tutelage.domains.base import About, Feature, Mask, Region
+from tutelage.errors import UserError
 from tutelage.types import Array, Floats
-
-Mask = npt.NDArray[np.bool_]
-Region = Callable[[Array], Mask]
-"""A part of the states: ``obs[N,4,H,W] -> mask[N]``."""
 
 STACK = 4
 PADDLE = 148
 """Paddles are at most so bright; of what moves in the court only the ball (236) is brighter."""
 FASTEST = 10 / 160
 """Courts that the ball moves in a step, in either direction, when it is fast."""
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A context that is read from observations."""
-
-    dim: int
-    """d, the numbers per state."""
-    of: Callable[[Array], Floats]
-    """``obs[N,4,H,W] -> context[N,d]``."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +126,13 @@ FEATURES: dict[str, Feature] = {
     "ball": Feature(5, ball_motion),
 }
 
-
-def parse_region(name: str) -> Region:
-    """Return the region of that name; raise UserError for an unknown one."""
-    return look_up("region", name, REGIONS)
+ABOUT = About(
+    target=20.0,
+    return_range=(-21.0, 21.0),
+    most=21.0,
+    segment_ends=scored,
+    features=FEATURES,
+    regions=REGIONS,
+    milestones=(-15.0, 0.0, 15.0),
+)
+"""The paper's target; a segment is a rally, and points are what it pays."""

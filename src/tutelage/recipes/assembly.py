@@ -1,25 +1,31 @@
 """From a configuration to the parts that a recipe plugs into the loop."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tutelage import teachers
-from tutelage.configs import Distill, Record, Teach, Training
+from tutelage import threads
+from tutelage.configs import Distill, Learning, Record, Teach
 from tutelage.dataset import Writer
+from tutelage.domains import EnvironmentConfig
 from tutelage.environments import Environments
-from tutelage.errors import UserError, look_up
+from tutelage.errors import UserError
 from tutelage.exploration import parse_exploration
-from tutelage.learner import TD_LOSSES, Distillation, DoubleQ, Learner, Term
+from tutelage.heads import Head, QValues, describe_head
+from tutelage.importers import import_model
+from tutelage.learner import Learner, Term
 from tutelage.losses import parse_loss
-from tutelage.networks import QNetwork, count_parameters, parse_size
+from tutelage.networks import Network, count_parameters, parse_size
+from tutelage.objectives import Distillation, DoubleQ
+from tutelage.policies import Model
 from tutelage.replay import Replay
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
-from tutelage.types import Array, Schedule, StepQ, seeded, torch_generator
+from tutelage.types import Array, Schedule, StepOut, seeded, torch_generator
 
 MOST_PARAMETERS = 10**8
 """More is a slip of the keyboard, and would end in the system's killing the process."""
@@ -27,19 +33,8 @@ MOST_PARAMETERS = 10**8
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": None}
 
 
-def prepare(config: Training) -> torch.device:
-    """Return the device of a run, its threads pinned.
-
-    Raises UserError if it cannot be had, and for names that are in no table, used or not.
-    """
-    look_up("precision", config.precision, PRECISIONS)
-    look_up("td_loss", config.td_loss, TD_LOSSES)
-    return open_device(config.device, config.threads)
-
-
-def open_device(name: str, threads: int) -> torch.device:
-    """Pin the threads and return the device; raise UserError if it cannot be had."""
-    torch.set_num_threads(threads)
+def open_device(name: str) -> torch.device:
+    """Return the device; raise UserError if it cannot be had."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -49,129 +44,198 @@ def open_device(name: str, threads: int) -> torch.device:
         raise UserError(f"device {name!r} cannot be used here: {reason}") from error
 
 
-def build_distiller(config: Distill, network: QNetwork) -> Learner:
-    """Return a learner of distillation, beside reward if that has a weight."""
-    distillation = Distillation(
-        parse_loss(config.loss), parse_target(config.target, config.tau), config.student_tau
+def settle_learning(learning: Learning, device: torch.device) -> Learning:
+    """Return the settings of learning with nothing left to the machine.
+
+    bf16 where it is multiplied natively: elsewhere it is emulated, ten times as slow as fp32.
+    """
+    if learning.precision != "auto":
+        return learning
+    native = device.type == "cuda" or any(
+        getattr(torch.cpu, name, lambda: False)()
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
-    terms = {"distill": Term(distillation, parse_schedule(config.distill_weight))}
+    return replace(learning, precision="bf16" if native else "fp32")
+
+
+def settle_threads(asked: int, obs_shape: tuple[int, ...]) -> int:
+    """Return the number of threads asked for, or what suits networks for such observations."""
+    return asked or threads.usual(convolutions=len(obs_shape) > 2)
+
+
+def build_distiller(config: Distill, network: nn.Module, head: Head) -> Learner:
+    """Return a learner of distillation, beside reward if that has a weight.
+
+    Raises UserError for a loss that does not fit, and for reward without Q-values to learn.
+    """
+    assert config.tau is not None
+    terms: dict[str, Term] = {}
+    if not is_zero(config.distill_weight):
+        distillation = Distillation(
+            parse_loss(config.loss, head),
+            parse_target(config.target, config.tau),
+            head,
+            config.student_tau,
+        )
+        terms["distill"] = Term(distillation, parse_schedule(config.distill_weight))
     if not is_zero(config.reward_weight):
-        double_q = DoubleQ(network, target_every=config.target_every, loss=config.td_loss)
+        if not isinstance(head, QValues) or not isinstance(network, Network):
+            raise UserError(
+                "reward_weight is the weight of double Q-learning, for students that say Q-values: "
+                f"this one says {describe_head(head)['kind']}"
+            )
+        learning = config.learning
+        double_q = DoubleQ(network, target_every=learning.target_every, loss=learning.td_loss)
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
-    dropout = _over_updates(parse_exploration(config.explore).hidden_dropout, config)
+    dropout = _over_updates(parse_exploration(config.explore, head).hidden_dropout, config)
     return build_learner(
         config, network, terms, dropping(network, dropout, config.seed, "learning")
     )
 
 
-def build_teacher(config: Teach, envs: Environments) -> QNetwork:
+def build_teacher(config: Teach, envs: Environments, head: Head) -> Network:
     """Return the network that a teacher is made of: a new one, or one that is trained on."""
     if not config.init:
         frames = envs.obs[:, -1]
-        return build_network(config, config.size, frames, envs.obs_shape, envs.num_actions)
-    model = teachers.load(config.init)
-    teachers.check_fits(model, config.init, config.env, envs.obs_shape, envs.num_actions)
-    if config.size != Teach.size and parse_size(config.size) != model.network.size:
-        raise UserError(f"{config.init} is of size {model.network.size}, not {config.size}")
-    return model.network.train().requires_grad_(True)
+        return build_network(
+            config.learning, config.size, frames, envs.obs_shape, head, seed=config.seed
+        )
+    model = import_model(config.init)
+    check_fits(model, config.environment, envs)
+    network = model.policy
+    if not isinstance(network, Network):
+        raise UserError(f"{config.init} is no network of Tutelage's that could be trained on")
+    if config.size != Teach.size and parse_size(config.size) != network.size:
+        raise UserError(f"{config.init} is of size {network.size}, not {config.size}")
+    return network.train().requires_grad_(True)
 
 
 def build_network(
-    config: Training, size: str, frames: Array, obs_shape: tuple[int, ...], num_actions: int
-) -> QNetwork:
+    learning: Learning,
+    size: str,
+    frames: Array,
+    obs_shape: tuple[int, ...],
+    head: Head,
+    *,
+    seed: int,
+) -> Network:
     """Return a new network, its input scaled by what ``frames [N,…]`` look like.
 
     Raises UserError for one that no machine it is meant for could train.
     """
     widths = parse_size(size)
-    if (count := count_parameters(widths, obs_shape, num_actions)) > MOST_PARAMETERS:
+    if (count := count_parameters(widths, obs_shape, head)) > MOST_PARAMETERS:
         raise UserError(
             f"network size {size!r} has {count:,} parameters, expected {MOST_PARAMETERS:,} at most"
         )
-    generator = torch_generator(seeded(config.seed, "network"))
-    network = QNetwork(widths, obs_shape, num_actions, generator=generator)
-    network.calibrate(frames, config.scaling)
+    generator = torch_generator(seeded(seed, "network"))
+    network = Network(widths, obs_shape, head, generator=generator)
+    network.calibrate(frames, learning.scaling)
     return network
 
 
-def build_replay(config: Training, envs: Environments) -> Replay:
+def build_replay(config: Teach | Distill, envs: Environments, head: Head) -> Replay:
     """Return an empty replay for what these environments give."""
+    learning = config.learning
+    action = envs.last_action()
     return Replay(
-        capacity=min(config.replay_size, config.env_steps + config.round_steps),
+        capacity=min(learning.replay_size, config.env_steps + config.round_steps),
         num_envs=envs.num_envs,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
-        num_actions=envs.num_actions,
+        action_shape=action.shape[1:],
+        action_dtype=np.int16 if action.dtype.kind == "i" else action.dtype,
+        label_size=head.size,
         rng=np.random.default_rng(seeded(config.seed, "replay")),
-        n_step=config.n_step,
-        gamma=config.gamma,
+        n_step=learning.n_step,
+        gamma=learning.gamma,
     )
 
 
-def first_update(config: Training) -> int:
+def check_fits(model: Model, config: EnvironmentConfig, envs: Environments) -> None:
+    """Raise UserError unless the model can play these environments."""
+    theirs, ours = model.obs_shape, envs.obs_shape
+    other_env = model.env not in ("", config.env)
+    other_obs = theirs is not None and theirs != ours
+    if other_env or other_obs or not model.policy.head.fits(envs.action_space):
+        obs = "any" if theirs is None else list(theirs)
+        raise UserError(
+            f"teacher {model.name!r} plays {model.env or 'what it fits'} (observations {obs}, head "
+            f"{describe_head(model.policy.head)}); this run plays {config.env} (observations "
+            f"{list(ours)}, actions {envs.action_space})"
+        )
+
+
+def first_update(config: Teach | Distill) -> int:
     """Return the env step of the first update: not before an n-step transition is whole.
 
-    A region is not entered before the ball is served, within 64 steps of an episode's start.
+    A region may not be entered within the first 64 steps of an episode.
     """
-    whole = 64 if config.only else config.n_step + 1
-    return max(config.learning_starts, whole * config.num_envs)
+    whole = 64 if config.environment.only else config.learning.n_step + 1
+    return max(config.learning.learning_starts, whole * config.environment.num_envs)
 
 
-def dropping(network: QNetwork, probability: Schedule, seed: int, use: str) -> StepQ:
-    """Return the network's q(obs, step), its hidden units dropped with that probability."""
+def dropping(network: nn.Module, probability: Schedule, seed: int, use: str) -> StepOut:
+    """Return the network's out(obs, step), its hidden units dropped with that probability."""
 
-    def q(obs: Tensor, step: int) -> Tensor:
+    def out(obs: Tensor, step: int) -> Tensor:
+        if not isinstance(network, Network):
+            said: Tensor = network(obs)
+            return said
         generator = torch_generator(seeded(seed, use, step))
         return network.dropped(obs, probability(step), generator)
 
-    return q
+    return out
 
 
 def build_learner(
-    config: Teach | Distill, network: QNetwork, terms: Mapping[str, Term], forward: StepQ
+    config: Teach | Distill, network: nn.Module, terms: Mapping[str, Term], forward: StepOut
 ) -> Learner:
     """Return what updates a network by the terms of its loss.
 
     Raises UserError if the budget of env steps ends before the first update.
     """
+    learning = config.learning
     # The loop finishes the round in which the budget ends.
     rounds = -(-config.env_steps // config.round_steps)
-    if (samples := _samples(config, rounds * config.round_steps)) < config.batch_size:
+    if (samples := _samples(config, rounds * config.round_steps)) < learning.batch_size:
         raise UserError(
             f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} "
             f"are without learning, the others are {max(0.0, samples):g} samples (samples_per_step "
-            f"{config.samples_per_step:g}), fewer than a batch_size of {config.batch_size}"
+            f"{learning.samples_per_step:g}), fewer than a batch_size of {learning.batch_size}"
         )
     return Learner(
         network,
         terms,
         forward=forward,
-        learning_rate=_over_run(config.learning_rate, config),
-        max_grad_norm=config.max_grad_norm,
-        autocast=PRECISIONS[config.precision],
+        learning_rate=_over_run(learning.learning_rate, config),
+        max_grad_norm=learning.max_grad_norm,
+        autocast=PRECISIONS[learning.precision],
         average=config.average if isinstance(config, Distill) else 0.0,
     )
 
 
 def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
     """Return a schedule over env steps as one over the updates that are due at them."""
-    begin = _begin(config)
+    begin, learning = _begin(config), config.learning
 
     def at(updates: int) -> float:
-        return schedule(begin + int((updates + 1) * config.batch_size / config.samples_per_step))
+        return schedule(
+            begin + int((updates + 1) * learning.batch_size / learning.samples_per_step)
+        )
 
     return at
 
 
 def _over_run(text: str, config: Teach | Distill) -> Schedule:
     """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    updates = int(_samples(config, config.env_steps) / config.batch_size)
+    updates = int(_samples(config, config.env_steps) / config.learning.batch_size)
     return parse_schedule(text, over=max(1, updates))
 
 
 def _samples(config: Teach | Distill, env_steps: int) -> float:
     """Return how many samples are learnt from in so many env steps; below 0 before the first."""
-    return (env_steps - _begin(config)) * config.samples_per_step
+    return (env_steps - _begin(config)) * config.learning.samples_per_step
 
 
 def _begin(config: Teach | Distill) -> int:
@@ -184,15 +248,16 @@ def build_writer(
     folder: Path,
     config: Record | Teach,
     envs: Environments,
+    head: Head,
     *,
     behaviour: str,
     resume: bool = False,
 ) -> Writer:
     """Return what writes a data set of what these environments give."""
     about = {
-        "env": config.env,
-        "frame": config.frame,
-        "num_actions": envs.num_actions,
+        "env": config.environment.env,
+        "frame": config.environment.atari.frame,
+        "head": describe_head(head),
         "behaviour": behaviour,
         "seed": config.seed,
     }

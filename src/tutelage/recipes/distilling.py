@@ -2,37 +2,55 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tutelage import teachers
+from tutelage import models
 from tutelage.assignment.round import Alone, Assignment
-from tutelage.configs import Distill
+from tutelage.configs import Distill, nested
 from tutelage.dataset import Dataset
-from tutelage.domains.atari import RETURNS, make, usual_target
+from tutelage.domains import EnvironmentConfig, about, make, usual_target
 from tutelage.errors import UserError
-from tutelage.evaluation import Abandoned, Evaluation, evaluate, examine
+from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
+from tutelage.heads import Head, QValues, parse_head
 from tutelage.learner import Learner
-from tutelage.networks import QNetwork
-from tutelage.recipes.appointment import assign, check_names, try_out
+from tutelage.networks import Network
+from tutelage.policies import Model
 from tutelage.recipes.assembly import (
     build_distiller,
     build_network,
     build_replay,
+    check_fits,
     dropping,
     first_update,
-    prepare,
+    open_device,
+    settle_learning,
+    settle_threads,
 )
+from tutelage.recipes.assigning import assign, check_names, try_out
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
-from tutelage.sources.online import Online
+from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.teachers import load_teachers
 from tutelage.types import Batch, seeded
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What whoever asked for a run is told of it, and may ask of it."""
+
+    watch: Watch = lambda row: None
+    """Is given every row."""
+    note: Note = lambda text: None
+    """Is told in a word what goes on between rows."""
+    interrupted: Callable[[], bool] = lambda: False
+    """Asked after every row: whether to save and stop."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,8 @@ class Outcome:
 
     config: Distill
     """As asked for, with nothing left open."""
-    student: QNetwork
+    folder: Path
+    student: Network
     env_steps: int
     passed_at: int | None
     """Env steps at which the target return was reached and held, if it was."""
@@ -50,101 +69,177 @@ class Outcome:
 
 
 def distill(
-    config: Distill, folder: str | Path, *, resume: bool = False, watch: Watch = lambda row: None
+    config: Distill, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Outcome:
     """Distil a student; its best network is left in ``folder/best.safetensors``."""
-    folder = Path(folder)
-    device = prepare(config)
+    folder, hooks = Path(folder), hooks or Hooks()
+    device = open_device(config.device)
+    config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
     if config.dataset:
-        return _distill_offline(config, folder, device, resume=resume, watch=watch)
-    ensemble, models = teachers.load_teachers(config.teachers, device=device, seed=config.seed)
-    first = next(iter(models.values()))
-    config = _resolved(config, first.env if config.env == "auto" else config.env)
-    envs = make(config, seed=config.seed, threads=config.threads)
-    for name, model in models.items():
-        teachers.check_fits(model, name, config.env, envs.obs_shape, envs.num_actions)
-    ensemble.check(torch.from_numpy(envs.obs).to(device))
-    shape = envs.obs_shape, envs.num_actions
-    network = build_network(config, config.student, envs.obs[:, -1], *shape).to(device)
-    replay = build_replay(config, envs)
-    exploration = parse_exploration(config.explore)
-    draw = replay.sample if is_zero(config.reward_weight) else replay.sample_transitions
-    learner = build_distiller(config, network)
-    assignment = assign(
-        config,
-        ensemble,
-        network=learner.averaged,
-        play=lambda number: _play(config, learner.averaged, f"measure-{number}").mean,
+        return _distill_offline(config, folder, device, resume=resume, hooks=hooks)
+    ensemble, loaded = load_teachers(
+        config.teachers, device=device, seed=config.seed, regions=_regions
     )
-
-    def sample() -> Batch:
-        batch = draw(config.batch_size)
-        assert batch.arm is not None
-        trust = assignment.trust(batch.obs.numpy(), batch.arm.numpy()) if config.forget else None
-        return batch if trust is None else replace(batch, weight=torch.from_numpy(trust).float())
-
-    source = Online(
-        envs,
-        student=dropping(learner.averaged, exploration.hidden_dropout, config.seed, "acting"),
-        label=ensemble,
-        select=exploration.select,
-        memories={"replay": replay},
-        sample=sample,
-        batches_per_step=config.samples_per_step / config.batch_size,
-        learning_starts=first_update(config),
-        round_steps=config.round_steps,
-        rng=np.random.default_rng(seeded(config.seed, "exploration")),
-        device=device,
-        teacher_acts=parse_schedule(config.teacher_acts),
-    )
-    study = _Study(
-        config,
-        learner,
-        source,
-        assignment,
-        readiness=_readiness(config, [model.card for model in models.values()]),
-        begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
-    )
+    config = _in_environment(config, [model.env for model in loaded.values()])
+    envs = make(config.environment, seed=config.seed, threads=config.threads)
     try:
-        return study.run(folder, resume=resume, watch=watch)
+        config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
+        for model in loaded.values():
+            check_fits(model, config.environment, envs)
+        ensemble.check(torch.from_numpy(envs.obs).to(device))
+        config = _settled(config, ensemble.head)
+        head = student_head(config, ensemble.head)
+        network = build_network(
+            config.learning,
+            config.student,
+            envs.obs[:, -1],
+            envs.obs_shape,
+            head,
+            seed=config.seed,
+        ).to(device)
+        replay = build_replay(config, envs, head)
+        exploration = parse_exploration(config.explore, head)
+        draw = replay.sample if is_zero(config.reward_weight) else replay.sample_transitions
+        learner = build_distiller(config, network, head)
+        averaged = learner.averaged
+        assert isinstance(averaged, Network)
+        assignment = assign(
+            config,
+            ensemble,
+            network=averaged,
+            play=lambda number: _play(config, averaged, f"measure-{number}").mean,
+        )
+
+        def sample() -> Batch:
+            batch = draw(config.learning.batch_size)
+            assert batch.arm is not None
+            trust = None
+            if config.selection.forget:
+                trust = assignment.trust(batch.obs.numpy(), batch.arm.numpy())
+            if trust is None:
+                return batch
+            return replace(batch, weight=torch.from_numpy(trust).float())
+
+        asked = not (is_zero(config.distill_weight) and is_zero(config.teacher_acts))
+        source = Online(
+            envs,
+            behaviour=Behaviour(
+                network=dropping(averaged, exploration.hidden_dropout, config.seed, "acting"),
+                head=head,
+                select=exploration.select,
+                rng=np.random.default_rng(seeded(config.seed, "exploration")),
+                teacher_acts=parse_schedule(config.teacher_acts),
+                shown=exploration.shown,
+            ),
+            teachers=ensemble if asked else None,
+            memories={"replay": replay},
+            learning=Learning(
+                sample=sample,
+                per_step=config.learning.samples_per_step / config.learning.batch_size,
+                begin=first_update(config),
+            ),
+            round_steps=config.round_steps,
+            device=device,
+        )
+        study = _Study(
+            config,
+            learner,
+            source,
+            assignment,
+            hooks,
+            files={model.name: _digest_of(model) for model in loaded.values()},
+            readiness=_readiness(config, [model.card for model in loaded.values()]),
+            begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
+        )
+        return study.run(folder, resume=resume)
     finally:
         envs.close()
 
 
+def _digest_of(model: Model) -> str:
+    return "+".join(model.files.values())
+
+
+def _regions(model: Model) -> Mapping[str, Any]:
+    return about(EnvironmentConfig(env=model.env)).regions
+
+
 def _distill_offline(
-    config: Distill, folder: Path, device: torch.device, *, resume: bool, watch: Watch
+    config: Distill, folder: Path, device: torch.device, *, resume: bool, hooks: Hooks
 ) -> Outcome:
     if not is_zero(config.reward_weight):
         raise UserError("reward_weight needs an environment to act in: it cannot be used offline")
-    if config.only:
+    if config.environment.only:
         raise UserError("a data set holds every state: only cannot be used offline")
     if len(config.teachers) > 1:
         raise UserError("a data set has its labels: several teachers cannot be used offline")
     dataset = Dataset(Path(config.dataset))
     recorded = dataset.about
-    if config.env not in ("auto", recorded["env"]):
-        raise UserError(f"{config.dataset} was recorded on {recorded['env']}, not {config.env}")
-    config = replace(_resolved(config, recorded["env"]), frame=recorded["frame"])
-    shape = dataset.obs_shape, recorded["num_actions"]
+    if config.environment.env not in ("auto", dataset.env):
+        raise UserError(f"{config.dataset} was recorded on {dataset.env}")
+    config = _in_environment(config, [dataset.env])
+    frame = recorded.get("frame", config.environment.atari.frame)
+    atari = replace(config.environment.atari, frame=frame)
+    config = replace(
+        config,
+        environment=replace(config.environment, atari=atari),
+        threads=settle_threads(config.threads, dataset.obs_shape),
+    )
+    theirs = parse_head(dataset.head)
+    config = _settled(config, theirs)
     frames = dataset[0].frames[dataset.obs_shape[0] - 1 :]
-    network = build_network(config, config.student, frames, *shape).to(device)
+    head = student_head(config, theirs)
+    network = build_network(
+        config.learning, config.student, frames, dataset.obs_shape, head, seed=config.seed
+    ).to(device)
     source = Offline(
         dataset,
-        batch_size=config.batch_size,
-        batches_per_step=config.samples_per_step / config.batch_size,
+        batch_size=config.learning.batch_size,
+        batches_per_step=config.learning.samples_per_step / config.learning.batch_size,
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "replay")),
     )
-    learner = build_distiller(config, network)
-    study = _Study(config, learner, source, Alone())
-    return study.run(folder, resume=resume, watch=watch)
+    learner = build_distiller(config, network, head)
+    files = {config.dataset: dataset.digest}
+    study = _Study(config, learner, source, Alone(), hooks, files=files)
+    return study.run(folder, resume=resume)
 
 
-def _resolved(config: Distill, env: str) -> Distill:
-    """Return the configuration with nothing left open."""
-    target = config.target_return
-    return replace(config, env=env, target_return=usual_target(env) if target is None else target)
+def _in_environment(config: Distill, envs: Sequence[str]) -> Distill:
+    """Return the configuration with its environment and its target known."""
+    environment = config.environment
+    if environment.env == "auto":
+        known = [env for env in envs if env]
+        if not known:
+            raise UserError("the teacher's file does not say what it plays: name it by env")
+        environment = replace(environment, env=known[0])
+    examination = config.examination
+    if examination.target_return is None:
+        examination = replace(examination, target_return=usual_target(environment))
+    return replace(config, environment=environment, examination=examination)
+
+
+def _settled(config: Distill, head: Head) -> Distill:
+    """Return the configuration with what depends on the teacher's head known."""
+    loss, target, tau = config.loss, config.target, config.tau
+    if loss == "auto":
+        loss = "kl" if head.discrete else "mse"
+    if target == "auto":
+        target = "divide" if head.discrete else "raw"
+    if tau is None:
+        tau = 0.1 if isinstance(head, QValues) else 1.0
+    return replace(config, loss=loss, target=target, tau=tau)
+
+
+def student_head(config: Distill, teachers: Head) -> Head:
+    """Return the head of a student of teachers with a head: it says at which temperature.
+
+    Where the loss compares out / student_tau with q / tau, out is q student_tau / tau.
+    """
+    if isinstance(teachers, QValues) and config.target == "divide" and config.tau is not None:
+        return QValues(teachers.n, temperature=config.tau / config.student_tau)
+    return teachers
 
 
 def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
@@ -154,10 +249,11 @@ def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
     sticky actions.
     """
     rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
-    unlike = config.only or config.sticky or config.clip_rewards
-    if not rates or unlike or not config.eval_readiness:
+    atari, fraction = config.environment.atari, config.examination.eval_readiness
+    unlike = config.environment.only or atari.sticky or atari.clip_rewards
+    if not rates or unlike or not fraction:
         return -math.inf
-    return float(max(rates) - (1.0 - config.eval_readiness) * abs(max(rates)))
+    return float(max(rates) - (1.0 - fraction) * abs(max(rates)))
 
 
 @dataclass(frozen=True)
@@ -168,13 +264,22 @@ class _Study:
     learner: Learner
     source: Online | Offline
     assignment: Assignment
+    hooks: Hooks
+    files: Mapping[str, str]
     readiness: float = -math.inf
     begin: Callable[[], None] = lambda: None
     """What comes before the first round, and not again when the run goes on."""
 
-    def run(self, folder: Path, *, resume: bool, watch: Watch) -> Outcome:
-        config, network = self.config, self.learner.averaged
-        assert config.target_return is not None
+    @property
+    def network(self) -> Network:
+        """The student as it acts."""
+        network = self.learner.averaged
+        assert isinstance(network, Network)
+        return network
+
+    def run(self, folder: Path, *, resume: bool) -> Outcome:
+        config, network, examination = self.config, self.network, self.config.examination
+        assert examination.target_return is not None
 
         def keep(env_steps: int, evaluation: Evaluation | None) -> None:
             _save(folder / "best.safetensors", config, network, env_steps, evaluation)
@@ -182,51 +287,57 @@ class _Study:
         judge = Examiner(
             self._examine,
             keep,
-            target=config.target_return,
-            episodes=config.eval_episodes,
-            confirm_episodes=config.confirm_episodes,
-            begin=config.eval_from,
-            every=config.eval_every,
+            target=examination.target_return,
+            episodes=examination.eval_episodes,
+            confirm_episodes=examination.confirm_episodes,
+            begin=examination.eval_from,
+            every=examination.eval_every,
             readiness=self.readiness,
         )
         parts = Parts(self.source, self.learner, self.assignment, judge)
-        run = open_run(folder, config, parts, resume=resume)
+        run = open_run(folder, config, parts, files=self.files, resume=resume)
         if self.source.env_steps == 0:
             self.begin()
         for row in conduct(
-            run, parts, env_steps=config.env_steps, checkpoint_every=config.checkpoint_every
+            run,
+            parts,
+            env_steps=config.env_steps,
+            checkpoint_every=config.checkpoint_every,
+            interrupted=self.hooks.interrupted,
         ):
-            watch(row)
+            self.hooks.watch(row)
         _save(folder / "last.safetensors", config, network, self.source.env_steps, None)
-        return Outcome(config, network, self.source.env_steps, judge.passed_at, judge.best)
+        return Outcome(config, folder, network, self.source.env_steps, judge.passed_at, judge.best)
 
     def _examine(self, episodes: int, stream: str) -> Evaluation | Abandoned:
-        config, network = self.config, self.learner.averaged
-        assert config.target_return is not None
-        if config.eval_whole or config.env not in RETURNS:
-            return _play(config, network, stream, episodes=episodes)
+        config, network, examination = self.config, self.network, self.config.examination
+        most = about(config.environment).most
+        bound = None
+        if most is not None and not examination.eval_whole:
+            assert examination.target_return is not None
+            bound = Bound(target=examination.target_return, most=most)
         return examine(
             network,
-            config,
-            target=config.target_return,
-            most=RETURNS[config.env][1],
+            config.environment,
+            bound=bound,
             episodes=episodes,
             seed=config.seed,
             stream=stream,
+            max_steps=examination.eval_max_steps,
             device=next(network.parameters()).device,
             threads=config.threads,
+            note=self.hooks.note,
         )
 
 
-def _play(
-    config: Distill, network: QNetwork, stream: str, *, episodes: int | None = None
-) -> Evaluation:
+def _play(config: Distill, network: Network, stream: str) -> Evaluation:
     return evaluate(
         network,
-        config,
-        episodes=config.measure_episodes if episodes is None else episodes,
+        config.environment,
+        episodes=config.selection.measure_episodes,
         seed=config.seed,
         stream=stream,
+        max_steps=config.examination.eval_max_steps,
         device=next(network.parameters()).device,
         threads=config.threads,
     )
@@ -235,14 +346,14 @@ def _play(
 def _save(
     path: Path,
     config: Distill,
-    network: QNetwork,
+    network: Network,
     env_steps: int,
     evaluation: Evaluation | None,
 ) -> None:
     card: dict[str, Any] = {
         "command": "tutelage distill",
-        "config": asdict(config),
+        "config": nested(config),
         "env_steps": env_steps,
         **(evaluation.summary() if evaluation else {}),
     }
-    teachers.save(path, network, env=config.env, card=card)
+    models.save(path, network, env=config.environment.env, card=card)

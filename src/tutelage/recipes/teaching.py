@@ -1,136 +1,190 @@
 """A teacher trained by double Q-learning, and a data set recorded while one plays."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from tutelage import teachers
+from tutelage import models
 from tutelage.assignment.round import Alone
-from tutelage.configs import Record, Teach
-from tutelage.dataset import Writer
-from tutelage.domains.atari import make
+from tutelage.configs import Record, Teach, nested
+from tutelage.domains import about, make
+from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.exploration import epsilon_greedy, parse_exploration
-from tutelage.learner import DoubleQ, Term
-from tutelage.networks import QNetwork
+from tutelage.files import file_digest
+from tutelage.heads import Categorical, QValues, head_for
+from tutelage.importers import import_model
+from tutelage.learner import Term
+from tutelage.networks import Network
+from tutelage.objectives import DoubleQ
 from tutelage.recipes.assembly import (
     build_learner,
     build_replay,
     build_teacher,
     build_writer,
+    check_fits,
     first_update,
     open_device,
-    prepare,
+    settle_learning,
+    settle_threads,
 )
+from tutelage.recipes.distilling import Hooks
 from tutelage.schedules import constant, parse_schedule
-from tutelage.session import Never, Parts, Watch, conduct, open_run
-from tutelage.sources.online import EPISODES, Memory, Online
-from tutelage.types import Batch, seeded
-
-MILESTONES = {"pong": (-15.0, 0.0, 15.0)}
-"""Mean returns in training that are worth keeping a network at, where a game has known ones."""
+from tutelage.session import Never, Parts, conduct, open_run
+from tutelage.sources.online import EPISODES, Behaviour, Learning, Memory, Online
+from tutelage.types import seeded
 
 
 def teach(
-    config: Teach, folder: str | Path, *, resume: bool = False, watch: Watch = lambda row: None
-) -> QNetwork:
+    config: Teach, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
+) -> Network:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
-    folder = Path(folder)
-    if config.record and config.only:
+    folder, hooks = Path(folder), hooks or Hooks()
+    if config.record and config.environment.only:
         raise UserError("a data set holds every state: record and only exclude each other")
-    device = prepare(config)
-    envs = make(config, seed=config.seed, threads=config.threads)
-    network = build_teacher(config, envs).to(device)
-    milestones = MILESTONES.get(config.env, ()) if config.milestones is None else config.milestones
+    device = open_device(config.device)
+    envs = make(config.environment, seed=config.seed, threads=config.threads)
+    try:
+        return _teach(config, folder, device, envs=envs, resume=resume, hooks=hooks)
+    finally:
+        envs.close()
+
+
+def _teach(
+    config: Teach,
+    folder: Path,
+    device: torch.device,
+    *,
+    envs: Environments,
+    resume: bool,
+    hooks: Hooks,
+) -> Network:
+    env, learning = config.environment.env, settle_learning(config.learning, device)
+    head = _value_head(envs, env)
+    config = replace(
+        config, learning=learning, threads=settle_threads(config.threads, envs.obs_shape)
+    )
+    network = build_teacher(config, envs, head).to(device)
+    milestones = config.milestones
+    if milestones is None:
+        milestones = about(config.environment).milestones
     size = str(network.size) if config.init else config.size
     config = replace(config, size=size, milestones=milestones)
-    replay = build_replay(config, envs)
+    replay = build_replay(config, envs, head)
     memories: dict[str, Memory] = {"replay": replay}
+    writer = None
     if config.record:
-        memories["record"] = build_writer(
-            Path(config.record), config, envs, behaviour="its own training", resume=resume
+        writer = memories["record"] = build_writer(
+            Path(config.record), config, envs, head, behaviour="its own training", resume=resume
         )
 
-    def act(obs: Tensor, env_steps: int) -> Tensor:
+    def act(obs: Tensor, step: int) -> Tensor:
         q: Tensor = network(obs)
         return q
 
+    exploration = epsilon_greedy(parse_schedule(config.epsilon))
     source = Online(
         envs,
-        student=act,
-        label=None,
-        select=epsilon_greedy(parse_schedule(config.epsilon)).select,
+        behaviour=Behaviour(
+            network=act,
+            head=head,
+            select=exploration.select,
+            rng=np.random.default_rng(seeded(config.seed, "exploration")),
+            shown=exploration.shown,
+        ),
+        teachers=None,
         memories=memories,
-        sample=lambda: replay.sample_transitions(config.batch_size),
-        batches_per_step=config.samples_per_step / config.batch_size,
-        learning_starts=first_update(config),
+        learning=Learning(
+            sample=lambda: replay.sample_transitions(learning.batch_size),
+            per_step=learning.samples_per_step / learning.batch_size,
+            begin=first_update(config),
+        ),
         round_steps=config.round_steps,
-        rng=np.random.default_rng(seeded(config.seed, "exploration")),
         device=device,
     )
-    double_q = DoubleQ(network, target_every=config.target_every, loss=config.td_loss)
+    double_q = DoubleQ(network, target_every=learning.target_every, loss=learning.td_loss)
     term = Term(double_q, constant(1.0))
     parts = Parts(source, build_learner(config, network, {"double_q": term}, act), Alone(), Never())
-    run = open_run(folder, config, parts, resume=resume)
-    card: dict[str, Any] = {"command": "tutelage teach", "config": asdict(config)}
+    files = {config.init: file_digest(models.find(config.init))} if config.init else {}
+    run = open_run(folder, config, parts, files=files, resume=resume)
+    card: dict[str, Any] = {"command": "tutelage teach", "config": nested(config)}
     for row in conduct(
-        run, parts, env_steps=config.env_steps, checkpoint_every=config.checkpoint_every
+        run,
+        parts,
+        env_steps=config.env_steps,
+        checkpoint_every=config.checkpoint_every,
+        interrupted=hooks.interrupted,
     ):
-        watch(row)
+        hooks.watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
         for milestone in milestones:
             path = folder / f"return{milestone:+g}.safetensors"
-            if (
-                mean >= milestone
-                and row.metrics["rollout/episodes"] >= EPISODES
-                and not path.exists()
-            ):
-                about = {**card, "env_steps": row.env_steps, "training_return": mean}
-                teachers.save(path, network, env=config.env, card=about)
-    about = {**card, "env_steps": source.env_steps}
-    teachers.save(folder / "last.safetensors", network, env=config.env, card=about)
-    for memory in memories.values():
-        if isinstance(memory, Writer):
-            memory.close()
-    envs.close()
+            passed = mean >= milestone and row.metrics["rollout/episodes"] >= EPISODES
+            if passed and not path.exists():
+                noted = {**card, "env_steps": row.env_steps, "training_return": mean}
+                models.save(path, network, env=env, card=noted)
+    noted = {**card, "env_steps": source.env_steps}
+    models.save(folder / "last.safetensors", network, env=env, card=noted)
+    if writer is not None:
+        writer.close()
     return network
 
 
+def _value_head(envs: Environments, env: str) -> QValues:
+    """Return a Q-value for each action; raise UserError where there is no such list of actions."""
+    head = head_for(envs.action_space)
+    if not isinstance(head, Categorical):
+        raise UserError(
+            f"{env} has actions {envs.action_space}: 'teach' is Q-learning, for discrete actions; "
+            "train such a policy with another library and give its file to 'distill --teacher'"
+        )
+    return QValues(head.n)
+
+
 def record(config: Record, folder: str | Path) -> int:
-    """Let a teacher play and write what it sees and thinks; return the env steps recorded."""
+    """Let a teacher play and write what it sees and says; return the env steps recorded."""
     folder = Path(folder)
-    if config.only:
+    if config.environment.only:
         raise UserError("a data set holds every state: only cannot be used to record one")
-    device = open_device(config.device, config.threads)
-    teacher = teachers.load(config.teacher)
-    config = replace(config, env=teacher.env if config.env == "auto" else config.env)
-    envs = make(config, seed=config.seed, stream="recording", threads=config.threads)
-    teachers.check_fits(teacher, config.teacher, config.env, envs.obs_shape, envs.num_actions)
-    writer = build_writer(folder, config, envs, behaviour=f"{config.teacher}, {config.explore}")
-    network = teacher.network.to(device)
-    source = Online(
-        envs,
-        student=lambda obs, env_steps: network(obs),
-        label=None,
-        select=parse_exploration(config.explore).select,
-        memories={"record": writer},
-        sample=_nothing_to_learn,
-        batches_per_step=0.0,
-        learning_starts=0,
-        round_steps=1024,
-        rng=np.random.default_rng(seeded(config.seed, "exploration")),
-        device=device,
-    )
-    while source.env_steps < config.env_steps:
-        for _ in source.collect(Alone()):
-            pass
-    writer.close()
-    envs.close()
+    device = open_device(config.device)
+    model = import_model(config.teacher)
+    policy = model.policy
+    environment = config.environment
+    if environment.env == "auto":
+        environment = replace(environment, env=model.env)
+    if not environment.env:
+        raise UserError(f"{config.teacher} does not say what it plays: name it by env")
+    config = replace(config, environment=environment)
+    envs = make(environment, seed=config.seed, stream="recording", threads=config.threads)
+    try:
+        check_fits(model, environment, envs)
+        if isinstance(policy, torch.nn.Module):
+            policy.to(device)
+        writer = build_writer(
+            folder, config, envs, policy.head, behaviour=f"{config.teacher}, {config.explore}"
+        )
+        source = Online(
+            envs,
+            behaviour=Behaviour(
+                network=lambda obs, step: policy.step(obs, ())[0],
+                head=policy.head,
+                select=parse_exploration(config.explore, policy.head).select,
+                rng=np.random.default_rng(seeded(config.seed, "exploration")),
+            ),
+            teachers=None,
+            memories={"record": writer},
+            learning=None,
+            round_steps=config.environment.num_envs,
+            device=device,
+        )
+        while source.env_steps < config.env_steps:
+            source.act(Alone())
+            source.store(source.receive())
+        writer.close()
+    finally:
+        envs.close()
     return len(writer)
-
-
-def _nothing_to_learn() -> Batch:
-    raise AssertionError("a recording asks for no batches")

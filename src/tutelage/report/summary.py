@@ -1,21 +1,14 @@
 """How a run ends: closing evaluations, the table, ``result.json`` and ``report.html``."""
 
 import json
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from tutelage import teachers
-from tutelage.configs import Distill, Teach
-from tutelage.domains.atari import EnvironmentConfig
+from tutelage.configs import build
+from tutelage.domains import EnvironmentConfig
 from tutelage.errors import UserError
-from tutelage.evaluation import evaluate
-from tutelage.files import write_json
+from tutelage.importers import import_model
 from tutelage.report import selections
 from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
@@ -23,126 +16,14 @@ from tutelage.report.page import Section, write_page
 from tutelage.report.video import side_by_side
 from tutelage.runs import read_config, read_rows
 from tutelage.selectors import offpolicy
-from tutelage.teachers import Model
-from tutelage.types import QFunction
 
 Result = dict[str, Any]
 
 CURVE = "Learning curve: return per episode above, agreement with the teacher or loss below."
 
 
-def microseconds_per_action(
-    network: QFunction, obs_shape: tuple[int, ...], *, repeats: int = 200
-) -> float:
-    """Time one observation through a network on one CPU thread; the median, in microseconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    obs = torch.zeros((1, *obs_shape), dtype=torch.uint8)
-    times = []
-    try:
-        with torch.inference_mode():
-            for _ in range(repeats):
-                began = time.perf_counter()
-                network(obs)
-                times.append(time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
-    return sorted(times)[repeats // 2] * 1e6
-
-
-def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
-    """Return a model's figures: its evaluation, its size and its speed."""
-    network = model.network
-    return {
-        **evaluation,
-        "parameters": network.num_parameters(),
-        "file_bytes": model.path.stat().st_size,
-        "us_per_action": microseconds_per_action(network, network.obs_shape),
-    }
-
-
-def close_teaching(config: Teach, folder: Path) -> Result:
-    """Evaluate a trained teacher, note it on its card, and write the report."""
-    path = folder / "last.safetensors"
-    model = teachers.load(str(path))
-    figures = evaluate(
-        model.network, config, episodes=30, seed=config.seed, threads=config.threads
-    ).summary()
-    teachers.save(path, model.network, env=model.env, card={**model.card, **figures})
-    result = {**describe(model, figures), **_course(folder)}
-    write_json(folder / "result.json", {"folder": str(folder), "env": model.env, **result})
-    write_report(folder, video=False)
-    return result
-
-
-def close_distillation(config: Distill, folder: Path) -> Result:
-    """Evaluate student and teacher over the same number of episodes and write the report.
-
-    ``config`` leaves nothing open. A student that passed is shown with the episodes that confirmed
-    it.
-    """
-    student = teachers.load(str(folder))
-
-    def play(policy: QFunction) -> Mapping[str, Any]:
-        return evaluate(
-            policy,
-            config,
-            episodes=config.confirm_episodes,
-            seed=config.seed,
-            stream="closing",
-            threads=config.threads,
-        ).summary()
-
-    course = _course(folder, target=config.target_return)
-    passed = course[f"env_steps_to_{config.target_return:g}"] is not None
-    figures = {key: student.card[key] for key in FIGURES} if passed else play(student.network)
-    result: Result = {
-        "folder": str(folder),
-        "env": student.env,
-        **describe(student, figures),
-        **course,
-    }
-    if not config.dataset:
-        name = favourite(folder, config.teachers)
-        ensemble, models = teachers.load_teachers(
-            [name], device=torch.device("cpu"), seed=config.seed
-        )
-        (teacher,) = models.values()
-        try:
-            result["teacher"] = {"name": name, **describe(teacher, play(ensemble.alone(0)))}
-        except teachers.TeacherError as failure:
-            print(f"warning: teacher {name} is not shown: {failure.reason}", file=sys.stderr)
-    write_json(folder / "result.json", result)
-    write_report(folder, video=True)
-    return result
-
-
-def favourite(folder: Path, names: Sequence[str]) -> str:
-    """Return the teacher that was chosen most often, of several; the first if none was paid."""
-    path = folder / "selections.jsonl"
-    if len(names) == 1 or not path.is_file() or not path.stat().st_size:
-        return names[0]
-    log = offpolicy.read_log(path)
-    return names[int(np.bincount(log.feedback.arm, minlength=len(names)).argmax())]
-
-
 # What a table shows of a player, and what is kept of an evaluation.
 SHOWN = ("mean_return", "ci95", "min_return", "max_return", "episodes")
-FIGURES = (*SHOWN, "mean_length", "reward_per_step")
-
-
-def _course(folder: Path, *, target: float | None = None) -> Result:
-    """Return what the rows say of how the run went."""
-    rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
-    passed = [int(row["env_steps"]) for row in rows if row.get("eval/passed") == 1.0]
-    course: Result = {
-        "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
-        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
-        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
-    }
-    if target is not None:
-        course[f"env_steps_to_{target:g}"] = passed[0] if passed else None
-    return course
 
 
 def cells(figures: Mapping[str, Any]) -> dict[str, str]:
@@ -211,7 +92,7 @@ def write_report(folder: Path, *, video: bool) -> Path:
         curve,
         title=f"{result['env']}: {config['command']}, seed {config['seed']}",
         teacher_return=result.get("teacher", {}).get("mean_return"),
-        target=None if teaching else config["target_return"],
+        target=None if teaching else config["examination"]["target_return"],
     )
     sections = [
         Section("Learning curve", [Figure(curve, CURVE)]),
@@ -249,18 +130,21 @@ def _chosen(result: Result, config: Mapping[str, Any], folder: Path) -> list[Sec
         log,
         names,
         figure,
-        title=f"{result['env']}: teachers by {config['selector']}, seed {config['seed']}",
+        title=f"{result['env']}: teachers by {config['selection']['selector']}, seed {config['seed']}",
     )
     shown = Figure(figure, selections.ALT, selections.CAPTION)
     return [Section("Teachers", [shown, Table("Teachers", selections.picks(log, names))])]
 
 
 def _film(result: Result, config: Mapping[str, Any], folder: Path, path: Path) -> None:
-    players = {"student": teachers.load(str(folder))}
+    models = {"student": import_model(folder)}
     if "teacher" in result:
         name, *_ = result["teacher"]["name"].split("+")
-        players = {"teacher": teachers.load(name), **players}
-    environment: EnvironmentConfig = teachers.environment_of(
-        players["student"], sticky=config["sticky"]
+        models = {"teacher": import_model(name), **models}
+    settings = build(EnvironmentConfig, config["environment"])
+    side_by_side(
+        {name: model.policy for name, model in models.items()},
+        settings,
+        path,
+        seed=config["seed"],
     )
-    side_by_side({n: m.network for n, m in players.items()}, environment, path, seed=config["seed"])

@@ -8,18 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import AddRenderObservation
 
-from tutelage.domains.atari import EnvironmentConfig, emulators, is_atari, make
-from tutelage.environments import Environments
+from tutelage.domains import EnvironmentConfig, camera, make
 from tutelage.errors import UserError
 from tutelage.files import write_atomic
+from tutelage.policies import Policy
 from tutelage.report.captions import Caption
-from tutelage.types import Array, QFunction
+from tutelage.types import Array
 
 STREAM = "evaluation"
 """A film's own held-out starts: neither training nor ``evaluate`` draws from this stream."""
@@ -41,7 +38,7 @@ class _Moment:
 
 
 def side_by_side(
-    policies: Mapping[str, QFunction],
+    policies: Mapping[str, Policy],
     config: EnvironmentConfig,
     path: Path,
     *,
@@ -84,49 +81,25 @@ def side_by_side(
     return {name: moment.score for name, moment in shown.items()}
 
 
-def camera(config: EnvironmentConfig, *, seed: int) -> Environments:
-    """Build one environment that observes itself in colour: ``obs[1,height,width,3]`` uint8.
-
-    Given the same actions it stays in step with ``make(config, seed=seed, stream=STREAM)``, sticky
-    actions included. Raises UserError if the environment cannot render.
-    """
-    if not is_atari(config.env):
-        return Environments(_rendered(config.env), seed=seed, stream=STREAM)
-    alone = replace(config, num_envs=1, clip_rewards=False)
-    atari = emulators(alone, threads=1, height=210, width=160, grayscale=False, stack_num=1)
-    return Environments(atari, seed=seed, stream=STREAM, view=lambda obs: obs[:, 0])
-
-
-def _rendered(env: str) -> SyncVectorEnv:
-    def build() -> gymnasium.Env[Array, int]:
-        return AddRenderObservation(gymnasium.make(env, render_mode="rgb_array"))
-
-    try:
-        return SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"filming env {env!r} needs a package: {error}") from error
-    # Gymnasium has no one error for what cannot render: it asserts, or complains of types.
-    except (gymnasium.error.Error, AssertionError, NotImplementedError, TypeError, ValueError) as e:
-        raise UserError(f"env {env!r} cannot be filmed: it renders no rgb_array") from e
-
-
 def _episode(
-    policy: QFunction,
+    policy: Policy,
     config: EnvironmentConfig,
     seed: int,
     max_steps: int,
 ) -> Generator[_Moment]:
-    alone = replace(config, num_envs=1, clip_rewards=False)
+    unclipped = replace(config.atari, clip_rewards=False)
+    alone = replace(config, num_envs=1, atari=unclipped)
+    carry = policy.initial(1)
     with (
         closing(make(alone, seed=seed, stream=STREAM, threads=1)) as player,
-        closing(camera(alone, seed=seed)) as film,
+        closing(camera(alone, seed=seed, stream=STREAM)) as film,
     ):
         score = 0.0
         yield _Moment(film.obs[0], score, over=False)
         for _ in range(max_steps):
             with torch.inference_mode():
-                q = policy(torch.from_numpy(player.obs))
-            action = q.argmax(dim=1).cpu().numpy()
+                out, carry = policy.step(torch.from_numpy(player.obs), carry)
+            action = policy.head.mode(out).cpu().numpy()
             step, filmed = player.step(action), film.step(action)
             if step.reward[0] != filmed.reward[0]:
                 raise UserError(

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from tutelage.assignment.round import Assignment
-from tutelage.dataset import Dataset
-from tutelage.types import Batch, State, generator_state
+from tutelage.dataset import FRAGMENT, Dataset
+from tutelage.environments import Step
+from tutelage.replay import without_earlier
+from tutelage.types import Array, Batch, State, generator_state
 
 
 class Offline:
@@ -20,6 +21,7 @@ class Offline:
     """
 
     num_envs = 1
+    steps_per_round = 1
 
     def __init__(
         self,
@@ -38,43 +40,69 @@ class Offline:
         self._round_steps = round_steps
         self._rng = rng
         self._owed = 0.0
-        self._fill(rng.permutation(len(dataset))[:pool_fragments])
+        first = dataset[0]
+        size = min(pool_fragments, len(dataset))
+        stack, *frame = dataset.obs_shape
+        self._stack = stack
+        self._frames = np.zeros((size, stack - 1 + FRAGMENT, *frame), first.frames.dtype)
+        self._age = np.zeros((size, FRAGMENT), np.int64)
+        self._label = np.zeros((size, FRAGMENT, first.columns["label"].shape[1]), np.float32)
+        self._length = np.zeros(size, np.int64)
+        self._indices = np.zeros(size, np.int64)
+        self._fill(rng.permutation(len(dataset))[:size])
 
-    def _fill(self, indices: npt.NDArray[np.int64]) -> None:
-        self._indices = np.array(indices)
-        self._pool = [self._dataset[int(i)] for i in indices]
+    def _fill(self, indices: Array) -> None:
+        for slot, index in enumerate(indices.tolist()):
+            self._put(slot, index)
 
-    def collect(self, assignment: Assignment) -> Iterator[Batch]:
-        """Yield as many batches as a round of this length is due online."""
+    def _put(self, slot: int, index: int) -> None:
+        """Hold a fragment of the data set in a slot of the pool."""
+        fragment = self._dataset[index]
+        length = len(fragment.columns["age"])
+        self._frames[slot, : len(fragment.frames)] = fragment.frames
+        self._age[slot, :length] = fragment.columns["age"]
+        self._label[slot, :length] = fragment.columns["label"]
+        self._length[slot] = length
+        self._indices[slot] = index
+
+    def begin(self) -> None:
+        """Nothing is to be done."""
+
+    def act(self, assignment: Assignment) -> None:
+        """Count what a round would have played."""
         self.env_steps += self._round_steps
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield as many batches as a round of this length is due online."""
         self._owed += self._round_steps * self._batches_per_step
         while self._owed >= 1.0:
             self._owed -= 1.0
             yield self._sample()
             self._refresh()
 
+    def receive(self) -> None:
+        """Nothing was done that could come to anything."""
+
+    def store(self, step: Step) -> None:
+        """Nothing is new."""
+
     def _sample(self) -> Batch:
-        lengths = np.array([len(fragment.columns["age"]) for fragment in self._pool])
-        stack = self._dataset.obs_shape[0]
-        which = self._rng.choice(len(lengths), self._batch_size, p=lengths / lengths.sum())
-        at = (self._rng.random(self._batch_size) * lengths[which]).astype(np.int64)
-        obs = np.stack(
-            [self._pool[w].frames[t : t + stack] for w, t in zip(which, at, strict=True)]
+        which = self._rng.choice(
+            len(self._length), self._batch_size, p=self._length / self._length.sum()
         )
-        age = np.array([self._pool[w].columns["age"][t] for w, t in zip(which, at, strict=True)])
-        obs[np.arange(stack - 1, -1, -1) > age[:, None]] = 0
-        q = [self._pool[w].columns["label"][t] for w, t in zip(which, at, strict=True)]
-        return Batch(obs=torch.from_numpy(obs), label=torch.from_numpy(np.stack(q)))
+        at = (self._rng.random(self._batch_size) * self._length[which]).astype(np.int64)
+        stacks = self._frames[which[:, None], at[:, None] + np.arange(self._stack)]
+        obs = without_earlier(stacks, self._age[which, at])
+        return Batch(obs=torch.from_numpy(obs), label=torch.from_numpy(self._label[which, at]))
 
     def _refresh(self) -> None:
-        if len(self._pool) == len(self._dataset):
+        if len(self._length) == len(self._dataset):
             return
         seen = 0
         while seen < self._batch_size:
-            slot, index = self._rng.integers([len(self._pool), len(self._dataset)])
-            self._indices[slot] = index
-            self._pool[slot] = self._dataset[int(index)]
-            seen += len(self._pool[slot].columns["age"])
+            slot, index = self._rng.integers([len(self._length), len(self._dataset)])
+            self._put(int(slot), int(index))
+            seen += int(self._length[slot])
 
     def metrics(self) -> dict[str, float]:
         """Nothing is played."""

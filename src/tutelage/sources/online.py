@@ -1,47 +1,34 @@
-"""Where experience comes from: acting in an environment, or a recorded data set."""
+"""Experience from acting in vector environments."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tutelage.assignment.round import Assignment
-from tutelage.environments import Environments, transitions
+from tutelage.environments import Environments, Step, transitions
 from tutelage.errors import diverged
 from tutelage.exploration import Select
+from tutelage.heads import Head
+from tutelage.schedules import constant
 from tutelage.teachers import TeacherError
 from tutelage.types import (
     Array,
     Batch,
-    Label,
     Schedule,
     State,
-    StepQ,
+    StepOut,
     Transitions,
     generator_state,
 )
 
 EPISODES = 20
 """The last so many are what the returns in training are the mean of."""
-
-
-class Source(Protocol):
-    """Yields the batches that a round of learning is due."""
-
-    env_steps: int
-    num_envs: int
-
-    def collect(self, assignment: Assignment) -> Iterator[Batch]:
-        """Gather one round of experience, labelled as assigned, yielding batches on the way."""
-
-    def metrics(self) -> dict[str, float]:
-        """Return what the source knows of how it goes."""
-
-    def state(self) -> State: ...
-    def restore(self, state: State) -> None: ...
 
 
 class Memory(Protocol):
@@ -52,52 +39,83 @@ class Memory(Protocol):
     def restore(self, state: State) -> None: ...
 
 
+class Teachers(Protocol):
+    """Who labels states."""
+
+    @property
+    def head(self) -> Head:
+        """What a label means."""
+
+    def __call__(self, obs: Tensor, arm: npt.NDArray[np.int64], env_steps: int) -> Tensor:
+        """Return what each row's own teacher says, ``label[N,L]``; raise TeacherError."""
+
+    def ended(self, which: npt.NDArray[np.bool_]) -> None:
+        """Forget what is remembered of environments whose episodes ended."""
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Who acts, and how it explores."""
+
+    network: StepOut
+    head: Head
+    select: Select
+    rng: np.random.Generator
+    teacher_acts: Schedule = field(default_factory=lambda: constant(0.0))
+    """The probability that an environment follows its teacher instead (DAgger's beta)."""
+    shown: Mapping[str, Schedule] = field(default_factory=dict)
+    """What changes over env steps and is a metric."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Which batches are due: ``per_step`` for each env step, from env step ``begin`` on."""
+
+    sample: Callable[[], Batch]
+    per_step: float
+    begin: int
+
+
 class Online:
     """Act in vector environments; every state is labelled once, when it is first seen.
 
-    The student acts by ``select``; with probability ``teacher_acts`` an environment follows its
-    teacher instead (DAgger's beta, Ross et al. 2011, algorithm 3.1), as the assignment has it.
-    While the emulators work, the labels are made and the learner takes its steps.
+    The student acts; with probability ``teacher_acts`` an environment follows its teacher instead
+    (DAgger's beta, Ross et al. 2011, algorithm 3.1), as the assignment has it. While the emulators
+    work, the labels are made and the learner takes its steps.
     """
 
     def __init__(
         self,
         envs: Environments,
         *,
-        student: StepQ,
-        label: Label | None,
-        select: Select,
+        behaviour: Behaviour,
+        teachers: Teachers | None,
         memories: Mapping[str, Memory],
-        sample: Callable[[], Batch],
-        batches_per_step: float,
-        learning_starts: int,
+        learning: Learning | None,
         round_steps: int,
-        rng: np.random.Generator,
         device: torch.device,
-        teacher_acts: Schedule = lambda env_steps: 0.0,
     ) -> None:
-        """Yield ``batches_per_step`` batches per env step, from ``learning_starts`` on.
+        """Take about ``round_steps`` env steps a round; without ``learning`` nothing is learnt.
 
-        Without ``label`` a state's label is the acting network's own Q-value: what a data set of a
-        teacher's training holds.
+        Without ``teachers`` a state's label is what the acting network itself says: what a data set
+        of a teacher's training, or of a teacher at play, holds.
         """
         self.env_steps = 0
         self.num_envs = envs.num_envs
+        self.steps_per_round = max(1, round_steps // envs.num_envs)
         self._envs = envs
-        self._student = student
-        self._teachers = label
-        self._spent = 0
-        self._select = select
+        self._behaviour = behaviour
+        self._teachers = teachers
         self._memories = dict(memories)
-        self._sample = sample
-        self._batches_per_step = batches_per_step
-        self._learning_starts = learning_starts
-        self._rounds = max(1, round_steps // envs.num_envs)
-        self._rng = rng
+        self._learning = learning
         self._device = device
-        self._teacher_acts = teacher_acts
+        self._spent = 0
         self._owed = 0.0
         self._round_reward = 0.0
+        self._led = 0
         self._finished: deque[tuple[float, int]] = deque(maxlen=EPISODES)
         self._episodes = 0
 
@@ -106,66 +124,83 @@ class Online:
         self.env_steps += env_steps
         self._spent += env_steps
 
-    def collect(self, assignment: Assignment) -> Iterator[Batch]:
-        """Take one round of env steps; learning happens while the emulators work."""
-        self._round_reward = 0.0
-        for _ in range(self._rounds):
-            obs, inside = self._envs.obs, self._envs.inside
-            on_device = self._to_device(obs)
-            trained = self.env_steps - self._spent
-            with torch.inference_mode():
-                student_q = self._student(on_device, trained)
-            q = student_q.cpu().numpy()
-            action = self._select(q, trained, self._rng)
-            beta = self._teacher_acts(trained)
-            draw = self._rng.random(len(action)) if beta > 0.0 else np.zeros(len(action))
-            led = assignment.leads(beta, draw)
-            early = self._label(obs, on_device, assignment, q) if led.any() else None
-            if early is not None:
-                action = np.where(led, early[0].argmax(axis=1), action)
-            action = self._envs.send(action)
-            labels, arm = early or self._label(obs, on_device, assignment, q)
-            yield from self._due()
-            step = self._envs.recv()
-            assignment.paid(step)
-            experience = transitions(obs, action, step, labels, inside, arm)
-            for memory in self._memories.values():
-                memory.add(experience)
-            self._round_reward += float(step.reward.sum())
-            self._finished.extend(step.finished)
-            self._episodes += len(step.finished)
-            self.env_steps += self._envs.num_envs
+    @property
+    def _trained(self) -> int:
+        return self.env_steps - self._spent
 
-    def _due(self) -> Iterator[Batch]:
-        if self.env_steps - self._spent < max(self._learning_starts, 1):
+    def begin(self) -> None:
+        """Start a round."""
+        self._round_reward = 0.0
+        self._led = 0
+
+    def act(self, assignment: Assignment) -> None:
+        """Choose actions, set the emulators to work, and label the states as assigned."""
+        how, obs = self._behaviour, self._envs.obs
+        on_device = self._to_device(obs)
+        with torch.inference_mode():
+            out = how.network(on_device, self._trained).cpu()
+        action = how.select(how.head, out, self._trained, how.rng)
+        beta = how.teacher_acts(self._trained)
+        draw = how.rng.random(len(action)) if beta > 0.0 else np.zeros(len(action))
+        led = assignment.leads(beta, draw)
+        early = self._label(obs, on_device, assignment, out) if led.any() else None
+        if early is not None:
+            theirs = self._head.mode(torch.from_numpy(early[0])).numpy()
+            action = np.where(led.reshape(-1, *[1] * (action.ndim - 1)), theirs, action)
+            self._led += int(led.sum())
+        self._before = obs, self._envs.inside
+        self._action = self._envs.send(action)
+        self._labelled = early or self._label(obs, on_device, assignment, out)
+
+    @property
+    def _head(self) -> Head:
+        return self._behaviour.head if self._teachers is None else self._teachers.head
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches that are due now."""
+        if self._learning is None or self._trained < max(self._learning.begin, 1):
             return
-        self._owed += self._envs.num_envs * self._batches_per_step
+        self._owed += self.num_envs * self._learning.per_step
         while self._owed >= 1.0:
             self._owed -= 1.0
-            yield self._sample()
+            yield self._learning.sample()
+
+    def receive(self) -> Step:
+        """Return what the actions came to."""
+        return self._envs.recv()
+
+    def store(self, step: Step) -> None:
+        """Remember the step, with its labels."""
+        obs, inside = self._before
+        labels, arm = self._labelled
+        experience = transitions(obs, self._action, step, labels, inside, arm)
+        for memory in self._memories.values():
+            memory.add(experience)
+        if self._teachers is not None and step.finished:
+            self._teachers.ended(step.terminated | step.truncated)
+        self._round_reward += float(step.reward.sum())
+        self._finished.extend(step.finished)
+        self._episodes += len(step.finished)
+        self.env_steps += self.num_envs
 
     def _label(
-        self,
-        obs: Array,
-        on_device: torch.Tensor,
-        assignment: Assignment,
-        own_q: npt.NDArray[np.float32],
+        self, obs: Array, on_device: Tensor, assignment: Assignment, own: Tensor
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Ask each environment's teacher alone; return its Q-values ``[N,A]`` and who that was."""
+        """Ask each environment's teacher alone; return ``label[N,L]`` and who that was."""
         if self._teachers is None:
-            if not np.isfinite(own_q).all():
+            if not bool(torch.isfinite(own).all()):
                 raise diverged(self.env_steps)
-            return own_q, np.zeros(len(own_q), np.int64)
+            return own.numpy(), np.zeros(len(own), np.int64)
         while True:
             arm = assignment.arms(obs)
             try:
                 with torch.inference_mode():
-                    q = self._teachers(on_device, arm, self.env_steps)
-                return q.cpu().numpy(), arm
+                    label = self._teachers(on_device, arm, self.env_steps)
+                return label.cpu().numpy(), arm
             except TeacherError as failure:
                 assignment.drop(failure.arm, failure.reason)
 
-    def _to_device(self, obs: Array) -> torch.Tensor:
+    def _to_device(self, obs: Array) -> Tensor:
         tensor = torch.from_numpy(obs)
         if self._device.type == "cpu":
             return tensor
@@ -173,14 +208,19 @@ class Online:
 
     def metrics(self) -> dict[str, float]:
         """Return this round's reward, and the last ``EPISODES`` as SB3 names them."""
+        steps = self.steps_per_round * self.num_envs
         metrics = {
             "rollout/episodes": float(self._episodes),
-            "rollout/reward_per_step": self._round_reward / (self._rounds * self.num_envs),
+            "rollout/reward_per_step": self._round_reward / steps,
         }
         if self._finished:
             returns, lengths = zip(*self._finished, strict=True)
             metrics["rollout/ep_rew_mean"] = float(np.mean(returns))
             metrics["rollout/ep_len_mean"] = float(np.mean(lengths))
+        for name, schedule in self._behaviour.shown.items():
+            metrics[f"rollout/{name}"] = schedule(self._trained)
+        if self._teachers is not None:
+            metrics["rollout/teacher_acts"] = self._led / steps
         return metrics
 
     def state(self) -> State:
@@ -190,8 +230,9 @@ class Online:
             "owed": self._owed,
             "episodes": self._episodes,
             "finished": [list(f) for f in self._finished],
-            "rng": generator_state(self._rng),
+            "rng": generator_state(self._behaviour.rng),
             "envs": self._envs.state(),
+            "teachers": {} if self._teachers is None else self._teachers.state(),
             "memories": {name: memory.state() for name, memory in self._memories.items()},
         }
 
@@ -202,7 +243,9 @@ class Online:
         self._episodes = int(state["episodes"])
         self._finished.clear()
         self._finished.extend((float(r), int(n)) for r, n in state["finished"])
-        self._rng.bit_generator.state = state["rng"]
+        self._behaviour.rng.bit_generator.state = state["rng"]
         self._envs.restore(state["envs"])
+        if self._teachers is not None:
+            self._teachers.restore(state["teachers"])
         for name, memory in self._memories.items():
             memory.restore(state["memories"][name])

@@ -10,11 +10,10 @@ from tutelage.assignment.measures import MEASURES
 from tutelage.assignment.round import Alone, Assignment, PerRound
 from tutelage.assignment.segment import PerSegment, PerState
 from tutelage.configs import Distill
-from tutelage.domains.atari import RETURNS, has_segments
-from tutelage.domains.pong import FEATURES, Feature
+from tutelage.domains import Feature, about
 from tutelage.errors import UserError, choose_from, look_up
 from tutelage.evaluation import evaluate
-from tutelage.networks import QNetwork
+from tutelage.networks import Network
 from tutelage.schedules import is_zero
 from tutelage.selectors.bandits import BestFirst
 from tutelage.selectors.base import scale_reward
@@ -31,17 +30,18 @@ HIDDEN = "hidden"
 
 def check_names(config: Distill) -> None:
     """Raise UserError for a selector, a measure or features that there are not, used or not."""
-    parse_selector(config.selector)
-    look_up("measure", config.measure, MEASURES)
-    if config.features not in (offered := [*FEATURES, HIDDEN]):
-        raise choose_from("features", config.features, offered)
+    parse_selector(config.selection.selector)
+    look_up("measure", config.selection.measure, MEASURES)
+    offered = [*about(config.environment).features, HIDDEN, "auto"]
+    if config.selection.features not in offered:
+        raise choose_from("features", config.selection.features, offered)
 
 
 def assign(
     config: Distill,
     ensemble: Ensemble,
     *,
-    network: QNetwork,
+    network: Network,
     play: Callable[[int], float],
 ) -> Assignment:
     """Return what assigns one of the ensemble to each state, by the selector asked for.
@@ -51,39 +51,45 @@ def assign(
     """
     if len(ensemble.teachers) == 1:
         return Alone()
-    build = parse_selector(config.selector)
+    build = parse_selector(config.selection.selector)
     names = tuple(teacher.name for teacher in ensemble.teachers)
-    by_segment = is_contextual(config.selector) or config.choice_per == "segment"
-    if by_segment and config.pay == "led" and is_zero(config.teacher_acts):
+    by_segment = (
+        is_contextual(config.selection.selector) or config.selection.choice_per == "segment"
+    )
+    if by_segment and config.selection.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no segment would be led; choose pay all")
-    is_paid = config.selector.partition(":")[0] not in UNPAID
-    if is_paid and (by_segment or config.measure == "points") and not has_segments(config.env):
+    is_paid = config.selection.selector.partition(":")[0] not in UNPAID
+    if (
+        is_paid
+        and (by_segment or config.selection.measure == "points")
+        and not about(config.environment).segment_ends
+    ):
         raise UserError(
-            f"teachers are paid by points won and lost, and {config.env} has none: choose "
+            f"teachers are paid by points won and lost, and {config.environment.env} has none: choose "
             "choice_per round, a measure such as return with its return_range, and a selector "
             "without a context"
         )
     rng = np.random.default_rng(seeded(config.seed, "selector"))
     segments: dict[str, Any] = {
         "names": names,
-        "num_envs": config.num_envs,
+        "num_envs": config.environment.num_envs,
         "rng": np.random.default_rng(seeded(config.seed, "segments")),
-        "pay_all": config.pay == "all",
+        "pay_all": config.selection.pay == "all",
     }
-    if is_contextual(config.selector):
+    if is_contextual(config.selection.selector):
         feature = _feature(config, network)
         selector = build(num_arms=len(names), rng=rng, context_dim=feature.dim)
-        return PerState(selector, feature=feature, decay=config.credit_decay, **segments)
+        return PerState(selector, feature=feature, decay=config.selection.credit_decay, **segments)
     selector = build(num_arms=len(names), rng=rng)
     if isinstance(selector, BestFirst):
         _return_range(config)  # refuses before a run begins what its trial needs
-    if config.choice_per == "segment":
+    if config.selection.choice_per == "segment":
         return PerSegment(selector, **segments)
     low, high = _return_range(config)
     return PerRound(
         selector,
         names=names,
-        measure=MEASURES[config.measure],
+        measure=MEASURES[config.selection.measure],
         low=low,
         high=high,
         play=play,
@@ -106,8 +112,8 @@ def try_out(
         try:
             trial = evaluate(
                 ensemble.alone(k),
-                config,
-                episodes=config.measure_episodes,
+                config.environment,
+                episodes=config.selection.measure_episodes,
                 seed=config.seed,
                 stream="trial",
                 device=device,
@@ -124,18 +130,22 @@ def try_out(
 
 def _return_range(config: Distill) -> tuple[float, float]:
     """Return the least and the largest return there is; NaN where nobody needs them."""
-    if config.return_range or config.env in RETURNS:
-        low, high = config.return_range or RETURNS[config.env]
+    known = config.selection.return_range or about(config.environment).return_range
+    if known:
+        low, high = known
         return low, high
-    if config.measure != "points" or config.selector.startswith("best-first"):
+    if config.selection.measure != "points" or config.selection.selector.startswith("best-first"):
         raise UserError(
-            f"the returns of {config.env} are not known: name them by return_range LOW HIGH"
+            f"the returns of {config.environment.env} are not known: name them by return_range LOW HIGH"
         )
     return float("nan"), float("nan")
 
 
-def _feature(config: Distill, network: QNetwork) -> Feature:
-    if config.features == HIDDEN:
+def _feature(config: Distill, network: Network) -> Feature:
+    features, name = about(config.environment).features, config.selection.features
+    if name == "auto":
+        name = next(iter(features), HIDDEN)
+    if name == HIDDEN:
 
         def hidden(obs: Array) -> Array:
             device = next(network.parameters()).device
@@ -143,9 +153,5 @@ def _feature(config: Distill, network: QNetwork) -> Feature:
                 units = network.hidden(torch.from_numpy(obs).to(device))
             return units.cpu().numpy().astype(np.float64)
 
-        return Feature(network.head.in_features, hidden)
-    if config.env != "pong":
-        raise UserError(
-            f"features {config.features!r} are of pong, this is {config.env}: choose hidden"
-        )
-    return FEATURES[config.features]
+        return Feature(network.output.in_features, hidden)
+    return look_up("features", name, features)

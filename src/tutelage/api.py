@@ -1,0 +1,168 @@
+"""What a program calls: the commands as functions, every setting an argument of the same name."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage import recipes
+from tutelage.configs import Distill, Teach, build, changed
+from tutelage.domains import EnvironmentConfig, about, environment_of
+from tutelage.errors import UserError
+from tutelage.evaluation import MAX_STEPS, Evaluation
+from tutelage.evaluation import evaluate as play
+from tutelage.heads import Head
+from tutelage.importers import import_model
+from tutelage.networks import Network
+from tutelage.policies import Function, Model, Policy
+from tutelage.recipes.closing import Result
+from tutelage.session import Watch
+from tutelage.teachers import load_teachers
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A student, and what its run came to."""
+
+    student: Network
+    """As it evaluated best, or as it was at the end."""
+    result: Mapping[str, Any]
+    """The same figures as the command's ``--json``."""
+    folder: Path
+    """The run's folder."""
+    config: Distill
+    """As asked for, with nothing left open."""
+
+
+def distill(
+    teacher: str | Sequence[str] = "pong",
+    env: str = "auto",
+    student: str = "student",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    watch: Watch = lambda row: None,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> Distilled:
+    """Distil a student, as ``tutelage distill`` does, with any of its settings by name.
+
+    ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``watch`` is given every row of metrics,
+    ``note`` told what goes on between them. Takes over no signals and leaves PyTorch's threads as
+    they are. Raises UserError, naming the choices, for a setting that there is not.
+    """
+    teachers = (teacher,) if isinstance(teacher, str) else tuple(teacher)
+    config = build(Distill, {"teachers": teachers, "env": env, "student": student, **settings})
+    folder = Path(out) if out is not None else distilling_folder(config)
+    hooks = recipes.Hooks(watch=watch, note=note)
+    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
+    result = recipes.close_distillation(outcome, note=note)
+    best = import_model(folder).policy
+    assert isinstance(best, Network)
+    return Distilled(best, result, folder, outcome.config)
+
+
+def teach(
+    env: str = "pong",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    watch: Watch = lambda row: None,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> Result:
+    """Train a teacher by double Q-learning, as ``tutelage teach`` does; return what it came to."""
+    config = build(Teach, {"env": env, **settings})
+    folder = Path(out) if out is not None else teaching_folder(config)
+    hooks = recipes.Hooks(watch=watch, note=note)
+    recipes.teach(config, folder, resume=resume, hooks=hooks)
+    return recipes.close_teaching(config, folder, note=note)
+
+
+def evaluate(
+    policy: str | Path | Policy | Callable[[torch.Tensor], torch.Tensor],
+    env: str | EnvironmentConfig = "auto",
+    *,
+    head: Head | None = None,
+    episodes: int = 30,
+    seed: int = 0,
+    max_steps: int = MAX_STEPS,
+    device: str = "cpu",
+    threads: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> Evaluation:
+    """Play whole episodes greedily on held-out seeds, as ``tutelage evaluate`` does.
+
+    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), a policy,
+    or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its numbers mean.
+    ``settings`` are those of the environment, by name.
+    """
+    made_for: tuple[str, tuple[int, ...] | None] = ("", None)
+    where = torch.device(device)
+    if isinstance(policy, str | Path):
+        ensemble, loaded = load_teachers([str(policy)], device=where, seed=seed, regions=regions_of)
+        (model,) = loaded.values()
+        policy, made_for = ensemble.alone(0), (model.env, model.obs_shape)
+    elif not hasattr(policy, "step"):
+        if head is None:
+            raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
+        policy = Function(policy, head)  # type: ignore[arg-type]
+    if isinstance(env, str):
+        config = environment_of(made_for[0] if env == "auto" else env, made_for[1])
+    else:
+        config = env
+    if not config.env:
+        raise UserError("the policy does not say what it plays: name it by env")
+    return play(
+        policy,
+        changed(config, **settings),
+        episodes=episodes,
+        seed=seed,
+        max_steps=max_steps,
+        device=where,
+        threads=threads,
+        note=note,
+    )
+
+
+def load(name: str | Path) -> Model:
+    """Load a policy: a bundled one by name, a file, or the best one of a run's folder."""
+    return import_model(name)
+
+
+def regions_of(model: Model) -> Mapping[str, Any]:
+    """Return the regions that are known of a model's environment."""
+    return about(EnvironmentConfig(env=model.env)).regions if model.env else {}
+
+
+def in_environment(config: Distill) -> Distill:
+    """Return the configuration with its environment named, as its first teacher's file says."""
+    from tutelage.dataset import Dataset
+    from tutelage.teachers import parse_teacher
+
+    if config.dataset:
+        env = Dataset(config.dataset).env
+    else:
+        env = import_model(parse_teacher(config.teachers[0])[0]).env
+    return replace(config, environment=replace(config.environment, env=env))
+
+
+def teaching_folder(config: Teach) -> Path:
+    """Return a folder of its own for a run."""
+    return _folder("teach", config.environment.env, config.seed)
+
+
+def distilling_folder(config: Distill) -> Path:
+    """Return a folder of its own for a run, named after its first teacher without wrappers."""
+    first, *_ = config.teachers[0].split("+")
+    return _folder("distill", Path(first).stem, config.seed)
+
+
+def _folder(command: str, subject: str, seed: int) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    named = "".join(c if c.isalnum() or c in "-_." else "-" for c in subject)[:80]
+    return Path("runs") / f"{command}__{named}__{seed}__{stamp}"

@@ -1,0 +1,347 @@
+"""What a policy's numbers mean: each head turns ``out[N,L]`` into actions ``[N,*A]``.
+
+A policy, teacher or student, says L numbers a state. Everything between (replay, data sets,
+selectors, trust) carries them as ``label[N,L]`` and does not look inside; a head does. A new head
+is one class and its entry in ``HEADS``.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from tutelage.errors import UserError, choose_from
+from tutelage.types import Array
+
+
+class Head(Protocol):
+    """What L numbers a state say about the action to take."""
+
+    @property
+    def size(self) -> int:
+        """L, the numbers per state."""
+
+    def values(self, out: Tensor) -> Tensor:
+        """Return a label, ``[N,L]``, of what a network says: Q-values without their temperature."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are chosen from finitely many, and so equal or not."""
+
+    def mode(self, out: Tensor) -> Tensor:
+        """Return the action meant, ``[N,L] -> [N,*A]``: the likeliest, or of the largest value."""
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        """Draw an action of the policy at temperature ``tau``, ``[N,L] -> [N,*A]``."""
+
+    def random(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw ``n`` actions uniformly, ``[n,*A]``."""
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
+        """Return what a person may read of how far ``ours[N,L]`` is from ``theirs``, ``[N]`` each.
+
+        ``agreement`` is in [0, 1], 1 where both mean the same action.
+        """
+
+    def fits(self, space: gymnasium.Space[Any]) -> bool:
+        """Return whether its actions are those of ``space``, as ``head_for`` numbers them."""
+
+
+def _gumbel_argmax(logits: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw from softmax(logits), ``[...,n] -> [...]``; it cannot overflow (Gumbel-max trick)."""
+    noisy = logits.detach().cpu().numpy() + rng.gumbel(size=tuple(logits.shape))
+    return torch.from_numpy(np.asarray(noisy.argmax(axis=-1)))
+
+
+class _Plain:
+    """A head whose numbers need no conversion."""
+
+    def values(self, out: Tensor) -> Tensor:
+        return out
+
+
+@dataclass(frozen=True)
+class QValues:
+    """The value of each of ``n`` actions; the largest is meant.
+
+    ``temperature``: the numbers are q / temperature. A student taught by KL at tau says q / tau
+    (the paper, section 3.3), so that its file says how they become values again.
+    """
+
+    n: int
+    temperature: float = 1.0
+    discrete = True
+
+    def values(self, out: Tensor) -> Tensor:
+        return out if self.temperature == 1.0 else self.temperature * out
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    def mode(self, out: Tensor) -> Tensor:
+        return out.argmax(dim=1)
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        """Draw from softmax(out / tau): Boltzmann's distribution (the paper, section 3.4, 3)."""
+        return _gumbel_argmax(out / tau, rng)
+
+    def random(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.integers(self.n, size=n)
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
+        """Return the agreement, and the regret: max_a q(a) - q(our action), of the teacher's q."""
+        action = ours.argmax(dim=1)
+        best = theirs.max(dim=1).values
+        return {
+            "agreement": (action == theirs.argmax(dim=1)).float(),
+            "regret": best - theirs.gather(1, action[:, None]).squeeze(1),
+        }
+
+    def fits(self, space: gymnasium.Space[Any]) -> bool:
+        return isinstance(space, spaces.Discrete) and int(space.n) == self.n
+
+
+@dataclass(frozen=True)
+class Categorical(_Plain):
+    """The logits of ``n`` actions: pi(a|s) = softmax(out)_a."""
+
+    n: int
+    discrete = True
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    def mode(self, out: Tensor) -> Tensor:
+        return out.argmax(dim=1)
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        return _gumbel_argmax(out / tau, rng)
+
+    def random(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.integers(self.n, size=n)
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
+        """Return the agreement, and the probability that the teacher gives our action."""
+        action = ours.argmax(dim=1)
+        return {
+            "agreement": (action == theirs.argmax(dim=1)).float(),
+            "probability": theirs.softmax(dim=1).gather(1, action[:, None]).squeeze(1),
+        }
+
+    def fits(self, space: gymnasium.Space[Any]) -> bool:
+        return isinstance(space, spaces.Discrete) and int(space.n) == self.n
+
+
+@dataclass(frozen=True)
+class MultiCategorical(_Plain):
+    """Several independent choices: the logits of each, one after the other (MultiDiscrete)."""
+
+    sizes: tuple[int, ...]
+    discrete = True
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+    def parts(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of each choice, ``[N,n_i]``."""
+        return torch.split(out, list(self.sizes), dim=1)
+
+    def mode(self, out: Tensor) -> Tensor:
+        return torch.stack([part.argmax(dim=1) for part in self.parts(out)], dim=1)
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        return torch.stack([_gumbel_argmax(part / tau, rng) for part in self.parts(out)], dim=1)
+
+    def random(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.integers(self.sizes, size=(n, len(self.sizes)))
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
+        """Return the share of choices that are the same."""
+        return {"agreement": (self.mode(ours) == self.mode(theirs)).float().mean(dim=1)}
+
+    def fits(self, space: gymnasium.Space[Any]) -> bool:
+        return isinstance(space, spaces.MultiDiscrete) and tuple(space.nvec.ravel()) == self.sizes
+
+
+@dataclass(frozen=True)
+class Bernoulli(_Plain):
+    """``n`` independent yes or no: P(a_i = 1) = sigmoid(out_i) (MultiBinary)."""
+
+    n: int
+    discrete = True
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    def mode(self, out: Tensor) -> Tensor:
+        return (out > 0.0).long()
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        probability = (out / tau).sigmoid().detach().cpu().numpy()
+        return torch.from_numpy((rng.random(probability.shape) < probability).astype(np.int64))
+
+    def random(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.integers(2, size=(n, self.n))
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
+        """Return the share of answers that are the same."""
+        return {"agreement": ((ours > 0.0) == (theirs > 0.0)).float().mean(dim=1)}
+
+    def fits(self, space: gymnasium.Space[Any]) -> bool:
+        return isinstance(space, spaces.MultiBinary) and int(np.prod(space.shape)) == self.n
+
+
+@dataclass(frozen=True)
+class _Continuous(_Plain):
+    """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper."""
+
+    n: int
+
+    discrete = False
+
+    def random(self, n: int, rng: np.random.Generator) -> Array:
+        return rng.uniform(-1.0, 1.0, (n, self.n)).astype(np.float32)
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
+        """Return |a - a'| / 2, the mean error of an action in units of its range, and 1 less it."""
+        error = (self.mode(ours) - self.mode(theirs)).abs().mean(dim=1) / 2.0
+        return {"agreement": (1.0 - error).clamp(min=0.0), "action_error": error}
+
+    def mode(self, out: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def fits(self, space: gymnasium.Space[Any]) -> bool:
+        return isinstance(space, spaces.Box) and int(np.prod(space.shape)) == self.n
+
+
+@dataclass(frozen=True)
+class Gaussian(_Continuous):
+    """N(mean, sd^2) per dimension, ``out = [mean, log sd]``; ``squashed`` by tanh (as SAC's).
+
+    Actions are in units of their range, [-1, 1]; what lies outside is clipped when it is done.
+    """
+
+    squashed: bool = False
+
+    @property
+    def size(self) -> int:
+        return 2 * self.n
+
+    def parts(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log sd, ``[N,n]`` each, before any squashing."""
+        mean, log_sd = out.chunk(2, dim=1)
+        return mean, log_sd
+
+    def mode(self, out: Tensor) -> Tensor:
+        mean, _ = self.parts(out)
+        return mean.tanh() if self.squashed else mean.clamp(-1.0, 1.0)
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        mean, log_sd = self.parts(out)
+        draw = torch.from_numpy(rng.standard_normal(tuple(mean.shape)).astype(np.float32))
+        action = mean + math.sqrt(tau) * log_sd.exp() * draw.to(mean.device)
+        return action.tanh() if self.squashed else action.clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Point(_Continuous):
+    """The action itself, in units of its range: a deterministic policy (DDPG, TD3)."""
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    def mode(self, out: Tensor) -> Tensor:
+        return out.clamp(-1.0, 1.0)
+
+    def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
+        """Return the action: a deterministic policy has nothing to draw."""
+        return self.mode(out)
+
+
+HEADS: dict[str, Callable[..., Head]] = {
+    "q": QValues,
+    "categorical": Categorical,
+    "multi-categorical": MultiCategorical,
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "point": Point,
+}
+"""Name -> head, as a file names it."""
+
+
+def describe_head(head: Head) -> dict[str, Any]:
+    """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it."""
+    kind = next((name for name, of in HEADS.items() if of is type(head)), None)
+    if kind is None:
+        raise UserError(f"head {head!r} is in no table, so that a file cannot name it")
+    values = asdict(head)  # type: ignore[call-overload]
+    return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+def parse_head(about: Mapping[str, Any]) -> Head:
+    """Return the head that ``about`` describes; raise UserError for anything else."""
+    values = dict(about)
+    kind = values.pop("kind", None)
+    if kind not in HEADS:
+        raise choose_from("head", str(kind), HEADS)
+    build = HEADS[kind]
+    known = {field.name for field in fields(build)}  # type: ignore[arg-type]
+    if unknown := set(values) - known:
+        raise UserError(
+            f"head {kind}: unknown key {sorted(unknown)[0]!r}, expected {sorted(known)}"
+        )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        head = build(**values)
+        sizes = values.get("sizes", (values.get("n"),))
+        if not all(isinstance(n, int) and n > 0 for n in sizes):
+            raise TypeError(f"sizes {sizes}")
+    except TypeError as error:
+        raise UserError(f"head {kind} cannot be made of {values}: {error}") from None
+    return head
+
+
+def head_for(space: gymnasium.Space[Any]) -> Head:
+    """Return the usual head for the actions of ``space``.
+
+    Raises UserError for a space that no head fits.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Categorical(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiCategorical(tuple(int(n) for n in space.nvec.ravel()))
+    if isinstance(space, spaces.MultiBinary):
+        return Bernoulli(int(np.prod(space.shape)))
+    if isinstance(space, spaces.Box):
+        return Point(int(np.prod(space.shape)))
+    raise UserError(
+        f"actions {space}: expected Discrete, MultiDiscrete, MultiBinary or a Box with bounds"
+    )
+
+
+def to_space(action: Array, space: gymnasium.Space[Any]) -> Array:
+    """Return ``action[N,*A]`` of a head as what environments of ``space`` take.
+
+    A Discrete space may start anywhere; a Box has its bounds at -1 and 1, and where it has none,
+    at -infinity or infinity, its numbers are taken as they are.
+    """
+    if isinstance(space, spaces.Discrete):
+        return action + int(space.start)
+    if isinstance(space, spaces.Box):
+        shaped = action.reshape(len(action), *space.shape)
+        bounded = np.isfinite(space.low) & np.isfinite(space.high)
+        low, high = (np.where(bounded, side, 0.0) for side in (space.low, space.high))
+        scaled = low + (np.clip(shaped, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        return np.where(bounded, scaled, shaped).astype(space.dtype)
+    return action.reshape(len(action), *(space.shape or ())).astype(space.dtype)

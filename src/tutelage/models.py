@@ -1,0 +1,149 @@
+"""Policies in files: Tutelage's own networks, written and read, and the bundled ones."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import torch
+
+from tutelage.errors import UserError
+from tutelage.files import file_digest, load_tensors, save_tensors
+from tutelage.heads import Head, QValues, describe_head, parse_head
+from tutelage.networks import Network, parse_size
+from tutelage.policies import Model
+
+FORMAT = "tutelage-policy-1"
+Q_FORMAT = "tutelage-q-network-1"
+"""Of files from before heads: Q-values, ``obs_shape`` and ``card`` as JSON in strings."""
+BUNDLED = Path(str(files("tutelage") / "bundled"))
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+
+
+class Header(msgspec.Struct):
+    """What a model's file says of itself."""
+
+    size: str
+    obs_shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=5)]
+    head: dict[str, Any]
+    env: str
+    card: dict[str, Any]
+
+
+def save(
+    path: str | Path, network: Network, *, env: str, card: Mapping[str, Any], half: bool = False
+) -> None:
+    """Write a network as safetensors with its size, head, environment and card; fp16 if ``half``.
+
+    Raises UserError for a policy of another kind: ``tutelage export`` is for those.
+    """
+    if not isinstance(network, Network):
+        raise UserError(f"only a tutelage.Network can be saved, got a {type(network).__name__}")
+    about = {
+        "format": FORMAT,
+        "size": str(network.size),
+        "obs_shape": list(network.obs_shape),
+        "head": describe_head(network.head),
+        "env": env,
+        "card": dict(card),
+    }
+    tensors = {
+        name: tensor.half() if half and tensor.ndim else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    save_tensors(Path(path), tensors, about)
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+
+
+def find(name: str | Path) -> Path:
+    """Return the file of a bundled model, of the best model of a run's folder, or the file itself.
+
+    Raises UserError if there is none.
+    """
+    path = Path(name)
+    if str(name) in bundled_names():
+        return BUNDLED / f"{name}.safetensors"
+    try:
+        if path.is_dir():
+            best, last = path / "best.safetensors", path / "last.safetensors"
+            return best if best.exists() else last
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name longer than the system allows, a zero byte
+        raise UserError(f"no model {str(name)[:200]!r}: {error}") from error
+    wrapped = "; wrappers (+noise:1) are for teachers and 'evaluate'" if "+" in path.name else ""
+    raise UserError(
+        f"no model {str(name)!r}: expected a file, a run's folder or a bundled name "
+        f"({', '.join(bundled_names())}){wrapped}"
+    )
+
+
+def load_network(path: Path) -> Model:
+    """Read one of Tutelage's own networks.
+
+    Raises UserError if the file is not one, or damaged.
+    """
+    tensors, about = load_tensors(path)
+    header = _header(path, about)
+    if about["format"] == Q_FORMAT:
+        tensors = {name.replace("head.", "output."): tensor for name, tensor in tensors.items()}
+    try:
+        network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
+    except (UserError, RuntimeError) as error:
+        raise UserError(f"{path} has a damaged header: {error}") from error
+    if wrong := [name for name, t in tensors.items() if not t.is_floating_point()]:
+        raise UserError(f"{path}: tensor {wrong[0]} is of type {tensors[wrong[0]].dtype}")
+    for name in ("shift", "scale"):  # constants of the input may be one number each, or many
+        if name in tensors:
+            network.register_buffer(name, tensors[name].float())
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} says it is of size {header.size} but its tensors differ: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
+    if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()):
+        raise UserError(f"{path} holds NaN or infinite weights")
+    return Model(
+        policy=network.eval().requires_grad_(False),
+        name=str(path),
+        format="tutelage",
+        env=header.env,
+        obs_shape=header.obs_shape,
+        card=header.card,
+        parameters=network.num_parameters(),
+        files={path.name: file_digest(path)},
+        path=path,
+    )
+
+
+def _header(path: Path, about: Mapping[str, Any]) -> Header:
+    """Return the header of either format; raise UserError where it is of neither, or damaged."""
+    values = dict(about)
+    if values.pop("format", None) not in (FORMAT, Q_FORMAT):
+        raise UserError(
+            f"{path} is a safetensors file but no Tutelage model "
+            f"(format {about.get('format')!r}, expected {FORMAT!r})"
+        )
+    try:
+        if about["format"] == Q_FORMAT:
+            values["obs_shape"], values["card"] = (
+                json.loads(values[key]) for key in ("obs_shape", "card")
+            )
+            values["head"] = {"kind": "q", "n": int(values.pop("num_actions"))}
+        return msgspec.convert(values, Header)
+    except (KeyError, TypeError, ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise UserError(f"{path} has a damaged header: {error!r}") from error
+
+
+def label_head(head: Head) -> Head:
+    """Return the head of what a policy of ``head`` says as a teacher: Q-values as values."""
+    return QValues(head.n) if isinstance(head, QValues) else head

@@ -1,0 +1,6 @@
+"""What is minimised: each objective is one term of a learner's loss."""
+
+from tutelage.objectives.distill import Distillation
+from tutelage.objectives.double_q import TD_LOSSES, DoubleQ
+
+__all__ = ["TD_LOSSES", "Distillation", "DoubleQ"]

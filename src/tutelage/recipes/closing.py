@@ -1,0 +1,142 @@
+"""How a run ends: one closing evaluation, and the result that command, Python and sweeps share."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tutelage import models, threads
+from tutelage.configs import Teach
+from tutelage.domains import about
+from tutelage.evaluation import Note, evaluate
+from tutelage.files import write_json
+from tutelage.importers import import_model
+from tutelage.policies import Model, Policy
+from tutelage.recipes.distilling import Outcome
+from tutelage.runs import read_rows
+from tutelage.selectors.offpolicy import read_log
+from tutelage.teachers import TeacherError, load_teachers
+
+Result = dict[str, Any]
+"""What a run came to, as ``result.json`` and ``--json`` have it."""
+
+
+def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
+    """Evaluate student and teacher over as many episodes; write and return the result.
+
+    A student that passed is shown with the episodes that confirmed it.
+    """
+    config, folder = outcome.config, outcome.folder
+    examination = config.examination
+    student = import_model(folder)
+
+    def play(policy: Policy, who: str) -> Result:
+        return evaluate(
+            policy,
+            config.environment,
+            episodes=examination.confirm_episodes,
+            seed=config.seed,
+            stream="closing",
+            max_steps=examination.eval_max_steps,
+            threads=config.threads,
+            note=lambda text: note(f"{who}: {text}"),
+        ).figures()
+
+    if outcome.passed_at is not None:
+        assert outcome.evaluation is not None
+        figures = outcome.evaluation.figures()
+    else:
+        figures = play(student.policy, "student")
+    result: Result = {
+        "folder": str(folder),
+        "env": config.environment.env,
+        **describe(student, figures),
+        **_course(folder),
+        f"env_steps_to_{examination.target_return:g}": outcome.passed_at,
+    }
+    if not config.dataset:
+        name = favourite(folder, config.teachers)
+        ensemble, loaded = load_teachers(
+            [name],
+            device=torch.device("cpu"),
+            seed=config.seed,
+            regions=lambda model: about(config.environment).regions,
+        )
+        (teacher,) = loaded.values()
+        try:
+            theirs = play(ensemble.alone(0), "teacher")
+            result["teacher"] = {"name": name, **describe(teacher, theirs)}
+        except TeacherError as failure:
+            result["teacher_failed"] = f"{name}: {failure.reason}"
+    write_json(folder / "result.json", result)
+    return result
+
+
+def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: None) -> Result:
+    """Evaluate a trained teacher, note it on its card; write and return the result."""
+    path = folder / "last.safetensors"
+    model = models.load_network(path)
+    played = evaluate(
+        model.policy, config.environment, seed=config.seed, threads=config.threads, note=note
+    )
+    network: Any = model.policy
+    models.save(path, network, env=model.env, card={**model.card, **played.summary()})
+    model = models.load_network(path)
+    result = {
+        "folder": str(folder),
+        "env": config.environment.env,
+        **describe(model, played.figures()),
+        **_course(folder),
+    }
+    write_json(folder / "result.json", result)
+    return result
+
+
+def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
+    """Return a model's figures: its evaluation, its size and its speed."""
+    figures: Result = {**evaluation, "parameters": model.parameters}
+    if model.path is not None:
+        figures["file_bytes"] = model.path.stat().st_size
+    if model.obs_shape is not None:
+        figures["us_per_action"] = microseconds_per_action(model.policy, model.obs_shape)
+    return figures
+
+
+def microseconds_per_action(
+    policy: Policy, obs_shape: tuple[int, ...], *, repeats: int = 200
+) -> float:
+    """Time one observation through a policy on the CPU; the median, in microseconds.
+
+    On one thread where the process is ours (see ``threads``).
+    """
+    dtype = torch.uint8 if len(obs_shape) > 2 else torch.float32
+    obs, carry = torch.zeros((1, *obs_shape), dtype=dtype), policy.initial(1)
+    times = []
+    with torch.inference_mode(), threads.one_thread():
+        for _ in range(repeats):
+            began = time.perf_counter()
+            policy.head.mode(policy.step(obs, carry)[0])
+            times.append(time.perf_counter() - began)
+    return sorted(times)[repeats // 2] * 1e6
+
+
+def favourite(folder: Path, names: tuple[str, ...]) -> str:
+    """Return the teacher that was chosen most often, of several; the first if none was paid."""
+    path = folder / "selections.jsonl"
+    if len(names) == 1 or not path.is_file() or not path.stat().st_size:
+        return names[0]
+    arms = read_log(path).feedback.arm
+    return names[int(np.bincount(arms, minlength=len(names)).argmax())]
+
+
+def _course(folder: Path) -> Result:
+    """Return what the rows say of how the run went."""
+    rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
+    return {
+        "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
+        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
+        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
+    }
