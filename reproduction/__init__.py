@@ -90,7 +90,7 @@ class Claim:
 
 def plays(model: str, **settings: Any) -> Settings:
     """Return a method in which a model plays."""
-    return {"command": "evaluate", "model": model, **settings}
+    return {"command": "evaluate", "model": model, "max_steps": 27_000, **settings}
 
 
 def within(asked: Settings, budget: Mapping[str, Settings]) -> Settings:

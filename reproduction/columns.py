@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tutelage.heads import QValues
 from tutelage.networks import count_parameters, parse_size
 from tutelage.report.comparison import Return, sizes_plot
 from tutelage.sweeps.figures import mean_of, target_of
@@ -10,8 +11,8 @@ from tutelage.sweeps.judges import ByMethod
 from tutelage.sweeps.rows import Row
 from tutelage.sweeps.tables import Column
 
-PONG = (4, 84, 84), 6
-"""What a network of Pong sees, and how many numbers it says."""
+PONG = (4, 84, 84), QValues(6)
+"""What a network of Pong sees, and what it says."""
 
 
 def shares(of: Callable[[Row], float | None]) -> Column:

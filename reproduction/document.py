@@ -95,7 +95,8 @@ def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:
         return ""
     verdict = claim.judge(methods)
     commits = sorted({short(row.commit) for rows in methods.values() for row in rows})
-    tests, age = log_ranks(methods), of.age(code)
+    table = [markdown(lines_of(methods, columns=claim.columns)), log_ranks(methods)]
+    ran = [f"`python -m reproduction {name}` at {', '.join(commits)}.", of.age(code)]
     images = [
         f"![{title}](images/{name}{ending}.png)"
         for ending, (title, _) in figures(methods, claim.title, claim.plot).items()
@@ -105,9 +106,10 @@ def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:
 
 {claim.claim}
 
-{markdown(lines_of(methods, columns=claim.columns))}{f"\n{tests}\n" * bool(tests)}
+{chr(10).join(filter(None, table)).rstrip()}
+
 **{plain(verdict.word.capitalize())}**: {plain(verdict.ours)} ({plain(verdict.test)}).
-`python -m reproduction {name}` at {", ".join(commits)}.{f" {age}" * bool(age)}
+{" ".join(filter(None, ran))}
 
 {chr(10).join(images)}
 """

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from reproduction import ROOT, Claim
-from tutelage.sweeps.rows import Row, key_of
+from tutelage.sweeps.rows import FILES, Row, key_of
 
 Methods = dict[str, list[Row]]
 
@@ -70,8 +70,9 @@ def evidence(name: str, claim: Claim, rows: Sequence[Row]) -> Evidence:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the names of the settings in which two runs differ."""
-    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    """Return the names of the settings in which two runs differ; of all files, "models"."""
+    different = {name for name in {*one, *other} if one.get(name) != other.get(name)}
+    return sorted({"models" if name.split(".")[-1] in FILES else name for name in different})
 
 
 @cache

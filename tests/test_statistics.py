@@ -46,9 +46,7 @@ def test_runs_are_drawn_within_their_task() -> None:
 
 
 def test_a_profile_by_hand() -> None:
-    share, low, high = profile(
-        np.array([[0.0, 2.0], [1.0, 2.0]]), np.array([-1.0, 0.0, 1.0, 2.0])
-    )
+    share, low, high = profile(np.array([[0.0, 2.0], [1.0, 2.0]]), np.array([-1.0, 0.0, 1.0, 2.0]))
     np.testing.assert_allclose(share, [1.0, 0.75, 0.5, 0.0])
     # At 0 the first task's two runs are drawn anew: 0, 1 or 2 of them are above.
     np.testing.assert_allclose(low, [1.0, 0.5, 0.5, 0.0])

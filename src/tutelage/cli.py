@@ -22,6 +22,7 @@ from tutelage.commands.playing import (
     WatchCommand,
 )
 from tutelage.commands.report import ReportCommand
+from tutelage.commands.sweep import SweepCommand
 from tutelage.configs import build
 from tutelage.errors import UserError
 from tutelage.files import read_toml
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Any] = {
     "report": ReportCommand,
     "offpolicy": OffPolicyCommand,
     "sizes": SizesCommand,
+    "sweep": SweepCommand,
 }
 
 

@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tutelage import api, recipes, threads
 from tutelage.commands import display
-from tutelage.commands.stopping import interruptible
+from tutelage.signals import interruptible
 from tutelage.configs import Distill, Record, Teach, build
 from tutelage.domains import make
 from tutelage.errors import UserError, look_up

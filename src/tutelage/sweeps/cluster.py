@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import UserError
-from tutelage.sweeps.rows import Row
 from tutelage.sweeps.grid import Outcome
 from tutelage.sweeps.jobs import Job
+from tutelage.sweeps.rows import Row
 from tutelage.sweeps.stopping import sigterm_as_ctrl_c, stop
 
 RETRIES = 3

@@ -78,10 +78,8 @@ def figures(
     return found
 
 
-def draw(
-    found: Mapping[str, tuple[str, Plot]], rows: ByMethod, stem: Path
-) -> dict[str, Path]:
-    """Draw what ``figures`` found into files whose names begin as ``stem``; return them by title."""
+def draw(found: Mapping[str, tuple[str, Plot]], rows: ByMethod, stem: Path) -> dict[str, Path]:
+    """Draw what ``figures`` found into files named as ``stem`` begins; return them by title."""
     drawn = {}
     for ending, (title, plot) in found.items():
         drawn[title] = stem.with_name(f"{stem.name}{ending}.png")
@@ -129,7 +127,8 @@ def played_by_teacher(rows: ByMethod, everything: Sequence[Row]) -> tuple[str, f
         return None
     name = first.settings["teachers"][0]
     for row in everything:
-        if row.command.name == "evaluate" and row.settings["model"] == name and not row.settings["only"]:
+        of = row.settings
+        if row.command.name == "evaluate" and of["model"] == name and not of["only"]:
             return first.command.config["teachers"][0], row.reward_per_step
     return None
 
@@ -137,4 +136,3 @@ def played_by_teacher(rows: ByMethod, everything: Sequence[Row]) -> tuple[str, f
 def mean_of(row: Row) -> Return:
     """Return a run's mean return and its interval."""
     return row.mean_return, *row.ci95
-

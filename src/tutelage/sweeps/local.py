@@ -14,9 +14,9 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 from tutelage.errors import UserError
-from tutelage.sweeps.rows import Row
 from tutelage.sweeps.grid import Outcome
 from tutelage.sweeps.jobs import Job
+from tutelage.sweeps.rows import Row
 from tutelage.sweeps.stopping import sigterm_as_ctrl_c, stop
 
 
@@ -70,7 +70,7 @@ def in_a_process(job: Job, runs: Path) -> Row:
     # A server that has imported everything forks off each process: none has to start from nothing,
     # nor to import the command again, which each does that was started from it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tutelage.cli", "torch._dynamo"])
+    context.set_forkserver_preload(["tutelage.sweeps.jobs", "torch._dynamo"])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as alone:
             return alone.submit(job.run, runs).result()

@@ -19,13 +19,15 @@ import msgspec
 
 from tutelage.configs import Distill, Record, Teach, build, flat
 from tutelage.errors import UserError
-from tutelage.sweeps.tasks import Evaluate
+from tutelage.sweeps.playing import Evaluate
 
 NAME = "rows.jsonl.gz"
 MEMBER = b"\x1f\x8b\x08"
 """How a gzip member begins (RFC 1952)."""
 
-CONFIGS: dict[str, Any] = {
+Name = Literal["distill", "teach", "evaluate", "record"]
+
+CONFIGS: dict[Name, Any] = {
     "distill": Distill,
     "teach": Teach,
     "evaluate": Evaluate,
@@ -40,7 +42,7 @@ IDLE = ("seed", "device", "threads", "checkpoint_every", "record", "milestones")
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A command and every setting of it, with nothing left open."""
 
-    name: Literal["distill", "teach", "evaluate", "record"]
+    name: Name
     config: dict[str, Any]
     """In its groups, as plain data."""
 
@@ -97,6 +99,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     episodes: int
     mean_length: float
     reward_per_step: float
+    cut_episodes: int = 0
+    """How many were cut, because they had no end."""
     returns: tuple[float, ...] = ()
     """Of each held-out episode; of early rows not known."""
     curve: Curve | None = None
@@ -122,9 +126,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return key_of(self.settings, self.seed)
 
 
-def settings_of(
-    command: Command, data: Command | None, files: Mapping[str, str]
-) -> dict[str, Any]:
+def settings_of(command: Command, data: Command | None, files: Mapping[str, str]) -> dict[str, Any]:
     """Return everything that decides the result of a run but for its seed."""
     made = {} if data is None else {f"data.{k}": v for k, v in data.settings(files).items()}
     return {**command.settings(files), **made}
@@ -211,4 +213,3 @@ def _whole(path: Path, data: bytes) -> Iterator[tuple[Row, int]]:
             )
         end, count = len(data) - len(member.unused_data), count + len(rows)
         yield from ((row, end) for row in rows)
-

@@ -158,7 +158,8 @@ def faster(ours: Spent, theirs: Spent) -> float:
 def _sooner(a: Spent, b: Spent) -> npt.NDArray[np.bool_]:
     """Return for each pair of runs, ``[of a, of b]``, whether the first surely took fewer."""
     at, other = a.steps[:, None], b.steps[None]
-    return a.reached[:, None] & ((at < other) | ((at == other) & ~b.reached))
+    known: npt.NDArray[np.bool_] = (at < other) | ((at == other) & ~b.reached)
+    return a.reached[:, None] & known
 
 
 def log_rank(ours: Spent, theirs: Spent) -> float:
@@ -186,7 +187,8 @@ def log_rank(ours: Spent, theirs: Spent) -> float:
         surplus = np.abs((d_1 - n_1 * d / n).sum(axis=-1))
         variance = (n_1 * (n - n_1) * d * (n - d) / (n**2 * np.maximum(n - 1, 1))).sum(axis=-1)
         # What differs by rounding alone is equal.
-        return np.round(surplus / np.sqrt(np.where(variance > 0.0, variance, np.inf)), 9)
+        found: Floats = np.round(surplus / np.sqrt(np.where(variance > 0.0, variance, np.inf)), 9)
+        return found
 
     sides = np.arange(size), np.arange(size, runs)
     found = stats.permutation_test(

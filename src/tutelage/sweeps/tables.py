@@ -17,7 +17,7 @@ Column = Callable[[Sequence[Row]], str]
 def lines_of(
     methods: ByMethod, reference: str = "", columns: Mapping[str, Column] | None = None
 ) -> list[Line]:
-    """Return a line for each method, compared with ``reference``, or the first that has a target."""
+    """Return a line for each method, compared with ``reference`` or the first with a target."""
     learnt = studied(methods)
     reference = reference if reference in learnt else next(iter(learnt), "")
     first = spent(learnt.get(reference, []))
