@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 
 from tutelage import recipes
@@ -37,11 +38,16 @@ class Distilled:
     """As asked for, with nothing left open."""
 
 
+Teachers = str | Policy | Callable[[torch.Tensor], torch.Tensor]
+"""A name or file, perhaps with wrappers; a policy; or a function whose numbers a head explains."""
+
+
 def distill(
-    teacher: str | Sequence[str] = "pong",
-    env: str = "auto",
+    teacher: Teachers | Sequence[Teachers] = "pong",
+    env: str | Callable[..., gymnasium.Env[Any, Any]] = "auto",
     student: str = "student",
     *,
+    head: Head | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     watch: Watch = lambda row: None,
@@ -50,19 +56,65 @@ def distill(
 ) -> Distilled:
     """Distil a student, as ``tutelage distill`` does, with any of its settings by name.
 
-    ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``watch`` is given every row of metrics,
-    ``note`` told what goes on between them. Takes over no signals and leaves PyTorch's threads as
-    they are. Raises UserError, naming the choices, for a setting that there is not.
+    ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
+    function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that says what its
+    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``watch`` is
+    given every row of metrics, ``note`` told what goes on between them. Takes over no signals and
+    leaves PyTorch's threads as they are. Raises UserError, naming the choices, for a setting that
+    there is not.
     """
-    teachers = (teacher,) if isinstance(teacher, str) else tuple(teacher)
-    config = build(Distill, {"teachers": teachers, "env": env, "student": student, **settings})
+    several: Sequence[Any] = teacher if isinstance(teacher, list | tuple) else [teacher]
+    given: dict[str, Model] = {}
+    names = [_named(one, head, given) for one in several]
+    place = env if isinstance(env, str) else _registered(env)
+    config = build(Distill, {"teachers": names, "env": place, "student": student, **settings})
     folder = Path(out) if out is not None else distilling_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
-    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
+    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given)
     result = recipes.close_distillation(outcome, note=note)
     best = import_model(folder).policy
     assert isinstance(best, Network)
     return Distilled(best, result, folder, outcome.config)
+
+
+def _named(teacher: Teachers, head: Head | None, given: dict[str, Model]) -> str:
+    """Return a teacher's name; one that is no name is noted in ``given``."""
+    if isinstance(teacher, str | Path):
+        return str(teacher)
+    policy = _policy(teacher, head)
+    label = getattr(teacher, "__name__", type(teacher).__name__).strip("<>")
+    name = label if label not in given else f"{label}-{len(given)}"
+    counted = teacher.parameters() if isinstance(teacher, torch.nn.Module) else []
+    parameters = sum(p.numel() for p in counted)
+    given[name] = Model(policy, name=name, format="python", parameters=parameters)
+    return name
+
+
+def _policy(given: Any, head: Head | None) -> Policy:
+    """Return what was given, as a policy."""
+    if hasattr(given, "step") and hasattr(given, "head"):
+        policy: Policy = given
+        return policy
+    if not callable(given):
+        raise UserError(f"a teacher is a name, a policy or a function, got {given!r}")
+    if head is None:
+        raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
+    if isinstance(given, torch.nn.Module):
+        given.eval()
+    return Function(given, head)
+
+
+def _registered(make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
+    """Register a function that makes an environment with Gymnasium; return the id it has there."""
+    label = "".join(c for c in getattr(make, "__name__", "") if c.isalnum()) or "env"
+    name = f"tutelage-{label}-{id(make)}-v0"
+
+    def creator(**options: Any) -> gymnasium.Env[Any, Any]:
+        return make(**options)
+
+    if name not in gymnasium.registry:
+        gymnasium.register(name, entry_point=creator)
+    return name
 
 
 def teach(
@@ -107,10 +159,8 @@ def evaluate(
         ensemble, loaded = load_teachers([str(policy)], device=where, seed=seed, regions=regions_of)
         (model,) = loaded.values()
         policy, made_for = ensemble.alone(0), (model.env, model.obs_shape)
-    elif not hasattr(policy, "step"):
-        if head is None:
-            raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
-        policy = Function(policy, head)  # type: ignore[arg-type]
+    else:
+        policy = _policy(policy, head)
     if isinstance(env, str):
         config = environment_of(made_for[0] if env == "auto" else env, made_for[1])
     else:

@@ -238,6 +238,8 @@ class Record:
     """Agent steps to record, over all environments."""
     explore: str = "epsilon:0.05"
     """How the teacher acts: greedy, epsilon:E (Rusu et al. 2015: 0.05) or boltzmann:TAU."""
+    keep_above: float | None = None
+    """Keep only the episodes that return this or more."""
     device: str = "auto"
     """auto, cpu, cuda, …"""
     threads: Threads = 0
@@ -264,7 +266,7 @@ def check(config: Config) -> Config:
 
     Raises UserError for one that does not; numbers of NumPy become Python's own.
     """
-    return build(type(config), flat(config))
+    return _filled(type(config), config, flat(config))
 
 
 def changed(config: Config, **values: Any) -> Config:

@@ -7,7 +7,7 @@ on its own, so that any of them can be read alone: a data set may be larger than
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,45 @@ class Writer:
         self._write_manifest()
         for path in set(self._folder.glob("chunk-*.safetensors")).difference(kept):
             path.unlink()
+
+
+class WholeEpisodes:
+    """Writes the episodes that returned enough, one after the other; forgets the others.
+
+    Of an episode that is under way the frames are held in memory.
+    """
+
+    def __init__(self, writer: Writer, num_envs: int, least: float) -> None:
+        """``writer`` is of one environment; ``least`` is the return from which on to keep."""
+        self._writer = writer
+        self._least = least
+        self._open: list[list[Transitions]] = [[] for _ in range(num_envs)]
+
+    def add(self, step: Transitions) -> None:
+        """Take in one step of every environment."""
+        for i, episode in enumerate(self._open):
+            episode.append(_row(step, i))
+            if step.terminated[i] or step.truncated[i]:
+                if sum(float(one.reward[0]) for one in episode) >= self._least:
+                    for one in episode:
+                        self._writer.add(one)
+                self._open[i] = []
+
+    def state(self) -> State:
+        """Raise AssertionError: a recording has no checkpoints."""
+        raise AssertionError("a recording has no checkpoints")
+
+    def restore(self, state: State) -> None:
+        """Raise AssertionError: a recording has no checkpoints."""
+        raise AssertionError("a recording has no checkpoints")
+
+
+def _row(step: Transitions, i: int) -> Transitions:
+    """Return what one environment gave in a step, of its frames only the newest."""
+    row = slice(i, i + 1)
+    values = {field.name: getattr(step, field.name)[row] for field in fields(step)}
+    values |= {name: values[name][:, -1:] for name in ("obs", "next_obs")}
+    return Transitions(**{name: np.array(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ An emulator that cannot be cloned can so be put back exactly where it was: reset
 seed, replay its actions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,16 +52,19 @@ class Environments:
         *,
         seed: int,
         stream: str = "training",
-        view: Callable[[Array], Array] = lambda obs: obs,
+        view: Callable[[Any], Array] = lambda obs: obs,
+        teacher_view: Callable[[Any], Array] | None = None,
         episodes: npt.NDArray[np.int64] | float = np.inf,
     ) -> None:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
-        ``view`` makes ``obs[N,*O]`` of what ``env`` gives. Episodes beyond ``episodes`` are not
-        seeded: a seeded reset loads a game anew, a tenth of a second.
+        ``view`` makes ``obs[N,*O]`` of what ``env`` gives, ``teacher_view`` what teachers see if
+        that is something else. Episodes beyond ``episodes`` are not seeded: a seeded reset loads a
+        game anew, a tenth of a second.
         """
         self._env = env
         self._view = view
+        self._teacher_view = teacher_view
         self._seed = seed
         self._stream = stream
         self._episodes = episodes
@@ -70,7 +74,15 @@ class Environments:
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
+        self._raw: Any = None
+        self.action_mask: Mask | None = None
+        """``[N,A]``, the actions that are to be had now, where the environment says so."""
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
+
+    @property
+    def teacher_obs(self) -> Array:
+        """What a teacher sees now, ``[N,*O]``."""
+        return self.obs if self._teacher_view is None else self._teacher_view(self._raw)
 
     @property
     def inside(self) -> Mask:
@@ -101,20 +113,20 @@ class Environments:
     def _finish(self, counts: Mask) -> Step:
         """Finish a step whose reward counts where ``counts[N]``."""
         try:
-            obs, reward, terminated, truncated = self._recv()
+            raw, reward, terminated, truncated, info = self._recv()
         except UserError:
             raise
         except Exception as error:
             raise FaultyEnvironmentError(f"the environment raised {error!r}") from error
-        if not (np.isfinite(reward).all() and _all_finite(obs)):
-            raise self._not_finite(obs, reward)
+        next_obs = self._see(raw, info)
+        if not (np.isfinite(reward).all() and _all_finite(next_obs)):
+            raise self._not_finite(next_obs, reward)
         reward = reward * counts
         self._returns += reward
         ended = terminated | truncated
         finished = tuple(
             (float(self._returns[i]), len(self._actions[i])) for i in np.flatnonzero(ended)
         )
-        next_obs = self._view(obs)
         self.obs = next_obs
         if finished:
             self._begin(ended)
@@ -182,7 +194,8 @@ class Environments:
                 self._reset(begins)
             action = np.stack([log[-ago] if ago <= len(log) else idle for log in logs])
             self._send(to_space(action, self.action_space))
-            self.obs = self._view(self._recv()[0])
+            raw, _, _, _, info = self._recv()
+            self.obs = self._see(raw, info)
         if (fresh := lengths == 0).any():
             self.obs = self._reset(fresh)
 
@@ -203,9 +216,25 @@ class Environments:
             words = seeded(self._seed, self._stream, i, int(self._episode[i])).generate_state(1)
             return int(words[0] >> 1)  # ALE takes a signed 32-bit seed
 
-        return self._view(
-            self._reset_env(np.array([episode_seed(i) for i in range(self.num_envs)]), mask)
-        )
+        seeds = np.array([episode_seed(i) for i in range(self.num_envs)])
+        try:
+            raw, info = self._reset_env(seeds, mask)
+        except UserError:
+            raise
+        except Exception as error:
+            raise FaultyEnvironmentError(f"the environment raised {error!r} at reset") from error
+        return self._see(raw, info)
+
+    def _see(self, raw: Any, info: Mapping[str, Any]) -> Array:
+        """Return ``obs[N,*O]`` of what the environments gave; note which actions are to be had."""
+        self._raw = raw
+        if "action_mask" in info:
+            given = np.asarray(info["action_mask"]).astype(np.bool_)
+            there = info.get("_action_mask", np.ones(self.num_envs, np.bool_))
+            if self.action_mask is None:
+                self.action_mask = np.ones_like(given)
+            self.action_mask[there] = given[there]
+        return self._view(raw)
 
 
 class Restricted(Environments):
@@ -278,32 +307,33 @@ def transitions(
     )
 
 
-_Outcome = tuple[Array, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+_Outcome = tuple[Any, Array, Mask, Mask, Mapping[str, Any]]
+_Start = tuple[Any, Mapping[str, Any]]
 
 
 def _driver(
     env: VectorEnv,
-) -> tuple[
-    Callable[[Array], None], Callable[[], _Outcome], Callable[[Array, npt.NDArray[np.bool_]], Array]
-]:
+) -> tuple[Callable[[Array], None], Callable[[], _Outcome], Callable[[Array, Mask], _Start]]:
     """Return send, recv and masked reset of either kind of vector environment."""
     atari: Any = env
     if hasattr(env, "send") and hasattr(env, "recv"):
 
-        def reset(seeds: Array, mask: npt.NDArray[np.bool_]) -> Array:
-            return np.asarray(atari.reset(seed=seeds[mask], options={"reset_mask": mask})[0])
+        def reset(seeds: Array, mask: Mask) -> _Start:
+            obs, info = atari.reset(seed=seeds[mask], options={"reset_mask": mask})
+            return np.asarray(obs), info
 
         # ALE wants one whole reset before any partial one; unseeded, it is twenty times faster.
         atari.reset()
-        return atari.send, lambda: atari.recv()[:4], reset
+        return atari.send, atari.recv, reset
 
     sent: list[Array] = []
 
     def recv() -> _Outcome:
-        obs, reward, terminated, truncated, _ = env.step(sent.pop())
-        return np.array(obs), reward.copy(), terminated.copy(), truncated.copy()
+        obs, reward, terminated, truncated, info = env.step(sent.pop())
+        return deepcopy(obs), reward.copy(), terminated.copy(), truncated.copy(), info
 
-    def reset_some(seeds: Array, mask: npt.NDArray[np.bool_]) -> Array:
-        return np.array(env.reset(seed=seeds.tolist(), options={"reset_mask": mask})[0])
+    def reset_some(seeds: Array, mask: Mask) -> _Start:
+        obs, info = env.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+        return deepcopy(obs), info
 
     return sent.append, recv, reset_some

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from tutelage.domains import EnvironmentConfig, make
-from tutelage.policies import Policy, begin_again
+from tutelage.policies import Policy, allowed, begin_again
 from tutelage.threads import one_thread
 from tutelage.types import Array, seeded
 
@@ -227,6 +227,7 @@ class _Half:
         with torch.inference_mode():
             seen = torch.from_numpy(obs).to(self._device)
             out, self._carry = self._policy.step(seen, self._carry)
+            out = allowed(out, self.envs.action_mask)
             action = self._policy.head.mode(out).cpu().numpy()
         self.envs.send(action)
 

@@ -6,8 +6,8 @@ is one class and its entry in ``HEADS``.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 import gymnasium
@@ -33,6 +33,9 @@ class Head(Protocol):
     @property
     def discrete(self) -> bool:
         """Whether actions are chosen from finitely many, and so equal or not."""
+
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits ``[N,n_i]`` of each independent choice of a discrete action."""
 
     def mode(self, out: Tensor) -> Tensor:
         """Return the action meant, ``[N,L] -> [N,*A]``: the likeliest, or of the largest value."""
@@ -85,6 +88,9 @@ class QValues:
     def size(self) -> int:
         return self.n
 
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        return (out,)
+
     def mode(self, out: Tensor) -> Tensor:
         return out.argmax(dim=1)
 
@@ -119,6 +125,9 @@ class Categorical(_Plain):
     def size(self) -> int:
         return self.n
 
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        return (out,)
+
     def mode(self, out: Tensor) -> Tensor:
         return out.argmax(dim=1)
 
@@ -151,15 +160,14 @@ class MultiCategorical(_Plain):
     def size(self) -> int:
         return sum(self.sizes)
 
-    def parts(self, out: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of each choice, ``[N,n_i]``."""
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
         return torch.split(out, list(self.sizes), dim=1)
 
     def mode(self, out: Tensor) -> Tensor:
-        return torch.stack([part.argmax(dim=1) for part in self.parts(out)], dim=1)
+        return torch.stack([part.argmax(dim=1) for part in self.choices(out)], dim=1)
 
     def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
-        return torch.stack([_gumbel_argmax(part / tau, rng) for part in self.parts(out)], dim=1)
+        return torch.stack([_gumbel_argmax(part / tau, rng) for part in self.choices(out)], dim=1)
 
     def random(self, n: int, rng: np.random.Generator) -> Array:
         return rng.integers(self.sizes, size=(n, len(self.sizes)))
@@ -183,6 +191,10 @@ class Bernoulli(_Plain):
     def size(self) -> int:
         return self.n
 
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of no and yes, 0 and out_i, of each answer."""
+        return tuple(torch.stack([torch.zeros_like(x), x], dim=1) for x in out.unbind(dim=1))
+
     def mode(self, out: Tensor) -> Tensor:
         return (out > 0.0).long()
 
@@ -203,9 +215,13 @@ class Bernoulli(_Plain):
 
 @dataclass(frozen=True)
 class _Continuous(_Plain):
-    """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper."""
+    """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper.
+
+    Where an action has no bounds (``bounded`` is false) they are its own numbers.
+    """
 
     n: int
+    bounded: bool = field(default=True, kw_only=True)
 
     discrete = False
 
@@ -217,8 +233,15 @@ class _Continuous(_Plain):
         error = (self.mode(ours) - self.mode(theirs)).abs().mean(dim=1) / 2.0
         return {"agreement": (1.0 - error).clamp(min=0.0), "action_error": error}
 
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        """A continuous action has none."""
+        return ()
+
     def mode(self, out: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def _held(self, action: Tensor) -> Tensor:
+        return action.clamp(-1.0, 1.0) if self.bounded else action
 
     def fits(self, space: gymnasium.Space[Any]) -> bool:
         return isinstance(space, spaces.Box) and int(np.prod(space.shape)) == self.n
@@ -244,13 +267,13 @@ class Gaussian(_Continuous):
 
     def mode(self, out: Tensor) -> Tensor:
         mean, _ = self.parts(out)
-        return mean.tanh() if self.squashed else mean.clamp(-1.0, 1.0)
+        return mean.tanh() if self.squashed else self._held(mean)
 
     def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
         mean, log_sd = self.parts(out)
         draw = torch.from_numpy(rng.standard_normal(tuple(mean.shape)).astype(np.float32))
         action = mean + math.sqrt(tau) * log_sd.exp() * draw.to(mean.device)
-        return action.tanh() if self.squashed else action.clamp(-1.0, 1.0)
+        return action.tanh() if self.squashed else self._held(action)
 
 
 @dataclass(frozen=True)
@@ -262,7 +285,7 @@ class Point(_Continuous):
         return self.n
 
     def mode(self, out: Tensor) -> Tensor:
-        return out.clamp(-1.0, 1.0)
+        return self._held(out)
 
     def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
         """Return the action: a deterministic policy has nothing to draw."""
@@ -278,6 +301,35 @@ HEADS: dict[str, Callable[..., Head]] = {
     "point": Point,
 }
 """Name -> head, as a file names it."""
+
+
+def translate(label: Tensor, spoken: Head, wanted: Head, *, tau: float = 1.0) -> Tensor:
+    """Return a label ``[N,L]`` of one head as another head has it.
+
+    Q-values become logits as q / tau; a distribution over continuous actions becomes the action
+    meant. Raises UserError where there is no such reading.
+    """
+    if spoken == wanted:
+        return label
+    if isinstance(spoken, QValues) and wanted == Categorical(spoken.n):
+        return label / tau
+    if isinstance(spoken, _Continuous) and isinstance(wanted, Point) and wanted.n == spoken.n:
+        return spoken.mode(label)
+    raise UserError(f"what {spoken} says cannot be read as {wanted}")
+
+
+def common_head(heads: Sequence[Head]) -> Head | None:
+    """Return the head that all of ``heads`` can be translated to; None if there is none."""
+    first = heads[0]
+    if all(head == first for head in heads):
+        return first
+    if all(isinstance(head, QValues | Categorical) and head.size == first.size for head in heads):
+        return Categorical(first.size)
+    if isinstance(first, _Continuous) and all(
+        isinstance(head, _Continuous) and head.n == first.n for head in heads
+    ):
+        return Point(first.n, bounded=first.bounded)
+    return None
 
 
 def describe_head(head: Head) -> dict[str, Any]:
@@ -324,7 +376,8 @@ def head_for(space: gymnasium.Space[Any]) -> Head:
     if isinstance(space, spaces.MultiBinary):
         return Bernoulli(int(np.prod(space.shape)))
     if isinstance(space, spaces.Box):
-        return Point(int(np.prod(space.shape)))
+        bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+        return Point(int(np.prod(space.shape)), bounded=bounded)
     raise UserError(
         f"actions {space}: expected Discrete, MultiDiscrete, MultiBinary or a Box with bounds"
     )

@@ -81,6 +81,13 @@ class Model:
     """The main one of them."""
 
 
+def allowed(out: Tensor, mask: npt.NDArray[np.bool_] | None) -> Tensor:
+    """Return ``out[N,A]`` with -inf for actions that are not to be had, as ``mask[N,A]`` says."""
+    if mask is None:
+        return out
+    return out.masked_fill(~torch.from_numpy(mask).to(out.device), -torch.inf)
+
+
 def begin_again(policy: Policy, carry: Carry, ended: npt.NDArray[np.bool_]) -> Carry:
     """Return the memory ``carry`` with that of environments ``ended[N]`` as at a beginning."""
     if not carry or not ended.any():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tutelage.domains import Region
 from tutelage.errors import UserError
-from tutelage.heads import Head
+from tutelage.heads import Gaussian, Head, common_head, translate
 from tutelage.importers import import_model
 from tutelage.models import label_head
 from tutelage.policies import Carry, Model, Policy, begin_again
@@ -21,6 +22,9 @@ from tutelage.types import State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
 
 Answer = TypeVar("Answer")
+
+Q_TAU = 0.1
+"""The temperature at which Q-values become logits beside teachers that say logits."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,24 @@ class Ensemble:
     remembers is never stale.
     """
 
-    def __init__(self, teachers: Sequence[Teacher], *, seed: int = 0) -> None:
+    def __init__(
+        self, teachers: Sequence[Teacher], *, seed: int = 0, head: Head | None = None
+    ) -> None:
         """``seed`` seeds the noise of wrappers, anew for each teacher and env step.
 
-        Raises UserError for no teachers, and for teachers whose numbers mean different things.
+        What they say is translated to ``head``, by default to one that all can be: of Q-values and
+        logits, logits; of continuous actions, the action meant. Raises UserError for no teachers,
+        and for teachers who have no head in common.
         """
         if not teachers:
             raise UserError("no teachers, expected at least one")
         self.teachers = tuple(teachers)
         self._seed = seed
-        heads = {teacher.name: label_head(teacher.policy.head) for teacher in teachers}
-        self._head = next(iter(heads.values()))
-        if unlike := [name for name, head in heads.items() if head != self._head]:
-            raise UserError(
-                f"teacher {unlike[0]!r} says {heads[unlike[0]]}, {teachers[0].name!r} says "
-                f"{self._head}: teachers of one run have the same head"
-            )
+        self._spoken = [label_head(teacher.policy.head) for teacher in teachers]
+        if (common := head or common_head(self._spoken)) is None:
+            said = ", ".join(f"{t.name}: {h}" for t, h in zip(teachers, self._spoken, strict=True))
+            raise UserError(f"these teachers choose among different actions: {said}")
+        self._head = common
         policies = {id(teacher.policy): teacher.policy for teacher in teachers}
         place = {which: i for i, which in enumerate(policies)}
         self._policies = list(policies.values())
@@ -145,18 +151,29 @@ class Ensemble:
         return reduce(lambda seen, w: w.see(seen) if w.see else seen, wrappers, obs)
 
     def _say(self, k: int, out: Tensor, obs: Tensor, env_steps: int) -> Tensor:
+        spoken, wanted = self._spoken[k], self._head
         label = self.teachers[k].policy.head.values(out)
-        wrappers = [w.say for w in self.teachers[k].wrappers if w.say]
+        if not spoken.discrete:
+            label = translate(label, spoken, wanted)
         ruled_out = label == -torch.inf
+        # Of a distribution over actions a wrapper changes the mean.
+        numbers = label.shape[1] // 2 if isinstance(wanted, Gaussian) else label.shape[1]
+        changed, kept = label[:, :numbers], label[:, numbers:]
         generator = torch_generator(seeded(self._seed, "teacher", int(k), env_steps))
-        for say in wrappers:
-            label = say(label, obs, generator)
+        for wrapper in self.teachers[k].wrappers:
+            if wrapper.say is not None:
+                changed = wrapper.say(changed, obs, generator)
+        label = torch.cat([changed, kept], dim=1) if kept.shape[1] else changed
         if bool(ruled_out.any()):
             # An action that is not to be had stays so, whatever is done to the others.
             label = label.masked_fill(ruled_out, -torch.inf)
         if not bool((torch.isfinite(label) | ruled_out).all()) or bool(ruled_out.all(dim=1).any()):
             raise TeacherError(int(k), f"NaN or infinite numbers at env step {env_steps}")
-        return label
+        return translate(label, spoken, wanted, tau=Q_TAU) if spoken.discrete else label
+
+    def saying(self, head: Head) -> "Ensemble":
+        """Return the same teachers, what they say translated to another head."""
+        return Ensemble(self.teachers, seed=self._seed, head=head)
 
     def alone(self, k: int) -> Policy:
         """Return teacher ``k`` as one plays it; its noise is another in each call."""
@@ -219,17 +236,19 @@ def load_teachers(
     device: torch.device,
     seed: int,
     regions: Callable[[Model], Mapping[str, Region]],
+    given: Mapping[str, Model] = MappingProxyType({}),
 ) -> tuple[Ensemble, dict[str, Model]]:
     """Load the teachers that ``names`` spell, each model once; return them and the models.
 
-    ``regions`` are those that the domain of a model's environment knows.
+    ``regions`` are those that the domain of a model's environment knows; models that are ``given``
+    by name need no file.
     """
     models: dict[str, Model] = {}
     teachers = []
     for text in names:
         name, wrappers = parse_teacher(text)
         if name not in models:
-            models[name] = import_model(name)
+            models[name] = given[name] if name in given else import_model(name)
         model = models[name]
         if isinstance(model.policy, torch.nn.Module):
             model.policy.to(device)

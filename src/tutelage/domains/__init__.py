@@ -23,6 +23,7 @@ __all__ = [
     "Feature",
     "Region",
     "about",
+    "as_teacher",
     "camera",
     "domain_of",
     "environment_of",
@@ -122,6 +123,12 @@ def environment_of(env: str, obs_shape: tuple[int, ...] | None) -> EnvironmentCo
     if obs_shape is not None and isinstance(domain, AtariDomain):
         config = replace(config, atari=domain.seen(obs_shape))
     return config
+
+
+def as_teacher(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment as a teacher sees it, who may see another part than the student."""
+    seen = replace(config.gymnasium, student_view=config.gymnasium.teacher_view)
+    return replace(config, gymnasium=seen)
 
 
 def _settings(config: EnvironmentConfig, domain: Domain) -> AtariSettings | GymSettings | None:

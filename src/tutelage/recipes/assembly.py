@@ -154,7 +154,7 @@ def build_replay(config: Teach | Distill, envs: Environments, head: Head) -> Rep
 
 def check_fits(model: Model, config: EnvironmentConfig, envs: Environments) -> None:
     """Raise UserError unless the model can play these environments."""
-    theirs, ours = model.obs_shape, envs.obs_shape
+    theirs, ours = model.obs_shape, envs.teacher_obs.shape[1:]
     other_env = model.env not in ("", config.env)
     other_obs = theirs is not None and theirs != ours
     if other_env or other_obs or not model.policy.head.fits(envs.action_space):
@@ -251,6 +251,7 @@ def build_writer(
     head: Head,
     *,
     behaviour: str,
+    num_envs: int | None = None,
     resume: bool = False,
 ) -> Writer:
     """Return what writes a data set of what these environments give."""
@@ -263,7 +264,7 @@ def build_writer(
     }
     return Writer(
         folder,
-        num_envs=envs.num_envs,
+        num_envs=num_envs or envs.num_envs,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
         about=about,

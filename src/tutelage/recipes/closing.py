@@ -10,7 +10,7 @@ import torch
 
 from tutelage import models, threads
 from tutelage.configs import Teach
-from tutelage.domains import about
+from tutelage.domains import EnvironmentConfig, about, as_teacher
 from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
@@ -44,10 +44,16 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
             device=torch.device("cpu"),
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
+            given=outcome.given,
         )
         (teacher,) = loaded.values()
         try:
-            theirs = _play(outcome, ensemble.alone(0), lambda text: note(f"teacher: {text}"))
+            theirs = _play(
+                outcome,
+                ensemble.alone(0),
+                as_teacher(config.environment),
+                lambda text: note(f"teacher: {text}"),
+            )
             result["teacher"] = {"name": name, **describe(teacher, theirs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
@@ -61,14 +67,15 @@ def close_student(outcome: Outcome, *, note: Note = lambda text: None) -> Result
         assert outcome.evaluation is not None
         return outcome.evaluation.figures()
     student = import_model(outcome.folder).policy
-    return _play(outcome, student, lambda text: note(f"student: {text}"))
+    environment = outcome.config.environment
+    return _play(outcome, student, environment, lambda text: note(f"student: {text}"))
 
 
-def _play(outcome: Outcome, policy: Policy, note: Note) -> Result:
+def _play(outcome: Outcome, policy: Policy, environment: EnvironmentConfig, note: Note) -> Result:
     config, examination = outcome.config, outcome.config.examination
     return evaluate(
         policy,
-        config.environment,
+        environment,
         episodes=examination.confirm_episodes,
         seed=config.seed,
         stream="closing",

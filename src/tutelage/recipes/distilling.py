@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tutelage.domains import EnvironmentConfig, about, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
-from tutelage.heads import Head, QValues, parse_head
+from tutelage.heads import Gaussian, Head, Point, QValues, parse_head
 from tutelage.learner import Learner
 from tutelage.networks import Network
 from tutelage.policies import Model
@@ -66,12 +67,22 @@ class Outcome:
     """Env steps at which the target return was reached and held, if it was."""
     evaluation: Evaluation | None
     """The best evaluation that was played to its end, if there was one."""
+    given: Mapping[str, Model] = field(default_factory=dict)
+    """The teachers that came without a file."""
 
 
 def distill(
-    config: Distill, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
+    config: Distill,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+    given: Mapping[str, Model] = MappingProxyType({}),
 ) -> Outcome:
-    """Distil a student; its best network is left in ``folder/best.safetensors``."""
+    """Distil a student; its best network is left in ``folder/best.safetensors``.
+
+    Teachers that are ``given`` by name need no file.
+    """
     folder, hooks = Path(folder), hooks or Hooks()
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
@@ -79,7 +90,7 @@ def distill(
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, hooks=hooks)
     ensemble, loaded = load_teachers(
-        config.teachers, device=device, seed=config.seed, regions=_regions
+        config.teachers, device=device, seed=config.seed, regions=_regions, given=given
     )
     config = _in_environment(config, [model.env for model in loaded.values()])
     envs = make(config.environment, seed=config.seed, threads=config.threads)
@@ -87,7 +98,8 @@ def distill(
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
         for model in loaded.values():
             check_fits(model, config.environment, envs)
-        ensemble.check(torch.from_numpy(envs.obs).to(device))
+        ensemble = ensemble.saying(label_head(config, ensemble.head))
+        ensemble.check(torch.from_numpy(envs.teacher_obs).to(device))
         config = _settled(config, ensemble.head)
         head = student_head(config, ensemble.head)
         network = build_network(
@@ -152,7 +164,7 @@ def distill(
             readiness=_readiness(config, [model.card for model in loaded.values()]),
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
-        return study.run(folder, resume=resume)
+        return replace(study.run(folder, resume=resume), given=given)
     finally:
         envs.close()
 
@@ -162,7 +174,7 @@ def _digest_of(model: Model) -> str:
 
 
 def _regions(model: Model) -> Mapping[str, Any]:
-    return about(EnvironmentConfig(env=model.env)).regions
+    return about(EnvironmentConfig(env=model.env)).regions if model.env else {}
 
 
 def _distill_offline(
@@ -239,6 +251,16 @@ def _settled(config: Distill, head: Head) -> Distill:
     if tau is None:
         tau = 0.1 if isinstance(head, QValues) else 1.0
     return replace(config, loss=loss, target=target, tau=tau)
+
+
+def label_head(config: Distill, teachers: Head) -> Head:
+    """Return the head that labels have: of continuous actions the action meant.
+
+    The whole distribution where the loss is one of distributions.
+    """
+    if isinstance(teachers, Gaussian) and not config.loss.startswith("gaussian"):
+        return Point(teachers.n, bounded=teachers.bounded)
+    return teachers
 
 
 def student_head(config: Distill, teachers: Head) -> Head:

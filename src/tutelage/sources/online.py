@@ -15,6 +15,7 @@ from tutelage.environments import Environments, Step, transitions
 from tutelage.errors import diverged
 from tutelage.exploration import Select
 from tutelage.heads import Head
+from tutelage.policies import allowed
 from tutelage.schedules import constant
 from tutelage.teachers import TeacherError
 from tutelage.types import (
@@ -68,6 +69,8 @@ class Behaviour:
     """The probability that an environment follows its teacher instead (DAgger's beta)."""
     shown: Mapping[str, Schedule] = field(default_factory=dict)
     """What changes over env steps and is a metric."""
+    ended: Callable[[npt.NDArray[np.bool_]], None] = lambda which: None
+    """Told where episodes ended, ``[N]``: for who acts with a memory."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,14 @@ class Online:
 
     def act(self, assignment: Assignment) -> None:
         """Choose actions, set the emulators to work, and label the states as assigned."""
-        how, obs = self._behaviour, self._envs.obs
+        how, obs, mask = self._behaviour, self._envs.obs, self._envs.action_mask
         on_device = self._to_device(obs)
         with torch.inference_mode():
-            out = how.network(on_device, self._trained).cpu()
+            out = allowed(how.network(on_device, self._trained).cpu(), mask)
         action = how.select(how.head, out, self._trained, how.rng)
+        if mask is not None:  # exploring knows no mask
+            to_be_had = mask[np.arange(len(action)), action]
+            action = np.where(to_be_had, action, how.head.mode(out).numpy())
         beta = how.teacher_acts(self._trained)
         draw = how.rng.random(len(action)) if beta > 0.0 else np.zeros(len(action))
         led = assignment.leads(beta, draw)
@@ -176,8 +182,11 @@ class Online:
         experience = transitions(obs, self._action, step, labels, inside, arm)
         for memory in self._memories.values():
             memory.add(experience)
-        if self._teachers is not None and step.finished:
-            self._teachers.ended(step.terminated | step.truncated)
+        if step.finished:
+            ended = step.terminated | step.truncated
+            self._behaviour.ended(ended)
+            if self._teachers is not None:
+                self._teachers.ended(ended)
         self._round_reward += float(step.reward.sum())
         self._finished.extend(step.finished)
         self._episodes += len(step.finished)
@@ -188,15 +197,17 @@ class Online:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Ask each environment's teacher alone; return ``label[N,L]`` and who that was."""
         if self._teachers is None:
-            if not bool(torch.isfinite(own).all()):
+            if bool((own.isnan() | (own == torch.inf)).any()):
                 raise diverged(self.env_steps)
             return own.numpy(), np.zeros(len(own), np.int64)
+        if (theirs := self._envs.teacher_obs) is not obs:
+            on_device = self._to_device(theirs)
         while True:
             arm = assignment.arms(obs)
             try:
                 with torch.inference_mode():
                     label = self._teachers(on_device, arm, self.env_steps)
-                return label.cpu().numpy(), arm
+                return allowed(label, self._envs.action_mask).cpu().numpy(), arm
             except TeacherError as failure:
                 assignment.drop(failure.arm, failure.reason)
 
