@@ -77,7 +77,7 @@ class Reproduce:
             methods = by_method([job for job in grid if job.sweep == name], rows)
             if methods:
                 lines = lines_of(methods, columns=found[name].columns)
-                display.table(f"{found[name].number} {name}", lines)
+                display.table(f"{found[name].number} {name}", lines, wrap=True)
         if self.docs:
             document.write(rows, Path(self.docs), results=results, versions=versions())
         if self.report:

@@ -11,12 +11,12 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tutelage import api, recipes, threads
 from tutelage.commands import display
-from tutelage.signals import interruptible
 from tutelage.configs import Distill, Record, Teach, build
 from tutelage.domains import make
 from tutelage.errors import UserError, look_up
 from tutelage.report import summary
 from tutelage.runs import read_config
+from tutelage.signals import interruptible
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,8 +60,8 @@ class SweepCommand:
         )
         methods = by_method(grid, finished(results))
         if methods:
-            display.table(sweep.title, page.lines(sweep, methods))
-        if self.report:
+            display.table(sweep.title, page.lines(sweep, methods), wrap=True)
+        if self.report and methods:
             print(page.write(sweep, methods, results))
         report_failures(failed)
 

@@ -73,7 +73,7 @@ def run_ray(
             max_calls=1,  # a process of its own
             max_retries=RETRIES,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-        )(Job.run)
+        )(_run)
         try:
             while waiting or running:
                 # A cluster that has no CPU just now may get one: a task can wait for it there.
@@ -87,6 +87,10 @@ def run_ray(
         finally:
             if running:
                 stop(ask, end)
+
+
+def _run(job: Job, runs: Path) -> Row:
+    return job.run(runs)
 
 
 @contextmanager

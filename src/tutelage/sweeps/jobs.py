@@ -71,7 +71,7 @@ class Job:
             versions=about,
             machine=machine(),
             seconds=round(time.perf_counter() - began, 1),
-            scores=dict(self.score(folder)) if self.score else {},
+            scores=dict(self.score(folder)) if self.score and folder.exists() else {},
             **result,
         )
 
@@ -89,6 +89,8 @@ def jobs(sweep: Sweep, *, seeds: int, root: Path | None = None) -> list[Job]:
         settings = dict(asked)
         most = settings.pop("seeds", 1 if asked.get("command") == "evaluate" else seeds)
         try:
+            if type(most) is not int or most < 1:
+                raise UserError(f"seeds is {most!r}, expected a whole number of 1 or more")
             task = task_of(settings)
             files = task.files(root)
         except UserError as error:

@@ -141,7 +141,7 @@ def returns_more(*pairs: tuple[str, str], by: float = 0.0) -> Judge:
     """
     return _compare(
         pairs,
-        figure=lambda rows, a, b: difference(_returns(rows[a]), _returns(rows[b])),
+        figure=lambda rows, a, b: difference(returns_of(rows[a]), returns_of(rows[b])),
         name=lambda a, b: f"{a} - {b}",
         word=lambda gain: HOLDS if gain.low > by else FAILS if gain.high < by else OPEN,
         test=f"every difference of mean returns above {by:g}",
@@ -222,11 +222,12 @@ def _above_one(r: Ratio) -> str:
     return FAILS if r.high < 1.0 and not r.at_least else OPEN
 
 
-def _returns(rows: Sequence[Row]) -> list[float]:
+def returns_of(rows: Sequence[Row]) -> list[float]:
+    """Return a method's mean returns, seed by seed, or those of a model's episodes."""
     if rows[0].command.name == "evaluate":
         return [value for row in rows for value in row.returns]
     return [row.mean_return for row in rows]
 
 
 def _enough(rows: ByMethod, method: str) -> bool:
-    return bool(rows.get(method)) and len(_returns(rows[method])) >= SEEDS
+    return bool(rows.get(method)) and len(returns_of(rows[method])) >= SEEDS

@@ -11,7 +11,7 @@ from tutelage.report import courses, profiles
 from tutelage.report.blocks import Block, Figure, Table
 from tutelage.report.page import Section, write_page
 from tutelage.sweeps.figures import draw, env_steps, figures, played_by_teacher, returns, studied
-from tutelage.sweeps.judges import ByMethod
+from tutelage.sweeps.judges import ByMethod, returns_of
 from tutelage.sweeps.rows import Row
 from tutelage.sweeps.statistics import difference
 from tutelage.sweeps.sweep import Sweep
@@ -76,11 +76,11 @@ def write(sweep: Sweep, methods: ByMethod, folder: Path) -> Path:
 def _columns(sweep: Sweep, methods: ByMethod) -> dict[str, Column]:
     """Return what a table shows beside the env steps: how much more a method returns."""
     reference = sweep.reference if sweep.reference in methods else next(iter(methods), "")
-    means = {method: [row.mean_return for row in of] for method, of in methods.items()}
 
     def more(rows: Sequence[Row]) -> str:
-        mine = [row.mean_return for row in rows]
-        return "0" if rows == methods[reference] else str(difference(mine, means[reference]))
+        if rows is methods[reference]:
+            return ""
+        return str(difference(returns_of(rows), returns_of(methods[reference])))
 
     return {f"return - {reference}'s": more} if len(methods) > 1 else {}
 

@@ -151,8 +151,8 @@ def faster(ours: Spent, theirs: Spent) -> float:
     that reached it later, or spent as much without reaching it. Any other pair ties and counts
     half, since nobody knows how long the missed ones would have taken.
     """
-    won, lost = _sooner(ours, theirs).mean(), _sooner(theirs, ours).mean()
-    return float(0.5 + (won - lost) / 2.0)
+    won, lost = (_sooner(ours, theirs).astype(float), _sooner(theirs, ours).T.astype(float))
+    return float((0.5 + (won - lost) / 2.0).mean())
 
 
 def _sooner(a: Spent, b: Spent) -> npt.NDArray[np.bool_]:

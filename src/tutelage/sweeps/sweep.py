@@ -13,7 +13,7 @@ from tutelage.specs import load_object
 from tutelage.sweeps.tasks import KINDS
 
 Score = Callable[[Path], Mapping[str, float]]
-"""A finished run's folder -> what else it is scored by."""
+"""A finished run's folder, where it has one -> what else it is scored by."""
 OWN = ("title", "reference", "score", "methods", "grid")
 """The keys of a file that are no settings."""
 
@@ -60,9 +60,9 @@ def read_sweep(path: Path) -> Sweep:
             cell = dict(zip(grid, chosen, strict=True))
             words = [f"{key} {_shown(value)}" for key, value in cell.items()]
             found[", ".join([name] * bool(name) + words)] = {**common, **cell}
-    reference = values.get("reference", "")
+    reference = str(values.get("reference", ""))
     if reference and reference not in found:
-        raise UserError(f"{path}: {choose_from('reference', str(reference), found)}")
+        raise UserError(f"{path}: {choose_from('reference', reference, found)}")
     score = values.get("score")
     return Sweep(
         name=path.stem,

@@ -22,13 +22,15 @@ def lines_of(
     reference = reference if reference in learnt else next(iter(learnt), "")
     first = spent(learnt.get(reference, []))
     played = figures.episodes(methods)
+    targets = {row.target_return for of in learnt.values() for row in of}
+    target = f"{targets.pop():g}" if len(targets) == 1 else "the target"
     lines = []
     for method, of in methods.items():
         line = {"method": method}
         if learnt:
             there, compared = method in learnt, method in learnt and method != reference
             by_seed, middle = steps_cells(of) if there else ("", "")
-            line[f"env steps to {figures.target_of(methods):g}, by seed"] = by_seed
+            line[f"env steps to {target}, by seed"] = by_seed
             line["median"] = middle
             ratio = str(ratio_of(methods, method, reference)) if compared else ""
             line[f"times {reference}"] = "1" if method == reference else ratio
