@@ -53,6 +53,10 @@ COMMANDS = {
         "tutelage.commands.playing:SizesCommand",
         "List the named network sizes with their parameter counts.",
     ),
+    "sweep": (
+        "tutelage.commands.sweep:SweepCommand",
+        "Run any settings x seeds, and show what came of them with intervals and tests.",
+    ),
 }
 """Command -> the class that is it, imported when it is asked for, and the first line of its help.
 """

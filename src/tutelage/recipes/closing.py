@@ -31,32 +31,12 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     A student that passed is shown with the episodes that confirmed it.
     """
     config, folder = outcome.config, outcome.folder
-    examination = config.examination
-    student = import_model(folder)
-
-    def play(policy: Policy, who: str, environment: EnvironmentConfig) -> Result:
-        return evaluate(
-            policy,
-            environment,
-            episodes=examination.confirm_episodes,
-            seed=config.seed,
-            stream="closing",
-            max_steps=examination.eval_max_steps,
-            threads=config.threads,
-            note=lambda text: note(f"{who}: {text}"),
-        ).figures()
-
-    if outcome.passed_at is not None:
-        assert outcome.evaluation is not None
-        figures = outcome.evaluation.figures()
-    else:
-        figures = play(student.policy, "student", config.environment)
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
-        **describe(student, figures),
+        **describe(import_model(folder), close_student(outcome, note=note)),
         **_course(folder),
-        f"{TARGET}{examination.target_return:g}": outcome.passed_at,
+        f"{TARGET}{config.examination.target_return:g}": outcome.passed_at,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
@@ -70,12 +50,41 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         )
         (teacher,) = loaded.values()
         try:
-            theirs = play(ensemble.alone(0), "teacher", as_teacher(config.environment))
+            theirs = _play(
+                outcome,
+                ensemble.alone(0),
+                as_teacher(config.environment),
+                lambda text: note(f"teacher: {text}"),
+            )
             result["teacher"] = {"name": name, **describe(teacher, theirs, outcome.teacher_obs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
     write_json(folder / "result.json", result)
     return result
+
+
+def close_student(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
+    """Return the figures of the episodes that confirmed the student, or of as many further ones."""
+    if outcome.passed_at is not None:
+        assert outcome.evaluation is not None
+        return outcome.evaluation.figures()
+    student = import_model(outcome.folder).policy
+    environment = outcome.config.environment
+    return _play(outcome, student, environment, lambda text: note(f"student: {text}"))
+
+
+def _play(outcome: Outcome, policy: Policy, environment: EnvironmentConfig, note: Note) -> Result:
+    config, examination = outcome.config, outcome.config.examination
+    return evaluate(
+        policy,
+        environment,
+        episodes=examination.confirm_episodes,
+        seed=config.seed,
+        stream="closing",
+        max_steps=examination.eval_max_steps,
+        threads=config.threads,
+        note=note,
+    ).figures()
 
 
 def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: None) -> Result:

@@ -234,6 +234,15 @@ def _distill_offline(
     return study.run(folder, resume=resume)
 
 
+def settle(config: Distill, *, env: str, head: Head) -> Distill:
+    """Return the configuration with nothing left open, of teachers that play ``env``.
+
+    Raises UserError for a device that cannot be had and where no target is known.
+    """
+    learning = settle_learning(config.learning, open_device(config.device))
+    return _settled(_in_environment(replace(config, learning=learning), env), head)
+
+
 def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
     """Return the configuration with its environment and its target known.
 
