@@ -173,9 +173,7 @@ def test_a_head_fits_no_space_of_other_actions(head: Head) -> None:
 
 def test_how_far_q_values_are_from_the_teachers_is_regret() -> None:
     ours = rows([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0])
-    theirs = rows(
-        [5.0, 3.0, 1.0], [5.0, 3.0, 1.0], [-math.inf, 2.0, 1.0], [4.0, -math.inf, 1.0]
-    )
+    theirs = rows([5.0, 3.0, 1.0], [5.0, 3.0, 1.0], [-math.inf, 2.0, 1.0], [4.0, -math.inf, 1.0])
     assert readable(QValues(3).compare(ours, theirs)) == {
         "agreement": [1.0, 0.0, 1.0, 0.0],
         "regret": [0.0, 2.0, 0.0, 3.0],  # what is ruled out counts as the worst of the others
@@ -265,9 +263,7 @@ def test_a_head_that_no_file_could_name_is_refused() -> None:
     ],
     ids=str,
 )
-def test_every_space_of_actions_has_its_usual_head(
-    space: gymnasium.Space[Any], head: Head
-) -> None:
+def test_every_space_of_actions_has_its_usual_head(space: gymnasium.Space[Any], head: Head) -> None:
     assert head_for(space) == head
     assert head.fits(space)
 

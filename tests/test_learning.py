@@ -327,9 +327,7 @@ def test_a_scheduled_dropout_goes_over_env_steps_offline_too(
 
 def test_what_explores_and_who_acts_are_in_the_metrics(tmp_path: Path) -> None:
     settings = {"env_steps": 512, "round_steps": 256, "eval_from": 10_000}
-    config = taught(
-        tmp_path, explore="epsilon:1:0:512", teacher_acts="1:0:512", **settings
-    )
+    config = taught(tmp_path, explore="epsilon:1:0:512", teacher_acts="1:0:512", **settings)
     distill(config, tmp_path / "run")
     rows = read_rows(tmp_path / "run")
     assert [row["rollout/epsilon"] for row in rows] == [0.5, 0.0]

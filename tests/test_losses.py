@@ -94,7 +94,9 @@ def test_contract_an_action_that_the_teacher_rules_out_is_one_of_no_probability(
 ) -> None:
     """-inf counts as the limit: as a value far below the others' does."""
     student, label = random_q(4), random_q(4, seed=1)
-    ruled_out = torch.tensor([[False, True, False], [True, True, False], [False] * 3, [True] + [False] * 2])
+    ruled_out = torch.tensor(
+        [[False, True, False], [True, True, False], [False] * 3, [True] + [False] * 2]
+    )
     far = parse_target(target, tau)(label.masked_fill(ruled_out, -1e5))
     limit = parse_target(target, tau)(label.masked_fill(ruled_out, -math.inf))
     value, gradient = with_gradient(name, student, limit)

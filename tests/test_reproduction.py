@@ -55,7 +55,7 @@ def test_no_row_is_lost() -> None:
     assert sum(scores) == pytest.approx(14.203062229154623)
     # Of the last, for each as it is; the first that were made are of four methods changed since.
     assert len({row.key for row in ROWS}) == len(ROWS)
-    assert all(row.commit and row.files or row.command.name == "teach" for row in ROWS)
+    assert all((row.commit and row.files) or row.command.name == "teach" for row in ROWS)
 
 
 COUNTS = {
@@ -96,7 +96,7 @@ def test_the_readme_has_the_verdicts_that_the_rows_give() -> None:
 
 
 def test_the_manifest_is_what_the_rows_in_the_repository_give() -> None:
-    assert {**WRITTEN, "written_with": {}} == manifest(ROWS, {}, CODE)
+    assert manifest(ROWS, {}, CODE) == {**WRITTEN, "written_with": {}}
     assert {"python", "torch", "numpy", "ale-py"} <= WRITTEN["written_with"].keys()
 
 
