@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.timing import paired
+from reproduction.teams import EXPERTS, NOISY
 from tutelage import Distill, recipes
-from tutelage.experiments.teams import EXPERTS, NOISY
 
 STEPS = 2_048
 TEAMS = {

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 
 from tutelage import recipes
 from tutelage.configs import Distill, Teach, build, changed
-from tutelage.domains import EnvironmentConfig, about, environment_of
+from tutelage.domains import EnvironmentConfig, about, action_space, environment_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
@@ -20,7 +21,7 @@ from tutelage.networks import Network
 from tutelage.policies import Function, Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.session import Watch
-from tutelage.teachers import load_teachers
+from tutelage.teachers import load_teachers, parse_teacher
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,17 @@ class Distilled:
     """As asked for, with nothing left open."""
 
 
+Teachers = str | Path | Model | Policy | Callable[[torch.Tensor], torch.Tensor]
+"""A name or file, perhaps with wrappers; what ``load`` returned; a policy; or a function whose
+numbers a head explains."""
+
+
 def distill(
-    teacher: str | Sequence[str] = "pong",
-    env: str = "auto",
+    teacher: Teachers | Sequence[Teachers] = "pong",
+    env: str | Callable[..., gymnasium.Env[Any, Any]] = "auto",
     student: str = "student",
     *,
+    head: Head | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     watch: Watch = lambda row: None,
@@ -50,19 +57,68 @@ def distill(
 ) -> Distilled:
     """Distil a student, as ``tutelage distill`` does, with any of its settings by name.
 
-    ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``watch`` is given every row of metrics,
-    ``note`` told what goes on between them. Takes over no signals and leaves PyTorch's threads as
-    they are. Raises UserError, naming the choices, for a setting that there is not.
+    ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
+    function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that says what its
+    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``watch`` is
+    given every row of metrics, ``note`` told what goes on between them. Takes over no signals and
+    leaves PyTorch's threads as they are. Raises UserError, naming the choices, for a setting that
+    there is not.
     """
-    teachers = (teacher,) if isinstance(teacher, str) else tuple(teacher)
-    config = build(Distill, {"teachers": teachers, "env": env, "student": student, **settings})
+    several: Sequence[Any] = teacher if isinstance(teacher, list | tuple) else [teacher]
+    given: dict[str, Model] = {}
+    names = [_named(one, head, given) for one in several]
+    place = env if isinstance(env, str) else _registered(env)
+    config = build(Distill, {"teachers": names, "env": place, "student": student, **settings})
     folder = Path(out) if out is not None else distilling_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
-    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
+    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given)
     result = recipes.close_distillation(outcome, note=note)
     best = import_model(folder).policy
     assert isinstance(best, Network)
     return Distilled(best, result, folder, outcome.config)
+
+
+def _named(teacher: Teachers, head: Head | None, given: dict[str, Model]) -> str:
+    """Return a teacher's name; one that is no name is noted in ``given``."""
+    if isinstance(teacher, str | Path):
+        return str(teacher)
+    if isinstance(teacher, Model):
+        given[teacher.name] = teacher
+        return teacher.name
+    policy = _policy(teacher, head)
+    label = getattr(teacher, "__name__", type(teacher).__name__).strip("<>")
+    name = label if label not in given else f"{label}-{len(given)}"
+    counted = teacher.parameters() if isinstance(teacher, torch.nn.Module) else []
+    parameters = sum(p.numel() for p in counted)
+    given[name] = Model(policy, name=name, format="python", parameters=parameters)
+    return name
+
+
+def _policy(given: Any, head: Head | None) -> Policy:
+    """Return what was given, as a policy."""
+    if hasattr(given, "step") and hasattr(given, "head"):
+        policy: Policy = given
+        return policy
+    if not callable(given):
+        raise UserError(f"a teacher is a name, a policy or a function, got {given!r}")
+    if head is None:
+        raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
+    if isinstance(given, torch.nn.Module):
+        given.eval()
+    return Function(given, head)
+
+
+def _registered(make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
+    """Register a function that makes an environment with Gymnasium; return the id it has there."""
+    label = "".join(c for c in getattr(make, "__name__", "") if c.isalnum()) or "env"
+    name = f"tutelage-{label}-{id(make)}-v0"
+
+    def creator(**options: Any) -> gymnasium.Env[Any, Any]:
+        return make(**options)
+
+    if name not in gymnasium.registry:
+        gymnasium.register(name, entry_point=creator)
+    return name
 
 
 def teach(
@@ -83,7 +139,7 @@ def teach(
 
 
 def evaluate(
-    policy: str | Path | Policy | Callable[[torch.Tensor], torch.Tensor],
+    policy: Teachers,
     env: str | EnvironmentConfig = "auto",
     *,
     head: Head | None = None,
@@ -97,29 +153,31 @@ def evaluate(
 ) -> Evaluation:
     """Play whole episodes greedily on held-out seeds, as ``tutelage evaluate`` does.
 
-    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), a policy,
-    or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its numbers mean.
-    ``settings`` are those of the environment, by name.
+    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), what it
+    returned, a policy, or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its
+    numbers mean. ``settings`` are those of the environment, by name.
     """
-    made_for: tuple[str, tuple[int, ...] | None] = ("", None)
-    where = torch.device(device)
+    where = recipes.open_device(device)
+    if isinstance(policy, Model):
+        model, policy = policy, policy.policy
+        if env == "auto":
+            env = environment_of(_known(model.env), model.obs_shape)
+    name = policy if isinstance(policy, str | Path) else ""
+    config = changed(_played(name, env), **settings)
     if isinstance(policy, str | Path):
-        ensemble, loaded = load_teachers([str(policy)], device=where, seed=seed, regions=regions_of)
-        (model,) = loaded.values()
-        policy, made_for = ensemble.alone(0), (model.env, model.obs_shape)
-    elif not hasattr(policy, "step"):
-        if head is None:
-            raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
-        policy = Function(policy, head)  # type: ignore[arg-type]
-    if isinstance(env, str):
-        config = environment_of(made_for[0] if env == "auto" else env, made_for[1])
+        ensemble, _ = load_teachers(
+            [str(policy)],
+            device=where,
+            seed=seed,
+            regions=lambda model: about(config).regions,
+            space=action_space(config),
+        )
+        policy = ensemble.alone(0)
     else:
-        config = env
-    if not config.env:
-        raise UserError("the policy does not say what it plays: name it by env")
+        policy = _policy(policy, head)
     return play(
         policy,
-        changed(config, **settings),
+        config,
         episodes=episodes,
         seed=seed,
         max_steps=max_steps,
@@ -129,26 +187,27 @@ def evaluate(
     )
 
 
+def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment to play in: the one named, or the one that a policy's file says."""
+    if isinstance(env, EnvironmentConfig):
+        return env
+    if env != "auto" and not name:
+        return EnvironmentConfig(env=env)
+    space = None if env == "auto" else action_space(EnvironmentConfig(env=env))
+    model = import_model(parse_teacher(str(name))[0], space=space) if name else None
+    place = env if env != "auto" else "" if model is None else model.env
+    return environment_of(_known(place), None if model is None else model.obs_shape)
+
+
+def _known(env: str) -> str:
+    if not env:
+        raise UserError("the policy does not say what it plays: name it by env")
+    return env
+
+
 def load(name: str | Path) -> Model:
     """Load a policy: a bundled one by name, a file, or the best one of a run's folder."""
     return import_model(name)
-
-
-def regions_of(model: Model) -> Mapping[str, Any]:
-    """Return the regions that are known of a model's environment."""
-    return about(EnvironmentConfig(env=model.env)).regions if model.env else {}
-
-
-def in_environment(config: Distill) -> Distill:
-    """Return the configuration with its environment named, as its first teacher's file says."""
-    from tutelage.dataset import Dataset
-    from tutelage.teachers import parse_teacher
-
-    if config.dataset:
-        env = Dataset(config.dataset).env
-    else:
-        env = import_model(parse_teacher(config.teachers[0])[0]).env
-    return replace(config, environment=replace(config.environment, env=env))
 
 
 def teaching_folder(config: Teach) -> Path:

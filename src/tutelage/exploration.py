@@ -36,6 +36,8 @@ class Exploration:
     """What a run's metrics show of it."""
     discrete: bool = False
     """Whether it is for heads that choose from finitely many actions only."""
+    continuous: bool = False
+    """Whether it is for the others only."""
 
 
 def _mode(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
@@ -93,12 +95,35 @@ def mc_dropout(p: DropoutSchedule) -> Exploration:
     return Exploration(_mode, hidden_dropout=p, shown={"dropout": p})
 
 
+def sample() -> Exploration:
+    """Act by a draw of the policy itself, a ~ pi(.|s)."""
+
+    def select(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+        action: Array = head.sample(out, rng).numpy()
+        return action
+
+    return Exploration(select)
+
+
+def gaussian_noise(sigma: Annotated[Schedule, Between(0.0, 10.0)]) -> Exploration:
+    """Act by mode + N(0, sigma^2), in units of half the action's range, as DDPG and TD3 do."""
+
+    def select(head: Head, out: Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+        mode = _mode(head, out, env_steps, rng)
+        noisy = mode + sigma(env_steps) * rng.standard_normal(mode.shape)
+        return np.clip(noisy, -1.0, 1.0).astype(mode.dtype)
+
+    return Exploration(select, shown={"sigma": sigma}, continuous=True)
+
+
 EXPLORATIONS: dict[str, Callable[..., Exploration]] = {
     "greedy": greedy,
     "epsilon": epsilon_greedy,
     "boltzmann": boltzmann,
     "dropout-q": dropout_q,
     "mc-dropout": mc_dropout,
+    "sample": sample,
+    "noise": gaussian_noise,
 }
 
 
@@ -109,8 +134,9 @@ def parse_exploration(text: str, head: Head) -> Exploration:
     strategy that does not fit ``head``.
     """
     exploration = specs.build("exploration", text, EXPLORATIONS)
-    if exploration.discrete and not head.discrete:
+    if (exploration.discrete and not head.discrete) or (exploration.continuous and head.discrete):
+        kind = "discrete" if exploration.discrete else "continuous"
         raise UserError(
-            f"exploration {text!r} is for discrete actions, not for a {type(head).__name__} head"
+            f"exploration {text!r} is for {kind} actions, not for a {type(head).__name__} head"
         )
     return exploration

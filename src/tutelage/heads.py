@@ -6,18 +6,22 @@ is one class and its entry in ``HEADS``.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, Protocol
 
 import gymnasium
+import msgspec
 import numpy as np
 import torch
 from gymnasium import spaces
+from msgspec import Meta
 from torch import Tensor
 
 from tutelage.errors import UserError, choose_from
 from tutelage.types import Array
+
+Count = Annotated[int, Meta(ge=1, le=2**20)]
 
 
 class Head(Protocol):
@@ -33,6 +37,9 @@ class Head(Protocol):
     @property
     def discrete(self) -> bool:
         """Whether actions are chosen from finitely many, and so equal or not."""
+
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits ``[N,n_i]`` of each independent choice of a discrete action."""
 
     def mode(self, out: Tensor) -> Tensor:
         """Return the action meant, ``[N,L] -> [N,*A]``: the likeliest, or of the largest value."""
@@ -74,8 +81,8 @@ class QValues:
     (the paper, section 3.3), so that its file says how they become values again.
     """
 
-    n: int
-    temperature: float = 1.0
+    n: Count
+    temperature: Annotated[float, Meta(gt=0.0, le=1e30)] = 1.0
     discrete = True
 
     def values(self, out: Tensor) -> Tensor:
@@ -84,6 +91,9 @@ class QValues:
     @property
     def size(self) -> int:
         return self.n
+
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        return (out,)
 
     def mode(self, out: Tensor) -> Tensor:
         return out.argmax(dim=1)
@@ -96,12 +106,17 @@ class QValues:
         return rng.integers(self.n, size=n)
 
     def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
-        """Return the agreement, and the regret: max_a q(a) - q(our action), of the teacher's q."""
+        """Return the agreement, and the regret: max_a q(a) - q(our action), of the teacher's q.
+
+        An action that the teacher rules out by -inf counts as the worst of the others.
+        """
         action = ours.argmax(dim=1)
-        best = theirs.max(dim=1).values
+        best, its_action = theirs.max(dim=1)
+        worst = theirs.masked_fill(theirs.isinf(), torch.inf).min(dim=1).values
+        chosen = theirs.gather(1, action[:, None]).squeeze(1)
         return {
-            "agreement": (action == theirs.argmax(dim=1)).float(),
-            "regret": best - theirs.gather(1, action[:, None]).squeeze(1),
+            "agreement": (action == its_action).float(),
+            "regret": best - torch.maximum(chosen, worst),
         }
 
     def fits(self, space: gymnasium.Space[Any]) -> bool:
@@ -112,12 +127,15 @@ class QValues:
 class Categorical(_Plain):
     """The logits of ``n`` actions: pi(a|s) = softmax(out)_a."""
 
-    n: int
+    n: Count
     discrete = True
 
     @property
     def size(self) -> int:
         return self.n
+
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        return (out,)
 
     def mode(self, out: Tensor) -> Tensor:
         return out.argmax(dim=1)
@@ -144,22 +162,21 @@ class Categorical(_Plain):
 class MultiCategorical(_Plain):
     """Several independent choices: the logits of each, one after the other (MultiDiscrete)."""
 
-    sizes: tuple[int, ...]
+    sizes: Annotated[tuple[Count, ...], Meta(min_length=1)]
     discrete = True
 
     @property
     def size(self) -> int:
         return sum(self.sizes)
 
-    def parts(self, out: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of each choice, ``[N,n_i]``."""
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
         return torch.split(out, list(self.sizes), dim=1)
 
     def mode(self, out: Tensor) -> Tensor:
-        return torch.stack([part.argmax(dim=1) for part in self.parts(out)], dim=1)
+        return torch.stack([part.argmax(dim=1) for part in self.choices(out)], dim=1)
 
     def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
-        return torch.stack([_gumbel_argmax(part / tau, rng) for part in self.parts(out)], dim=1)
+        return torch.stack([_gumbel_argmax(part / tau, rng) for part in self.choices(out)], dim=1)
 
     def random(self, n: int, rng: np.random.Generator) -> Array:
         return rng.integers(self.sizes, size=(n, len(self.sizes)))
@@ -176,12 +193,16 @@ class MultiCategorical(_Plain):
 class Bernoulli(_Plain):
     """``n`` independent yes or no: P(a_i = 1) = sigmoid(out_i) (MultiBinary)."""
 
-    n: int
+    n: Count
     discrete = True
 
     @property
     def size(self) -> int:
         return self.n
+
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of no and yes, 0 and out_i, of each answer."""
+        return tuple(torch.stack([torch.zeros_like(x), x], dim=1) for x in out.unbind(dim=1))
 
     def mode(self, out: Tensor) -> Tensor:
         return (out > 0.0).long()
@@ -203,9 +224,13 @@ class Bernoulli(_Plain):
 
 @dataclass(frozen=True)
 class _Continuous(_Plain):
-    """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper."""
+    """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper.
 
-    n: int
+    Where an action has no bounds (``bounded`` is false) they are its own numbers.
+    """
+
+    n: Count
+    bounded: bool = field(default=True, kw_only=True)
 
     discrete = False
 
@@ -217,8 +242,15 @@ class _Continuous(_Plain):
         error = (self.mode(ours) - self.mode(theirs)).abs().mean(dim=1) / 2.0
         return {"agreement": (1.0 - error).clamp(min=0.0), "action_error": error}
 
+    def choices(self, out: Tensor) -> tuple[Tensor, ...]:
+        """A continuous action has none."""
+        return ()
+
     def mode(self, out: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def _held(self, action: Tensor) -> Tensor:
+        return action.clamp(-1.0, 1.0) if self.bounded else action
 
     def fits(self, space: gymnasium.Space[Any]) -> bool:
         return isinstance(space, spaces.Box) and int(np.prod(space.shape)) == self.n
@@ -244,13 +276,13 @@ class Gaussian(_Continuous):
 
     def mode(self, out: Tensor) -> Tensor:
         mean, _ = self.parts(out)
-        return mean.tanh() if self.squashed else mean.clamp(-1.0, 1.0)
+        return mean.tanh() if self.squashed else self._held(mean)
 
     def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
         mean, log_sd = self.parts(out)
         draw = torch.from_numpy(rng.standard_normal(tuple(mean.shape)).astype(np.float32))
         action = mean + math.sqrt(tau) * log_sd.exp() * draw.to(mean.device)
-        return action.tanh() if self.squashed else action.clamp(-1.0, 1.0)
+        return action.tanh() if self.squashed else self._held(action)
 
 
 @dataclass(frozen=True)
@@ -262,7 +294,7 @@ class Point(_Continuous):
         return self.n
 
     def mode(self, out: Tensor) -> Tensor:
-        return out.clamp(-1.0, 1.0)
+        return self._held(out)
 
     def sample(self, out: Tensor, rng: np.random.Generator, tau: float = 1.0) -> Tensor:
         """Return the action: a deterministic policy has nothing to draw."""
@@ -279,6 +311,38 @@ HEADS: dict[str, Callable[..., Head]] = {
 }
 """Name -> head, as a file names it."""
 
+LARGEST = 2**20
+"""The most actions, or choices of one action, that a file may claim."""
+
+
+def translate(label: Tensor, spoken: Head, wanted: Head, *, tau: float = 1.0) -> Tensor:
+    """Return a label ``[N,L]`` of one head as another head has it.
+
+    Q-values become logits as q / tau; a distribution over continuous actions becomes the action
+    meant. Raises UserError where there is no such reading.
+    """
+    if spoken == wanted:
+        return label
+    if isinstance(spoken, QValues) and wanted == Categorical(spoken.n):
+        return label / tau
+    if isinstance(spoken, _Continuous) and isinstance(wanted, Point) and wanted.n == spoken.n:
+        return spoken.mode(label)
+    raise UserError(f"what {spoken} says cannot be read as {wanted}")
+
+
+def common_head(heads: Sequence[Head]) -> Head | None:
+    """Return the head that all of ``heads`` can be translated to; None if there is none."""
+    first = heads[0]
+    if all(head == first for head in heads):
+        return first
+    if all(isinstance(head, QValues | Categorical) and head.size == first.size for head in heads):
+        return Categorical(first.size)
+    if isinstance(first, _Continuous) and all(
+        isinstance(head, _Continuous) and head.n == first.n for head in heads
+    ):
+        return Point(first.n, bounded=first.bounded)
+    return None
+
 
 def describe_head(head: Head) -> dict[str, Any]:
     """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it."""
@@ -293,7 +357,7 @@ def parse_head(about: Mapping[str, Any]) -> Head:
     """Return the head that ``about`` describes; raise UserError for anything else."""
     values = dict(about)
     kind = values.pop("kind", None)
-    if kind not in HEADS:
+    if not isinstance(kind, str) or kind not in HEADS:
         raise choose_from("head", str(kind), HEADS)
     build = HEADS[kind]
     known = {field.name for field in fields(build)}  # type: ignore[arg-type]
@@ -301,14 +365,17 @@ def parse_head(about: Mapping[str, Any]) -> Head:
         raise UserError(
             f"head {kind}: unknown key {sorted(unknown)[0]!r}, expected {sorted(known)}"
         )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        head = build(**values)
-        sizes = values.get("sizes", (values.get("n"),))
-        if not all(isinstance(n, int) and n > 0 for n in sizes):
-            raise TypeError(f"sizes {sizes}")
-    except TypeError as error:
-        raise UserError(f"head {kind} cannot be made of {values}: {error}") from None
+        head: Head = msgspec.convert(values, build)
+    except ValueError as error:
+        raise UserError(f"head {kind} is damaged: {error}") from None
+    sizes = values.get("sizes", [values.get("n", 1)])
+    if not sizes or not all(0 < n <= LARGEST for n in sizes):
+        raise UserError(f"head {kind} is of size {sizes}, expected from 1 to {LARGEST:,}")
+    if not 0.0 < values.get("temperature", 1.0) < math.inf:
+        raise UserError(
+            f"head {kind} has the temperature {values['temperature']}, expected above 0"
+        )
     return head
 
 
@@ -324,7 +391,8 @@ def head_for(space: gymnasium.Space[Any]) -> Head:
     if isinstance(space, spaces.MultiBinary):
         return Bernoulli(int(np.prod(space.shape)))
     if isinstance(space, spaces.Box):
-        return Point(int(np.prod(space.shape)))
+        bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+        return Point(int(np.prod(space.shape)), bounded=bounded)
     raise UserError(
         f"actions {space}: expected Discrete, MultiDiscrete, MultiBinary or a Box with bounds"
     )
@@ -333,15 +401,20 @@ def head_for(space: gymnasium.Space[Any]) -> Head:
 def to_space(action: Array, space: gymnasium.Space[Any]) -> Array:
     """Return ``action[N,*A]`` of a head as what environments of ``space`` take.
 
-    A Discrete space may start anywhere; a Box has its bounds at -1 and 1, and where it has none,
-    at -infinity or infinity, its numbers are taken as they are.
+    A Discrete or MultiDiscrete space may start anywhere; a Box has its bounds at -1 and 1, and
+    where it has none, at -infinity or infinity, its numbers are taken as they are.
     """
     if isinstance(space, spaces.Discrete):
         return action + int(space.start)
+    shaped = action.reshape(len(action), *(space.shape or ()))
+    if isinstance(space, spaces.MultiDiscrete):
+        shaped = shaped + space.start
     if isinstance(space, spaces.Box):
-        shaped = action.reshape(len(action), *space.shape)
         bounded = np.isfinite(space.low) & np.isfinite(space.high)
         low, high = (np.where(bounded, side, 0.0) for side in (space.low, space.high))
         scaled = low + (np.clip(shaped, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-        return np.where(bounded, scaled, shaped).astype(space.dtype)
-    return action.reshape(len(action), *(space.shape or ())).astype(space.dtype)
+        # Rounding may go beyond a bound by the last bit.
+        shaped = np.where(bounded, np.clip(scaled, low, high), shaped)
+        if space.dtype.kind in "iu":
+            shaped = np.rint(shaped)
+    return shaped.astype(space.dtype)

@@ -70,7 +70,7 @@ def load_object(what: str, text: str, table: Mapping[str, Any] | None = None) ->
             f"unknown {what} {text!r}: there is no module {module!r}{choices} "
             "name one of your own as MODULE:NAME"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end where it is imported
         raise UserError(f"{what} {text!r}: importing {module} failed: {error!r}") from error
     if not hasattr(found, attribute):
         raise UserError(f"{what} {text!r}: module {module!r} has no {attribute!r}")
@@ -106,6 +106,8 @@ def construct(
         elif not equals or name not in readers:
             expected = ", ".join(f"{option}=…" for option in readers) or "none"
             raise UserError(f"{where}: unknown option {_shown(word)}, expected {expected}")
+        if name in chosen:
+            raise UserError(f"{where}: {name} is given twice")
         try:
             chosen[name] = readers[name](value)
         except ValueError as error:

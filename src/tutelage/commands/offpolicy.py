@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from tutelage.choice_log import Log, read_log
 from tutelage.commands import display
-from tutelage.configs import Seed, check
+from tutelage.configs import Seed
 from tutelage.errors import UserError
 from tutelage.runs import read_config
 from tutelage.selectors import build_selector
@@ -58,7 +58,6 @@ class OffPolicyCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check(self)
         folder = Path(self.folder)
         names = _teachers(read_config(folder))
         path = folder / "selections.jsonl"

@@ -1,4 +1,4 @@
-"""``tutelage report``: a run, or all claims, on one page."""
+"""``tutelage report``: a run on one page."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,44 +6,52 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from tutelage.commands import display
 from tutelage.errors import UserError
+from tutelage.importers import import_model
+from tutelage.logs import read_result
 from tutelage.report import summary
+from tutelage.report.video import side_by_side
+from tutelage.teachers import parse_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a run's report.html again, with curve and film; or, with --all, one of all claims."""
+    """Write a run's report.html again, with its learning curve and a film of its players."""
 
-    folder: Annotated[Positional[str], arg(metavar="[RUN]")] = ""
+    folder: Annotated[Positional[str], arg(metavar="RUN")]
     """The run's folder."""
-    all: Annotated[bool, FlagCreatePairsOff] = False
-    """All claims: verdicts, figures, and every run that has a row."""
-    video: Annotated[bool, FlagCreatePairsOff] = False
-    """With --all: film one student for each claim."""
     no_video: Annotated[bool, FlagCreatePairsOff] = False
-    """With a folder: do not film student and teacher side by side."""
-    results: str = "results/reproduce"
-    """With --all: where rows.jsonl.gz is."""
-    runs: str = "runs/reproduce"
-    """With --all: where the runs' folders are, as far as they still are."""
-    out: str = ""
-    """With --all: the page; by default report.html beside the rows."""
+    """Do not film student and teacher side by side."""
 
     def run(self) -> None:
-        if bool(self.folder) == self.all:
-            raise UserError("report needs either a run's folder or --all, and not both")
-        if self.all and self.no_video:
-            raise UserError("--no-video: only with a run's folder")
-        for flag, given in (("--video", self.video), ("--out", self.out)):
-            if given and not self.all:
-                raise UserError(f"{flag}: only with --all")
-        if not self.all:
-            print(summary.write_report(Path(self.folder), video=not self.no_video))
-            return
-        from tutelage.experiments.overview import write_overview
-        from tutelage.experiments.rows import finished
+        display.say(str(report(Path(self.folder), video=not self.no_video)))
 
-        page = Path(self.out) if self.out else Path(self.results) / "report.html"
-        rows = finished(Path(self.results))
-        write_overview(rows, page, runs=Path(self.runs), film=self.video)
-        print(page)
+
+def report(folder: Path, *, video: bool) -> Path:
+    """Write the page of a finished run, with a new film of its players if ``video``.
+
+    Why there is no film is said on the page: it must not keep a run from its report.
+    """
+    notes = []
+    if video:
+        try:
+            film(folder)
+        except UserError as error:
+            notes = [f"No film: {error}"]
+    return summary.write_report(folder, notes=notes)
+
+
+def film(folder: Path) -> None:
+    """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
+    config, result = summary.read_settings(folder), read_result(folder)
+    players = {"student": import_model(folder)}
+    if "teacher" in result:
+        name, _ = parse_teacher(result["teacher"]["name"])
+        players = {"teacher": import_model(name), **players}
+    side_by_side(
+        {name: model.policy for name, model in players.items()},
+        config.environment,
+        folder / "video.mp4",
+        seed=config.seed,
+    )

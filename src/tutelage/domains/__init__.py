@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
@@ -23,6 +24,8 @@ __all__ = [
     "Feature",
     "Region",
     "about",
+    "action_space",
+    "as_teacher",
     "camera",
     "domain_of",
     "environment_of",
@@ -60,8 +63,11 @@ def domain_of(config: EnvironmentConfig) -> Domain:
     if config.domain == "auto":
         return next(domain for domain in DOMAINS.values() if domain.knows(config.env))
     if ":" in config.domain:
-        domain: Domain = load_object("domain", config.domain, DOMAINS)
-        return domain() if isinstance(domain, type) else domain
+        found = load_object("domain", config.domain, DOMAINS)
+        domain: Domain = found() if isinstance(found, type) else found
+        if not hasattr(domain, "make") or not hasattr(domain, "about"):
+            raise UserError(f"domain {config.domain!r} is no domain: it has no make and no about")
+        return domain
     return look_up("domain", config.domain, DOMAINS)
 
 
@@ -109,6 +115,13 @@ def make(
     return Restricted(envs, *region) if region else envs
 
 
+def action_space(config: EnvironmentConfig) -> gymnasium.Space[Any]:
+    """Return the actions of an environment; raise UserError for one that cannot be built."""
+    envs = make(replace(config, num_envs=1, only=""), seed=0, threads=1)
+    envs.close()
+    return envs.action_space
+
+
 def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments:
     """Build one environment that observes itself in colour (see ``Domain.camera``)."""
     domain = domain_of(config)
@@ -122,6 +135,12 @@ def environment_of(env: str, obs_shape: tuple[int, ...] | None) -> EnvironmentCo
     if obs_shape is not None and isinstance(domain, AtariDomain):
         config = replace(config, atari=domain.seen(obs_shape))
     return config
+
+
+def as_teacher(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment as a teacher sees it, who may see another part than the student."""
+    seen = replace(config.gymnasium, student_view=config.gymnasium.teacher_view)
+    return replace(config, gymnasium=seen)
 
 
 def _settings(config: EnvironmentConfig, domain: Domain) -> AtariSettings | GymSettings | None:

@@ -1,25 +1,42 @@
 """Gymnasium's environments, and those of packages that register theirs with it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import AddRenderObservation
+from gymnasium.wrappers import AddRenderObservation, FrameStackObservation
+from msgspec import Meta
 
+from tutelage import specs
 from tutelage.domains.base import About
+from tutelage.domains.views import view_of
 from tutelage.environments import Environments, VectorEnv
-from tutelage.errors import UserError
+from tutelage.errors import FaultyEnvironmentError, UserError
+from tutelage.heads import head_for
 
 
 @dataclass(frozen=True, kw_only=True)
 class GymSettings:
-    """How Gymnasium's environments are run."""
+    """How Gymnasium's environments are run and seen."""
 
     vector: Literal["sync", "async"] = "sync"
     """Gymnasium: environments step one after the other (sync) or in processes of their own."""
+    stack: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Gymnasium: so many last observations are seen at once, zeros before an episode began."""
+    env_wrappers: tuple[str, ...] = ()
+    """Gymnasium: wrappers of each environment, as TimeLimit:max_episode_steps=200 of Gymnasium's
+    own, or your own as MODULE:NAME."""
+    student_view: str = ""
+    """Gymnasium: what the student sees of a Dict observation: its keys, as pixels or state,goal,
+    or a function of all observations as MODULE:NAME; all of it by default."""
+    teacher_view: str = ""
+    """Gymnasium: the same of the teacher."""
 
 
 class GymDomain:
@@ -30,7 +47,7 @@ class GymDomain:
         return True
 
     def about(self, env: str) -> About:
-        known = gymnasium.registry.get(env)
+        known = gymnasium.registry.get(env.rpartition(":")[2])
         threshold = None if known is None else known.reward_threshold
         return About(target=None if threshold is None else float(threshold))
 
@@ -45,16 +62,32 @@ class GymDomain:
         threads: int,
         episodes: npt.NDArray[np.int64] | float,
     ) -> Environments:
-        """Return observations ``[N,1,*frame]`` as Gymnasium gives them."""
+        """Return observations ``[N,stack,*frame]``; several parts of one are joined to a vector."""
         given: GymSettings = settings
         vector = _vector(env, num_envs, given)
+        try:
+            head_for(vector.single_action_space)
+            space = vector.single_observation_space
+            view = view_of(given.student_view, space, stack=given.stack)
+            shown = view_of(given.teacher_view, space, stack=given.stack)
+        except UserError as error:
+            vector.close()
+            raise UserError(f"env {env!r}: {error}") from None
+        same = given.teacher_view == given.student_view
         return Environments(
-            vector, seed=seed, stream=stream, view=lambda obs: obs[:, np.newaxis], episodes=episodes
+            vector,
+            seed=seed,
+            stream=stream,
+            view=view,
+            teacher_view=None if same else shown,
+            episodes=episodes,
         )
 
     def camera(self, env: str, *, settings: Any, seed: int, stream: str) -> Environments:
+        given: GymSettings = settings
+
         def build() -> gymnasium.Env[Any, Any]:
-            return AddRenderObservation(gymnasium.make(env, render_mode="rgb_array"))
+            return AddRenderObservation(_made(env, given.env_wrappers, render_mode="rgb_array"))
 
         try:
             vector = SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
@@ -72,28 +105,82 @@ class GymDomain:
         return Environments(vector, seed=seed, stream=stream)
 
 
+class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Says which environment raised what, and when."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], number: int) -> None:
+        super().__init__(env)
+        self._number = number
+        self._steps = 0
+
+    def reset(self, **options: Any) -> Any:
+        self._steps = 0
+        return self._guarded(lambda: self.env.reset(**options))
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return self._guarded(lambda: self.env.step(action))
+
+    def _guarded(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except Exception as error:
+            raise FaultyEnvironmentError(
+                f"environment {self._number} raised {error!r} at step {self._steps} of its episode"
+            ) from error
+
+
 def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
+    module, _, name = env.rpartition(":")
     try:
-        spec = gymnasium.spec(env)
+        if module:
+            import_module(module)  # a program that the user names as one
+        spec = gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise UserError(
-            f"unknown env {env!r}: expected the name of an Atari ROM (breakout, …) "
-            f"or a Gymnasium id (CartPole-v1, …); Gymnasium says: {error}"
+            f"unknown env {env!r}: expected the name of an Atari ROM (breakout, …), a Gymnasium id "
+            f"(CartPole-v1, …) or MODULE:ID; Gymnasium says: {error}"
         ) from error
+    except Exception as error:
+        raise UserError(f"env {env!r}: importing {module} failed: {error!r}") from error
     if str(spec.entry_point).startswith("ale_py"):
         game = str(spec.kwargs.get("game"))
         raise UserError(f"env {env!r} is an Atari game: name it by its ROM, {game}")
+
+    def build(number: int) -> gymnasium.Env[Any, Any]:
+        made = _made(name, settings.env_wrappers)
+        if settings.stack > 1:
+            made = FrameStackObservation(made, settings.stack, padding_type="zero")
+        return _Numbered(made, number)
+
     vector = SyncVectorEnv if settings.vector == "sync" else AsyncVectorEnv
     try:
         made: VectorEnv = vector(
-            [lambda: gymnasium.make(env) for _ in range(num_envs)],
+            [partial(build, number) for number in range(num_envs)],
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"env {env!r} needs a package: {error}") from error
-    actions, obs = made.single_action_space, made.single_observation_space
-    if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start != 0:
-        raise UserError(f"env {env!r} has actions {actions}; expected discrete actions from 0 on")
-    if not isinstance(obs, gymnasium.spaces.Box):
-        raise UserError(f"env {env!r} has observations {obs}; expected one array (a Box)")
+    except UserError:
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines()
+        raise UserError(f"env {env!r} cannot be made: {said[0] if said else error!r}") from error
     return made
+
+
+def _made(env: str, wrappers: Sequence[str], **options: Any) -> gymnasium.Env[Any, Any]:
+    made = gymnasium.make(env, **options)
+    for text in wrappers:
+        made = specs.build("wrapper of an environment", text, _wrappers(), env=made)
+    return made
+
+
+def _wrappers() -> dict[str, Callable[..., gymnasium.Env[Any, Any]]]:
+    """Return Gymnasium's own wrappers by name."""
+    named = vars(gymnasium.wrappers)
+    return {
+        name: wrapper
+        for name, wrapper in named.items()
+        if isinstance(wrapper, type) and issubclass(wrapper, gymnasium.Wrapper)
+    }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
 from tutelage.types import Array, Schedule, StepOut, seeded, torch_generator
 
+Training = TypeVar("Training", Teach, Distill)
+
 MOST_PARAMETERS = 10**8
 """More is a slip of the keyboard, and would end in the system's killing the process."""
 
@@ -38,7 +41,9 @@ def open_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        one = torch.ones(1, device=name)
+        one.item()  # some devices hold nothing
+        return one.device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used here: {reason}") from error
@@ -56,6 +61,11 @@ def settle_learning(learning: Learning, device: torch.device) -> Learning:
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
     return replace(learning, precision="bf16" if native else "fp32")
+
+
+def settle_rounds(config: Training) -> Training:
+    """Return the configuration with no round longer than the whole run."""
+    return replace(config, round_steps=min(config.round_steps, config.env_steps))
 
 
 def settle_threads(asked: int, obs_shape: tuple[int, ...]) -> int:
@@ -154,7 +164,7 @@ def build_replay(config: Teach | Distill, envs: Environments, head: Head) -> Rep
 
 def check_fits(model: Model, config: EnvironmentConfig, envs: Environments) -> None:
     """Raise UserError unless the model can play these environments."""
-    theirs, ours = model.obs_shape, envs.obs_shape
+    theirs, ours = model.obs_shape, envs.teacher_obs.shape[1:]
     other_env = model.env not in ("", config.env)
     other_obs = theirs is not None and theirs != ours
     if other_env or other_obs or not model.policy.head.fits(envs.action_space):
@@ -251,6 +261,7 @@ def build_writer(
     head: Head,
     *,
     behaviour: str,
+    num_envs: int | None = None,
     resume: bool = False,
 ) -> Writer:
     """Return what writes a data set of what these environments give."""
@@ -263,7 +274,7 @@ def build_writer(
     }
     return Writer(
         folder,
-        num_envs=envs.num_envs,
+        num_envs=num_envs or envs.num_envs,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
         about=about,

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tutelage import models
 from tutelage.assignment.alone import Alone
-from tutelage.configs import Record, Teach, nested
+from tutelage.configs import Record, Teach, check, nested
+from tutelage.dataset import WholeEpisodes
 from tutelage.domains import about, make
 from tutelage.environments import Environments
 from tutelage.errors import UserError
@@ -21,6 +23,7 @@ from tutelage.importers import import_model
 from tutelage.learner import Term
 from tutelage.networks import Network
 from tutelage.objectives import DoubleQ
+from tutelage.policies import Policy, begin_again
 from tutelage.recipes.assembly import (
     build_learner,
     build_replay,
@@ -30,6 +33,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.distilling import Hooks
@@ -43,7 +47,7 @@ def teach(
     config: Teach, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Network:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     if config.record and config.environment.only:
         raise UserError("a data set holds every state: record and only exclude each other")
     device = open_device(config.device)
@@ -145,9 +149,24 @@ def _value_head(envs: Environments, env: str) -> QValues:
     return QValues(head.n)
 
 
+class _Player:
+    """A policy at play, with what it remembers of each environment."""
+
+    def __init__(self, policy: Policy, num_envs: int) -> None:
+        self._policy = policy
+        self._carry = policy.initial(num_envs)
+
+    def say(self, obs: Tensor, step: int) -> Tensor:
+        out, self._carry = self._policy.step(obs, self._carry)
+        return out
+
+    def ended(self, which: npt.NDArray[np.bool_]) -> None:
+        self._carry = begin_again(self._policy, self._carry, which)
+
+
 def record(config: Record, folder: str | Path) -> int:
     """Let a teacher play and write what it sees and says; return the env steps recorded."""
-    folder = Path(folder)
+    folder, config = Path(folder), check(config)
     if config.environment.only:
         raise UserError("a data set holds every state: only cannot be used to record one")
     device = open_device(config.device)
@@ -164,19 +183,30 @@ def record(config: Record, folder: str | Path) -> int:
         check_fits(model, environment, envs)
         if isinstance(policy, torch.nn.Module):
             policy.to(device)
+        streams = envs.num_envs if config.keep_above is None else 1
         writer = build_writer(
-            folder, config, envs, policy.head, behaviour=f"{config.teacher}, {config.explore}"
+            folder,
+            config,
+            envs,
+            policy.head,
+            behaviour=f"{config.teacher}, {config.explore}",
+            num_envs=streams,
         )
+        memory: Memory = writer
+        if config.keep_above is not None:
+            memory = WholeEpisodes(writer, envs.num_envs, config.keep_above)
+        player = _Player(policy, envs.num_envs)
         source = Online(
             envs,
             behaviour=Behaviour(
-                network=lambda obs, step: policy.step(obs, ())[0],
+                network=player.say,
                 head=policy.head,
                 select=parse_exploration(config.explore, policy.head).select,
                 rng=np.random.default_rng(seeded(config.seed, "exploration")),
+                ended=player.ended,
             ),
             teachers=None,
-            memories={"record": writer},
+            memories={"record": memory},
             learning=None,
             round_steps=config.environment.num_envs,
             device=device,
@@ -187,4 +217,9 @@ def record(config: Record, folder: str | Path) -> int:
         writer.close()
     finally:
         envs.close()
+    if not len(writer):
+        raise UserError(
+            f"nothing was recorded: of the episodes that ended within {config.env_steps:,} env "
+            f"steps none returned {config.keep_above:g} or more"
+        )
     return len(writer)

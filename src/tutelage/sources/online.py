@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,11 +16,14 @@ from tutelage.environments import Environments, Step, transitions
 from tutelage.errors import diverged
 from tutelage.exploration import Select
 from tutelage.heads import Head
+from tutelage.policies import allowed
 from tutelage.schedules import constant
 from tutelage.teachers import TeacherError
 from tutelage.types import (
     Array,
     Batch,
+    Counted,
+    Owed,
     Schedule,
     State,
     StepOut,
@@ -68,6 +72,8 @@ class Behaviour:
     """The probability that an environment follows its teacher instead (DAgger's beta)."""
     shown: Mapping[str, Schedule] = field(default_factory=dict)
     """What changes over env steps and is a metric."""
+    ended: Callable[[npt.NDArray[np.bool_]], None] = lambda which: None
+    """Told where episodes ended, ``[N]``: for who acts with a memory."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +141,14 @@ class Online:
 
     def act(self, assignment: Assignment) -> None:
         """Choose actions, set the emulators to work, and label the states as assigned."""
-        how, obs = self._behaviour, self._envs.obs
+        how, obs, mask = self._behaviour, self._envs.obs, self._envs.action_mask
         on_device = self._to_device(obs)
         with torch.inference_mode():
-            out = how.network(on_device, self._trained).cpu()
+            out = allowed(how.network(on_device, self._trained).cpu(), mask)
         action = how.select(how.head, out, self._trained, how.rng)
+        if mask is not None:  # exploring knows no mask
+            to_be_had = mask[np.arange(len(action)), action]
+            action = np.where(to_be_had, action, how.head.mode(out).numpy())
         beta = how.teacher_acts(self._trained)
         draw = how.rng.random(len(action)) if beta > 0.0 else np.zeros(len(action))
         led = assignment.leads(beta, draw)
@@ -176,8 +185,11 @@ class Online:
         experience = transitions(obs, self._action, step, labels, inside, arm)
         for memory in self._memories.values():
             memory.add(experience)
-        if self._teachers is not None and step.finished:
-            self._teachers.ended(step.terminated | step.truncated)
+        if step.finished:
+            ended = step.terminated | step.truncated
+            self._behaviour.ended(ended)
+            if self._teachers is not None:
+                self._teachers.ended(ended)
         self._round_reward += float(step.reward.sum())
         self._finished.extend(step.finished)
         self._episodes += len(step.finished)
@@ -188,15 +200,17 @@ class Online:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Ask each environment's teacher alone; return ``label[N,L]`` and who that was."""
         if self._teachers is None:
-            if not bool(torch.isfinite(own).all()):
+            if bool((own.isnan() | (own == torch.inf)).any()):
                 raise diverged(self.env_steps)
-            return own.numpy(), np.zeros(len(own), np.int64)
+            return self._head.values(own).numpy(), np.zeros(len(own), np.int64)
+        if (theirs := self._envs.teacher_obs) is not obs:
+            on_device = self._to_device(theirs)
         while True:
             arm = assignment.arms(obs)
             try:
                 with torch.inference_mode():
                     label = self._teachers(on_device, arm, self.env_steps)
-                return label.cpu().numpy(), arm
+                return allowed(label, self._envs.action_mask).cpu().numpy(), arm
             except TeacherError as failure:
                 assignment.drop(failure.arm, failure.reason)
 
@@ -237,15 +251,28 @@ class Online:
         }
 
     def restore(self, state: State) -> None:
-        self.env_steps = int(state["env_steps"])
-        self._spent = int(state["spent"])
-        self._owed = float(state["owed"])
-        self._episodes = int(state["episodes"])
+        saved = msgspec.convert(state, Played)
+        self.env_steps, self._spent, self._owed = saved.env_steps, saved.spent, saved.owed
+        self._episodes = saved.episodes
         self._finished.clear()
-        self._finished.extend((float(r), int(n)) for r, n in state["finished"])
-        self._behaviour.rng.bit_generator.state = state["rng"]
-        self._envs.restore(state["envs"])
+        self._finished.extend(saved.finished)
+        self._behaviour.rng.bit_generator.state = saved.rng
+        self._envs.restore(saved.envs)
         if self._teachers is not None:
-            self._teachers.restore(state["teachers"])
+            self._teachers.restore(saved.teachers)
         for name, memory in self._memories.items():
-            memory.restore(state["memories"][name])
+            memory.restore(saved.memories[name])
+
+
+class Played(msgspec.Struct):
+    """What a checkpoint holds of what was played."""
+
+    env_steps: Counted
+    spent: Counted
+    owed: Owed
+    episodes: Counted
+    finished: list[tuple[float, Counted]]
+    rng: State
+    envs: State
+    teachers: State
+    memories: dict[str, State]
