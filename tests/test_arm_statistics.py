@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from tutelage.selectors.probabilities import largest_gaussian, normal_cdf
-from tutelage.selectors.statistics import Statistics
+from tutelage.selectors.statistics import Statistics, mid_rank
 from tutelage.types import Floats
 
 
@@ -18,6 +18,13 @@ def test_statistics_of_some_arms_are_those_of_a_bandit_without_the_others() -> N
     some = whole.only(np.array([0, 2]))
     for name in ("count", "mean", "variance"):
         np.testing.assert_allclose(getattr(some, name), getattr(part, name))
+
+
+def test_a_mid_rank_is_the_share_below_with_ties_split() -> None:
+    # Of five: two below 3 and one equal; none below 1, two equal; all below 9.
+    among = np.array([5.0, 1.0, 3.0, 1.0, 7.0])
+    np.testing.assert_allclose(mid_rank(np.array([3.0, 1.0, 9.0]), among), [0.5, 0.2, 1.0])
+    assert mid_rank(among, among).mean() == pytest.approx(0.5)
 
 
 def test_a_window_forgets_exactly() -> None:

@@ -12,16 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
+from tutelage.assignment.alone import Alone
+from tutelage.assignment.credit import Credit, EpisodeReturn, LastReward
 from tutelage.assignment.measures import MEASURES, Round
-from tutelage.assignment.round import Alone, Assignment, Led, PerRound
-from tutelage.assignment.segment import PerSegment, PerState, not_worse
-from tutelage.domains.pong import Feature
+from tutelage.assignment.protocol import Assignment, Mask
+from tutelage.assignment.round import PerRound
+from tutelage.assignment.scales import KnownRange, Ranks
+from tutelage.assignment.segment import PerSegment, not_worse
+from tutelage.assignment.state import PerState
+from tutelage.domains.base import Feature
 from tutelage.environments import Step
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
-from tutelage.selectors.base import DistributionSelector
-from tutelage.selectors.parsing import is_contextual, parse_selector
-from tutelage.selectors.statistics import Statistics
+from tutelage.selectors import build_selector
+from tutelage.selectors.base import ContextualSelector
 from tutelage.types import Array, Choice, Feedback, Floats, Ints, State
 
 NAN = float("nan")
@@ -95,6 +99,15 @@ def step(
     )
 
 
+def points_end(step: Step) -> Mask:
+    """A segment ends with a reward that is not 0, or with the episode."""
+    return np.asarray((step.reward != 0) | step.terminated | step.truncated)
+
+
+def by_points() -> Credit:
+    return LastReward(points_end)
+
+
 # What a round is paid.
 
 
@@ -106,7 +119,7 @@ def played(
     previous: float = NAN,
     play: float = NAN,
 ) -> Round:
-    return Round(won, lost, mean, previous, low=-20.0, high=30.0, play=lambda: play)
+    return Round(won, lost, mean, previous, play=lambda: play)
 
 
 @pytest.mark.parametrize(
@@ -119,39 +132,136 @@ def played(
         ("return", played(mean=-20.0), 0.0),
         ("return", played(mean=-7.5), 0.25),
         ("return", played(mean=30.0), 1.0),
-        ("return", played(won=5.0), NAN),
         ("improvement", played(mean=10.0, previous=10.0), 0.5),
         ("improvement", played(mean=30.0, previous=-20.0), 1.0),
         ("improvement", played(mean=-20.0, previous=30.0), 0.0),
         ("improvement", played(mean=0.0, previous=-10.0), 0.6),
-        ("improvement", played(mean=0.0), NAN),
-        ("improvement", played(previous=0.0), NAN),
         ("evaluation", played(play=5.0, mean=30.0), 0.5),
     ],
 )
-def test_a_measure_is_what_the_hand_computes(measure: str, given_: Round, reward: float) -> None:
-    assert MEASURES[measure](given_) == pytest.approx(reward, nan_ok=True)
+def test_a_measure_is_put_on_the_unit_interval_by_the_returns_there_are(
+    measure: str, given_: Round, reward: float
+) -> None:
+    one = MEASURES[measure]
+    scaled = one.scale((-20.0, 30.0))(np.array([one.of(given_)]))
+    assert scaled.tolist() == [pytest.approx(reward)]
 
 
-@pytest.mark.parametrize(
-    ("measure", "given_", "value"),
-    [
-        ("return", played(mean=31.0), "31.0"),
-        ("return", played(mean=-20.5), "-20.5"),
-        ("improvement", played(mean=60.0, previous=0.0), "60.0"),
-        ("evaluation", played(play=-21.0), "-21.0"),
-        ("evaluation", played(play=NAN), "nan"),
-    ],
-)
-def test_a_return_that_there_cannot_be_is_refused(measure: str, given_: Round, value: str) -> None:
-    with pytest.raises(UserError, match=rf"reward {value} is outside \[-"):
-        MEASURES[measure](given_)
+@pytest.mark.parametrize("name", ["return", "improvement", "evaluation"])
+def test_where_no_returns_are_known_a_measure_is_ranked(name: str) -> None:
+    measure = MEASURES[name]
+    scale = measure.scale(None)
+    rounds = [played(mean=m, previous=0.0, play=m) for m in (-500.0, 3.0, 1e6, 2.0, 3.0)]
+    # Alone 1/2; above one of two 3/4; above two of three 5/6; above one of four 3/8; of five above
+    # two, one equal: (2 + 1) / 5.
+    expected = [1 / 2, 3 / 4, 5 / 6, 3 / 8, 3 / 5]
+    given_ = [float(scale(np.array([measure.of(one)]))[0]) for one in rounds]
+    assert given_ == pytest.approx(expected)
 
 
-@given(st.floats(0, 99), st.floats(0, 99), st.floats(-20, 30), st.floats(-20, 30))
-def test_every_measure_is_in_the_unit_interval(won: float, lost: float, a: float, b: float) -> None:
-    for measure in MEASURES.values():
-        assert 0.0 <= measure(played(won=won, lost=lost, mean=a, previous=b, play=a)) <= 1.0
+@pytest.mark.parametrize("value", [30.5, -20.5, NAN])
+def test_a_return_that_there_cannot_be_is_refused(value: float) -> None:
+    with pytest.raises(UserError, match=f"{value:g} is outside"):
+        KnownRange(-20.0, 30.0)(np.array([0.0, value]))
+
+
+# What a segment is paid.
+
+
+def test_the_last_reward_pays_1_for_a_segment_won_0_for_one_lost_and_one_half_else() -> None:
+    outcome = step([3.0, 0.0, -0.5, 0.0, 0.25], terminated=[3])
+    ends, came_to = by_points().take(outcome)
+    assert ends.tolist() == [True, False, True, True, True]
+    worth = by_points().worth(came_to[ends])
+    assert worth is not None
+    assert worth.tolist() == [1.0, 0.0, 0.5, 1.0]
+
+
+def worth(credit: Credit, *came_to: float) -> Any:
+    worth = credit.worth(np.array(came_to))
+    return None if worth is None else pytest.approx(worth.tolist())
+
+
+def test_an_episode_is_paid_the_mid_rank_of_its_return_among_the_latest_that_were_paid() -> None:
+    credit = EpisodeReturn(N)
+    assert not credit.take(step([1.0, -1.0, 0.0, 7.0]))[0].any()  # dense rewards end nothing
+    end = step([0.0] * N, terminated=[0, 2], truncated=[3], returns=[10.0, -400.0, 30.0])
+    ends, came_to = credit.take(end)
+    assert ends.tolist() == [True, False, True, True]
+    assert came_to.tolist() == [10.0, 0.0, -400.0, 30.0]
+    # One environment is still in the episode that it began with.
+    assert worth(credit, 10.0, 30.0) is None
+    credit.take(step([0.0] * N, truncated=[1], returns=[20.0]))
+    # Ranked together; the episode of -400, of the student, is none of them.
+    assert worth(credit, 10.0, 30.0, 20.0) == [1 / 6, 5 / 6, 1 / 2]
+    # 10, 30, 20 and 30 again: above two of four, equal to two.
+    assert worth(credit, 30.0) == [3 / 4]
+
+
+def test_an_episode_without_an_end_does_not_hold_the_others_back_for_ever() -> None:
+    credit = EpisodeReturn(N)
+    credit.take(step([0.0] * N, terminated=[0, 1, 2], returns=[1.0] * 3))
+    assert worth(credit, *[1.0] * 199) is None
+    assert worth(credit, *[1.0] * 200) == [1 / 2] * 200
+    assert worth(credit, 2.0) == [1.0 - 0.5 / 200]
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=30), st.floats(0.1, 10.0))
+def test_ranks_depend_on_the_order_alone(values: list[float], power: float) -> None:
+    ranks, stretched = Ranks(), Ranks()
+    for value in np.round(values, 3):
+        u = ranks(np.array([value]))
+        assert 0.0 < u[0] < 1.0
+        assert stretched(np.sign([value]) * np.abs([value]) ** power).tolist() == u.tolist()
+
+
+def test_ranks_forget_what_is_older_than_the_window_and_come_back_exactly(tmp_path: Path) -> None:
+    ranks, restored = Ranks(window=3), Ranks(window=3)
+    ranks(np.array([100.0, 200.0, 0.1]))
+    restored(np.array([5.0, 6.0, 7.0]))
+    (tmp_path / "state").write_bytes(pack_state(ranks.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    for both in (ranks, restored):
+        # 200, 0.1, 50: above one of three; 50 and 50: equal to two of 0.1, 50, 50.
+        assert both(np.array([50.0])).tolist() == [pytest.approx(1 / 2)]
+        assert both(np.array([50.0])).tolist() == [pytest.approx(2 / 3)]
+    with pytest.raises(UserError, match="nan"):
+        ranks(np.array([NAN]))
+
+
+TEACHERS = ((100.0, 50.0), (150.0, 50.0), (-500.0, 10.0))
+"""(mean, standard deviation) of the returns of an episode that each leads."""
+
+
+@pytest.mark.parametrize("selector", ["thompson-beta", "ucb1", "linear-thompson"])
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+def test_selectors_find_the_teacher_of_the_best_dense_returns_in_whatever_unit(
+    selector: str, unit: float
+) -> None:
+    found = []
+    for seed in range(4):
+        assignment: PerSegment | PerState = (
+            per_state(real(selector, seed), credit=EpisodeReturn(N), decay=1.0, names=NAMES)
+            if selector == "linear-thompson"
+            else per_segment(real(selector, seed), credit=EpisodeReturn(N))
+        )
+        rng = np.random.default_rng(seed)
+        playing = Playing(assignment)
+        for t in range(240):
+            # Every step of an episode gives a reward; its second one ends it.
+            arm = playing.step(step([1.0] * N), obs=rng.random((N, 1, 2)))
+            mean, deviation = np.array(TEACHERS)[arm].T
+            returns = unit * rng.normal(mean, deviation)
+            end = step([1.0] * N, truncated=range(N), returns=returns.tolist())
+            playing.step(end, obs=rng.random((N, 1, 2)))
+            if t % 2:
+                playing.assignment.settle()
+        late = np.stack(playing.arm)[len(playing.arm) // 2 :]
+        found.append(np.bincount(late.ravel(), minlength=3) / late.size)
+    # Of 1,000 choices of an arm at random a share of 0.4 would be 4 deviations off.
+    share = np.mean(found, axis=0)
+    assert share[1] > 0.65
+    assert share[2] < 0.1
 
 
 # One teacher for a whole round.
@@ -164,9 +274,10 @@ def per_round(
         selector,
         **{
             "names": NAMES,
-            "measure": MEASURES[measure] if isinstance(measure, str) else measure,
-            "low": 0.0,
-            "high": 100.0,
+            "measure": MEASURES[measure].of if isinstance(measure, str) else measure,
+            "scale": MEASURES[measure].scale((0.0, 100.0))
+            if isinstance(measure, str)
+            else KnownRange(0.0, 1.0),
             "play": lambda number: NAN,
             **settings,
         },
@@ -212,8 +323,8 @@ def test_a_round_is_choose_play_measure_update() -> None:
 def one_round(assignment: Assignment, *steps: Step) -> Mapping[int, Feedback]:
     assignment.begin()
     for each in steps:
-        assignment.arms(OBS)
         assignment.leads(0.0, np.zeros(N))
+        assignment.arms(OBS)
         assignment.paid(each)
     return assignment.settle()
 
@@ -273,8 +384,8 @@ def test_in_a_round_a_coin_is_tossed_in_each_step() -> None:
 
 
 def per_segment(selector: Any, *, names: tuple[str, ...] = NAMES, **settings: Any) -> PerSegment:
-    rng = np.random.default_rng(0)
-    return PerSegment(selector, **{"names": names, "num_envs": N, "rng": rng, **settings})
+    given = {"names": names, "num_envs": N, "credit": by_points(), **settings}
+    return PerSegment(selector, **given)
 
 
 class Playing:
@@ -283,7 +394,7 @@ class Playing:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.arm: list[Ints] = []
-        self.led: list[Led] = []
+        self.led: list[Mask] = []
         assignment.begin()
 
     def step(
@@ -298,16 +409,6 @@ class Playing:
         self.arm.append(self.assignment.arms(obs).copy())
         self.assignment.paid(outcome)
         return self.arm[-1]
-
-
-def test_a_teacher_is_chosen_anew_exactly_where_a_segment_has_ended() -> None:
-    playing = Playing(per_segment(Scripted(lambda choice: choice - 1), names=("x",) * 99))
-    assert playing.step(step([0.0] * N)).tolist() == [0, 1, 2, 3]
-    assert playing.step(step([0.0, 1.0, 0.0, 0.0])).tolist() == [0, 1, 2, 3]
-    assert playing.step(step([0.0, 0.0, -0.5, 0.0])).tolist() == [0, 4, 2, 3]
-    assert playing.step(step([0.0] * N, terminated=[0], truncated=[3])).tolist() == [0, 4, 5, 3]
-    assert playing.step(step([-1.0] * N)).tolist() == [6, 4, 5, 7]
-    assert playing.step(step([0.0] * N)).tolist() == [8, 9, 10, 11]
 
 
 def test_a_segment_won_pays_1_lost_0_and_one_that_was_cut_short_one_half() -> None:
@@ -424,7 +525,7 @@ def test_who_begins_a_segment_finishes_it_and_the_teachers_begin_a_share_of_beta
 
 @pytest.mark.parametrize("pay_all", [False, True])
 def test_the_students_own_segments_get_the_best_teacher_unless_they_are_paid(pay_all: bool) -> None:
-    selector = parse_selector("ucb1")(num_arms=3, rng=np.random.default_rng(0))
+    selector = real("ucb1", 0)
     rewards = np.array([0.9] * 40 + [0.8] * 40 + [0.7])
     arms = np.array([0] * 40 + [1] * 40 + [2])
     one = np.ones(len(arms))
@@ -439,11 +540,11 @@ def test_the_students_own_segments_get_the_best_teacher_unless_they_are_paid(pay
 # A teacher for each state.
 
 
-class Told(DistributionSelector):
+class Told(ContextualSelector):
     """Draws arm k with probability context[k] over their sum; learns nothing."""
 
     def __init__(self, rng: np.random.Generator, *, num_arms: int = 2) -> None:
-        super().__init__(num_arms=num_arms, rng=rng)
+        super().__init__(num_arms=num_arms, rng=rng, context_dim=2)
         self.learnt: list[Feedback] = []
 
     def _tried(self) -> npt.NDArray[np.bool_]:
@@ -467,13 +568,14 @@ class Told(DistributionSelector):
 
 
 def per_state(
-    selector: DistributionSelector | None = None, *, seed: int = 0, **settings: Any
+    selector: ContextualSelector | None = None, *, seed: int = 0, **settings: Any
 ) -> PerState:
     rng = np.random.default_rng(seed)
     return PerState(
         selector or Told(np.random.default_rng(1)),
         **{
             "names": NAMES[:2],
+            "credit": by_points(),
             "feature": READ,
             "num_envs": N,
             "rng": rng,
@@ -604,13 +706,6 @@ def test_in_the_students_own_segments_each_state_gets_its_best_teacher_unless_th
 # How far labels are trusted.
 
 
-def statistics(*arms: tuple[float, float]) -> Statistics:
-    """Return statistics of arms with (count, total)."""
-    s = Statistics(len(arms))
-    s.count, s.total = np.array(arms, np.float64).T.copy()
-    return s
-
-
 @pytest.mark.parametrize(
     ("arms", "expected"),
     [
@@ -630,27 +725,14 @@ def statistics(*arms: tuple[float, float]) -> Statistics:
 def test_a_teacher_is_eliminated_once_its_mean_is_clearly_below_the_best(
     arms: list[tuple[float, float]], expected: list[bool]
 ) -> None:
-    s = statistics(*arms)
-    assert not_worse(s, np.arange(len(arms))).tolist() == expected
+    count, total = np.array(arms, np.float64).T
+    assert not_worse(count, total, np.arange(len(arms))).tolist() == expected
 
 
 def test_the_best_is_one_of_those_that_are_left() -> None:
-    s = statistics((50, 50), (50, 25), (50, 24), (50, 5))
-    assert not_worse(s, np.arange(4)).tolist() == [True, False, False, False]
-    assert not_worse(s, np.array([1, 2, 3])).tolist() == [True, True, True, False]
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 60), st.floats(0, 1)), min_size=1, max_size=6),
-    st.integers(0, 5),
-)
-def test_the_best_that_is_left_is_always_trusted(arms: list[tuple[int, float]], gone: int) -> None:
-    s = statistics(*((count, count * share) for count, share in arms))
-    left = np.array([k for k in range(len(arms)) if k != gone or len(arms) == 1])
-    trusted = not_worse(s, left)
-    mean = (1.0 + s.total) / (2.0 + s.count)
-    assert trusted[left[mean[left].argmax()]]
-    assert trusted[left].any()
+    count, total = np.full(4, 50.0), np.array([50.0, 25.0, 24.0, 5.0])
+    assert not_worse(count, total, np.arange(4)).tolist() == [True, False, False, False]
+    assert not_worse(count, total, np.array([1, 2, 3])).tolist() == [True, True, True, False]
 
 
 def pay(assignment: PerRound | PerSegment, arm: int, rewards: Sequence[float]) -> None:
@@ -704,9 +786,7 @@ def test_per_state_a_label_is_trusted_by_the_odds_of_its_teacher_there() -> None
 
 
 def test_per_state_all_labels_are_trusted_until_every_teacher_has_been_tried() -> None:
-    selector = parse_selector("linear-thompson")(
-        num_arms=2, rng=np.random.default_rng(0), context_dim=2
-    )
+    selector = real("linear-thompson", 0, num_arms=2)
     assignment = per_state(selector)
     obs, arm = np.array([[[0.5, 0.5]], [[0.5, 0.5]]]), np.array([0, 1])
     assert assignment.trust(obs, arm) is None
@@ -720,8 +800,7 @@ def test_per_state_all_labels_are_trusted_until_every_teacher_has_been_tried() -
 
 
 def test_per_state_the_best_is_trusted_though_a_bonus_passes_it_over() -> None:
-    build = parse_selector("linucb:alpha=2")
-    selector = build(num_arms=2, rng=np.random.default_rng(0), context_dim=2)
+    selector = real("linucb:alpha=2", 0, num_arms=2)
     arm = np.array([0] * 40 + [1])
     context = np.full((41, 2), 0.5)
     reward = np.array([0.9] * 40 + [0.5])
@@ -749,30 +828,42 @@ Maker = Callable[[str, int], PerRound | PerSegment | PerState]
 """(selector, seed) -> assignment of three teachers."""
 
 
-def real(text: str, seed: int) -> Any:
-    given = {"context_dim": 2} if is_contextual(text) else {}
-    return parse_selector(text)(num_arms=3, rng=np.random.default_rng(seed), **given)
+def real(text: str, seed: int, *, num_arms: int = 3) -> Any:
+    rng = np.random.default_rng(seed)
+    return build_selector(text, num_arms=num_arms, rng=rng, context_dim=2)
 
 
 def real_per_round(text: str, seed: int) -> PerRound:
     return per_round(real(text, seed), "improvement")
 
 
+def ranked_per_round(text: str, seed: int) -> PerRound:
+    return per_round(real(text, seed), "improvement", scale=Ranks())
+
+
 def real_per_segment(text: str, seed: int) -> PerSegment:
-    return per_segment(real(text, seed), rng=np.random.default_rng(seed + 50))
+    return per_segment(real(text, seed))
+
+
+def ranked_per_segment(text: str, seed: int) -> PerSegment:
+    return per_segment(real(text, seed), credit=EpisodeReturn(N))
 
 
 def real_per_state(text: str, seed: int) -> PerState:
     return per_state(real(text, seed), seed=seed + 50, names=NAMES)
 
 
+def ranked_per_state(text: str, seed: int) -> PerState:
+    return per_state(real(text, seed), seed=seed, names=NAMES, credit=EpisodeReturn(N), decay=1.0)
+
+
 MAKERS: list[tuple[Maker, str]] = [
     *((real_per_round, name) for name in ("thompson-beta", "sliding-window-ucb:window=5", "exp3")),
+    (ranked_per_round, "thompson-beta"),
     *((real_per_segment, name) for name in ("thompson-beta", "discounted-ucb", "best-first")),
-    *(
-        (real_per_state, name)
-        for name in ("direct:explore=squarecb", "doubly-robust", "linear-thompson")
-    ),
+    (ranked_per_segment, "thompson-beta"),
+    *((real_per_state, name) for name in ("direct:explore=squarecb", "linear-thompson")),
+    (ranked_per_state, "doubly-robust"),
 ]
 each_assignment = pytest.mark.parametrize(("make", "selector"), MAKERS)
 
@@ -784,7 +875,8 @@ def outcomes(seed: int, steps: int) -> list[tuple[Array, Array, Step]]:
     def one() -> tuple[Array, Array, Step]:
         reward = rng.choice([0.0, 1.0, -1.0], N, p=[0.7, 0.2, 0.1])
         ends = [np.flatnonzero(rng.random(N) < 0.05).tolist() for _ in range(2)]
-        returns = rng.uniform(0.0, 100.0, len({*ends[0], *ends[1]})).tolist()
+        ends[1] = [i for i in ends[1] if i not in ends[0]]
+        returns = rng.uniform(0.0, 100.0, len(ends[0]) + len(ends[1])).tolist()
         outcome = step(reward.tolist(), terminated=ends[0], truncated=ends[1], returns=returns)
         return rng.random((N, 1, 2)), rng.random(N), outcome
 
@@ -799,6 +891,7 @@ def drive(assignment: Assignment, *, seed: int, rounds: int) -> list[Any]:
         for obs, draw, outcome in outcomes(100 * seed + number, 10):
             said.append(assignment.leads(0.6, draw).tolist())
             said.append(assignment.arms(obs).tolist())
+            assert assignment.arms(obs).tolist() == said[-1]
             assignment.paid(outcome)
         for n, f in assignment.settle().items():
             said.append((n, *(part.tolist() for part in vars(f).values())))
@@ -806,6 +899,41 @@ def drive(assignment: Assignment, *, seed: int, rounds: int) -> list[Any]:
         trust = assignment.trust(np.random.default_rng(7).random((6, 1, 2)), np.arange(6) % 3)
         said.append(None if trust is None else trust.tolist())
     return said
+
+
+@each_assignment
+def test_asking_for_the_teachers_again_draws_no_more(make: Maker, selector: str) -> None:
+    once, often = make(selector, 0), make(selector, 0)
+    for assignment, times in ((once, 1), (often, 4)):
+        for number in range(3):
+            assignment.begin()
+            for obs, draw, outcome in outcomes(number, 20):
+                assignment.leads(0.6, draw)
+                for _ in range(times):
+                    assignment.arms(obs)
+                assignment.paid(outcome)
+            assignment.settle()
+    assert pack_state(often.state()) == pack_state(once.state())
+
+
+@pytest.mark.parametrize("make", [real_per_segment, real_per_state])
+def test_what_is_asked_out_of_order_is_an_error_where_it_would_matter(make: Maker) -> None:
+    assignment = make("thompson-beta" if make is real_per_segment else "direct", 0)
+    assignment.begin()
+    with pytest.raises(RuntimeError, match="leads"):
+        assignment.arms(OBS)
+    with pytest.raises(RuntimeError, match="leads"):
+        assignment.paid(step([0.0] * N))
+    led = assignment.leads(0.5, np.array([0.1, 0.9, 0.2, 0.8])).tolist()
+    # Who acts in a segment that has begun is settled.
+    assert assignment.leads(0.5, np.array([0.9, 0.1, 0.8, 0.2])).tolist() == led
+    if isinstance(assignment, PerState):
+        with pytest.raises(RuntimeError, match="arms"):
+            assignment.paid(step([0.0] * N))
+    assignment.arms(OBS)
+    assignment.paid(step([0.0, 0.0, 1.0, 0.0]))
+    with pytest.raises(RuntimeError, match="leads"):
+        assignment.arms(OBS)
 
 
 @each_assignment
@@ -834,6 +962,7 @@ def test_a_teacher_that_fails_is_set_aside_with_a_warning_and_another_takes_its_
         assert np.isfinite(f.reward).all()
     second, third = (k for k in range(3) if k != gone)
     assignment.drop(second, "ill")
+    assignment.leads(1.0, draw)
     assert (assignment.arms(obs) == third).all()
     with pytest.raises(UserError, match=f"teacher {NAMES[third]} failed, and no other is left: c"):
         assignment.drop(third, "cold")
@@ -870,13 +999,13 @@ def test_a_restored_assignment_goes_on_identically(
     make: Maker, selector: str, dropped: bool, tmp_path: Path
 ) -> None:
     assignment, restored = make(selector, 0), make(selector, 9)
-    drive(assignment, seed=1, rounds=7)
+    drive(assignment, seed=1, rounds=1 if dropped else 7)  # after one, segments wait to be paid
     if dropped:
         assignment.drop(1, "ill")
     drive(restored, seed=2, rounds=2)  # what it did before must not shine through
     state = assignment.state()
-    if not isinstance(assignment, PerRound):  # segments of both kinds are under way
-        assert set(state["led"][~state["fresh"]]) == {True, False}
+    if not isinstance(assignment, PerRound):  # segments are under way
+        assert not state["fresh"].all()
     (tmp_path / "state").write_bytes(pack_state(state))
     restored.restore(unpack_state(tmp_path / "state"))
     assert pack_state(restored.state()) == pack_state(assignment.state())

@@ -7,17 +7,19 @@ import numpy.typing as npt
 import pytest
 
 from tutelage.errors import UserError
-from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors import SELECTORS, is_contextual
 from tutelage.selectors.base import DistributionSelector
-from tutelage.selectors.contextual import CONTEXTUAL, EXPLORATIONS, Ridge, epsilon, squarecb
+from tutelage.selectors.contextual import Ridge, epsilon, squarecb
 from tutelage.types import Feedback, Floats, Selector
+
+CONTEXTUAL = [name for name in SELECTORS if is_contextual(name)]
 
 
 def make(
     name: str, num_arms: int = 2, context_dim: int = 1, seed: int = 0, **parameters: Any
 ) -> DistributionSelector:
     rng = np.random.default_rng(seed)
-    return CONTEXTUAL[name](num_arms=num_arms, rng=rng, context_dim=context_dim, **parameters)
+    return SELECTORS[name](num_arms=num_arms, rng=rng, context_dim=context_dim, **parameters)
 
 
 def feedback(
@@ -236,11 +238,3 @@ def test_impossible_contexts_are_refused(name: str) -> None:
         selector.choose(np.array([[np.nan]]))
     with pytest.raises(UserError, match=r"shape \(1, 2\), expected \(N, 1\)"):
         selector.update(feedback([[0.1, 0.2]], [0], [0.5], [0.5]))
-    impossible: dict[str, Any] = {"epsilon": 2.0} if name == "vw" else {"penalty": 0.0}
-    with pytest.raises(UserError, match=next(iter(impossible))):
-        make(name, **impossible)
-
-
-def test_both_explorations_are_offered() -> None:
-    assert EXPLORATIONS["squarecb"](2.0, 0.0)(np.array([[1.0, 0.0]]), 9)[0, 1] == 1 / 4
-    assert EXPLORATIONS["epsilon"](lambda t: 0.5)(np.array([[1.0, 0.0]]), 9)[0, 1] == 1 / 4

@@ -1,5 +1,6 @@
-"""What holds of any environments: seeds, ends of episodes, going back, bad configurations."""
+"""What holds of any environments: seeds, ends of episodes, going back, faults of their own."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,21 +8,18 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests import point_pole
-from tests.clock import clocks
-from tutelage.domains.atari import (
-    TWO_SIDED,
-    EnvironmentConfig,
-    has_segments,
-    is_atari,
-    make,
-    usual_target,
-)
-from tutelage.domains.pong import Region
-from tutelage.environments import Environments, Step
-from tutelage.errors import UserError
+from tests.clock import Clock, clocks
+from tests.players import assert_equal_arrays as assert_same
+from tutelage.domains import EnvironmentConfig, make
+from tutelage.domains.gym import GymSettings
+from tutelage.environments import Environments, Restricted, Step
+from tutelage.errors import FaultyEnvironmentError
 from tutelage.files import pack_state, unpack_state
+from tutelage.heads import head_for
+from tutelage.types import Array
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1", num_envs=4)
 Actions = npt.NDArray[np.int64]
@@ -30,11 +28,6 @@ Actions = npt.NDArray[np.int64]
 def balance(obs: npt.NDArray[np.float32]) -> Actions:
     """Keep CartPole's pole up, and its cart near the middle."""
     return (obs[:, -1] @ np.array([0.05, 0.1, 1.0, 0.5], np.float32) > 0).astype(np.int64)
-
-
-def assert_same(a: Step, b: Step) -> None:
-    for name, value in vars(a).items():
-        np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
 
 
 def seeds(*, seed: int, stream: str = "training", episodes: int = 100) -> list[int]:
@@ -215,7 +208,7 @@ def never(obs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     ],
 )
 def test_outside_of_a_region_the_agent_may_act_every_so_often(
-    region: Region, every: int, inside: list[list[int]]
+    region: Callable[[Array], npt.NDArray[np.bool_]], every: int, inside: list[list[int]]
 ) -> None:
     """A clock's reward is the action."""
     envs = clocks(lengths=[6, 2], region=region, every=every)
@@ -256,85 +249,174 @@ def test_environments_of_a_region_go_back_to_where_they_were(
         assert_same(a, b)
 
 
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        ({"num_envs": 0}, ["num_envs", "0", "at least 1"]),
-        ({"num_envs": -3}, ["num_envs", "-3", "at least 1"]),
-        ({"sticky": 1.5}, ["sticky", "1.5", "[0, 1)"]),
-        ({"sticky": -0.1}, ["sticky", "-0.1", "[0, 1)"]),
-        ({"noop_max": -1}, ["noop_max", "-1", "at least 0"]),
-        ({"sticky": float("nan")}, ["sticky", "nan", "[0, 1)"]),
-        ({"frame": 99}, ["frame", "'99'", "80", "84"]),
-        ({"env": "pong2"}, ["'pong2'", "pong, breakout", "CartPole-v1"]),
-        ({"env": "ALE/Pong-v5"}, ["'ALE/Pong-v5'", "Atari game", "by its ROM, pong"]),
-        ({"env": "MsPacmanNoFrameskip-v4"}, ["by its ROM, ms_pacman"]),
-        ({"env": "CartPole-v7"}, ["'CartPole-v7'", "v1"]),
-        ({"env": "no:Such-v0"}, ["'no:Such-v0'", "Gymnasium id"]),
-        ({"env": "Pendulum-v1"}, ["'Pendulum-v1'", "Box", "discrete actions"]),
-        ({"env": "Blackjack-v1"}, ["'Blackjack-v1'", "Tuple", "one array"]),
-        ({"only": "ball-left"}, ["region", "'ball-left'", "ball-bottom, ball-top"]),
-        ({"only": "ball-top:"}, ["only", "'ball-top:'", "2 or more", "ball-top:2"]),
-        ({"only": "ball-top:1"}, ["'ball-top:1'", "2 or more"]),
-        ({"only": "ball-top:two"}, ["'ball-top:two'", "whole number"]),
-        ({"only": "ball:2"}, ["region", "'ball'", "ball-bottom, ball-top"]),
-        ({"env": "CartPole-v1", "only": "ball-top"}, ["'ball-top'", "of pong", "CartPole-v1"]),
-        ({"env": "breakout", "only": "ball-top"}, ["of pong", "breakout"]),
-    ],
-)
-def test_what_cannot_be_built_is_named_with_what_could(
-    asked: dict[str, Any], words: list[str]
+def test_a_cut_episode_ends_there_and_the_next_one_begins() -> None:
+    cut, whole = clocks(lengths=[9, 9, 9]), clocks(lengths=[3, 9, 9])
+    for _ in range(3):
+        for envs in (cut, whole):
+            envs.step(np.array([1, 2, 3]))
+    assert cut.cut(np.array([True, False, False])) == ((3.0, 3),)
+    # As if it had ended by itself: the same next episode, and the others go on.
+    np.testing.assert_array_equal(cut.obs, whole.obs)
+    assert cut.ages.tolist() == whole.ages.tolist() == [0, 3, 3]
+    for step in range(6):
+        a, b = (envs.step(np.array([1, 2, 3])) for envs in (cut, whole))
+        np.testing.assert_array_equal(a.next_obs[1:], b.next_obs[1:], err_msg=str(step))
+    assert a.finished[-2:] == b.finished[-2:] == ((18.0, 9), (27.0, 9))
+    assert cut.state()["episode"].tolist() == [1, 1, 1]
+
+
+def test_a_cut_in_a_region_begins_anew_what_is_repeated() -> None:
+    """Of a clock in no region, every third step counts: of a cut episode too."""
+    envs = clocks(lengths=[9, 9], region=never, every=3)
+    for _ in range(4):
+        envs.step(np.array([1, 1]))
+    envs.cut(np.array([True, False]))
+    inside = [[0, 0], [0, 1], [1, 0], [0, 0], [0, 1]]
+    played = [envs.play(np.array([2, 3]), np.zeros((2, 4), np.float32)) for _ in inside]
+    np.testing.assert_array_equal([step.inside for step in played], inside)
+
+
+# Actions of any kind.
+
+SPACES: dict[str, gymnasium.Space[Any]] = {
+    "discrete from 1": spaces.Discrete(3, start=1),
+    "discrete from -2": spaces.Discrete(5, start=-2),
+    "several": spaces.MultiDiscrete([2, 3]),
+    "several in rows": spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
+    "yes or no": spaces.MultiBinary((2, 2)),
+    "numbers": spaces.Box(np.array([-2, 0], np.float32), np.array([2, 8], np.float32)),
+    "numbers in rows": spaces.Box(-3.0, 3.0, (2, 2), np.float64),
+}
+
+
+@pytest.mark.parametrize("region", [None, early])
+@pytest.mark.parametrize("name", SPACES)
+def test_actions_of_any_kind_arrive_as_the_space_has_them_and_are_replayed(
+    name: str, region: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError) as caught:
-        make(EnvironmentConfig(**{"num_envs": 2, **asked}), seed=1)
-    for word in words:
-        assert word in str(caught.value)
+    space = SPACES[name]
+    done: list[Any] = []
+    varied = set()
+
+    class Strict(Clock):
+        def step(self, action: Any) -> Any:
+            assert space.contains(action), action
+            done.append(action)
+            return super().step(action)
+
+    def build() -> Environments:
+        kinds = [lambda length=n: Strict(length=length, actions=space) for n in (6, 5, 3)]
+        env = SyncVectorEnv(kinds, autoreset_mode=AutoresetMode.NEXT_STEP)
+        envs = Environments(env, seed=1, view=lambda obs: obs[:, np.newaxis])
+        return envs if region is None else Restricted(envs, region)
+
+    head = head_for(space)
+    assert head.fits(space)
+    rng = np.random.default_rng(0)
+    original, restored = build(), build()
+    for _ in range(7):
+        restored.step(head.random(3, rng))
+    for _ in range(10):
+        original.step(head.random(3, rng))
+    (tmp_path / "state").write_bytes(pack_state(original.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    np.testing.assert_array_equal(restored.obs, original.obs)
+    np.testing.assert_array_equal(restored.last_action(), original.last_action())
+    for _ in range(20):
+        action = head.random(3, rng)
+        done.clear()
+        a, b = (envs.step(action) for envs in (original, restored))
+        assert_same(a, b)
+        np.testing.assert_array_equal(done[:3], done[3:])
+        varied |= {str(one) for one in done}
+    assert len(varied) > 1
 
 
-def test_a_game_that_merely_shares_its_name_with_a_rom_is_made() -> None:
-    gymnasium.register(
-        "Mini/Breakout-v1", entry_point=lambda **o: _mini(**o), kwargs={"game": "breakout"}
-    )
-    envs = make(EnvironmentConfig(env="Mini/Breakout-v1", num_envs=2), seed=1)
-    assert envs.obs.shape == (2, 1, 4)
+def test_a_first_action_is_the_spaces_first_and_a_boxs_middle_is_0() -> None:
+    envs = clocks(lengths=[9, 9], actions=spaces.Discrete(3, start=5))
+    assert envs.step(np.array([0, 2])).reward.tolist() == [5.0, 7.0]
+    envs = clocks(lengths=[9], actions=SPACES["numbers"])
+    assert envs.step(np.zeros((1, 2), np.float32)).reward.tolist() == [4.0]
+    assert envs.step(np.array([[1.0, -9.0]], np.float32)).reward.tolist() == [2.0]  # clipped
+
+
+# Faults of the environment's own.
+
+
+class Faulty(gymnasium.Env[Any, Any]):
+    """The second one made does something wrong in its second episode."""
+
+    fault = ""
+    made = 0
+
+    def __init__(self, **_: Any) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,))
+        self.action_space = spaces.Discrete(2)
+        self._episode = -1
+        self._fault = self.fault if self.made % 2 else ""
+        type(self).made += 1
+
+    def reset(self, **_: Any) -> Any:
+        self._episode, self._time = self._episode + 1, 0
+        obs = np.zeros(2, np.float32)
+        if self._episode == 1 and self._fault == "no beginning":
+            raise RuntimeError("out of order")
+        if self._episode == 1 and self._fault == "a bad beginning":
+            obs[0] = np.inf
+        return obs, {}
+
+    def step(self, action: Any) -> Any:
+        self._time += 1
+        now = self._fault if self._episode == 1 and self._time == 3 else ""
+        if now == "raises":
+            raise ZeroDivisionError("no luck")
+        reward = np.nan if now == "reward" else 1.0
+        obs = np.array([0.0, np.nan if now == "observation" else 0.0], np.float32)
+        return obs, reward, self._time == 4, False, {}
+
+
+@pytest.fixture
+def faulty() -> Iterator[str]:
+    gymnasium.register("Faulty-v0", entry_point=Faulty, disable_env_checker=True)
+    yield "Faulty-v0"
+    gymnasium.registry.pop("Faulty-v0")
+
+
+def play_on(envs: Environments) -> None:
+    for _ in range(9):
+        envs.step(np.zeros(envs.num_envs, np.int64))
+
+
+FAULTS = {
+    "raises": ["ZeroDivisionError('no luck')", "step 3"],
+    "reward": ["reward nan", "step 3", "episode 1"],
+    "observation": ["observation", "step 3", "episode 1"],
+    "a bad beginning": ["observation", "step 0", "episode 1"],
+    "no beginning": ["RuntimeError('out of order')", "step 0"],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_environments_names_it_and_the_step(
+    fault: str, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "fault", fault)
+    monkeypatch.setattr(Faulty, "made", 0)
+    envs = make(EnvironmentConfig(env=faulty, num_envs=2), seed=1)
+    with pytest.raises(FaultyEnvironmentError) as caught:
+        play_on(envs)
+    assert "environment 1" in str(caught.value)
+    assert all(word in str(caught.value) for word in FAULTS[fault])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's own words on it
+def test_a_fault_in_a_process_of_its_own_is_named_as_well(
+    faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "fault", "raises")
+    monkeypatch.setattr(Faulty, "made", 0)  # before the processes begin, one is made and looked at
+    config = EnvironmentConfig(env=faulty, num_envs=1, gymnasium=GymSettings(vector="async"))
+    envs = make(config, seed=1)
+    with pytest.raises(FaultyEnvironmentError, match=r"environment 0 raised ZeroDiv.* step 3"):
+        play_on(envs)
     envs.close()
-    gymnasium.registry.pop("Mini/Breakout-v1")
-
-
-def _mini(*, game: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    return gymnasium.make("CartPole-v1", **options)
-
-
-@pytest.mark.parametrize(
-    ("env", "expected"),
-    [
-        *((game, True) for game in ("pong", "tennis", "fishing_derby", "surround", "othello")),
-        *((game, False) for game in ("breakout", "ms_pacman", "CartPole-v1", "Acrobot-v1")),
-        (point_pole.ENV, True),
-        ("nowhere-v0", True),
-    ],
-)
-def test_segments_are_of_games_that_one_side_wins_and_the_other_loses(
-    env: str, expected: bool
-) -> None:
-    assert has_segments(env) == expected
-    assert all(is_atari(game) for game in TWO_SIDED)
-
-
-def test_the_usual_target_is_the_papers_or_gymnasiums() -> None:
-    assert [usual_target(env) for env in ("pong", "CartPole-v1")] == [20.0, 475.0]
-    for env in ("breakout", "Pendulum-v1", "nowhere-v0"):
-        with pytest.raises(UserError, match=f"no target is known for {env}.*target_return"):
-            usual_target(env)
-
-
-def test_actions_that_do_not_count_from_0_are_refused() -> None:
-    gymnasium.register("Shifted-v0", entry_point=lambda **_: _Shifted())
-    with pytest.raises(UserError, match="from 0 on"):
-        make(EnvironmentConfig(env="Shifted-v0", num_envs=1), seed=1)
-    gymnasium.registry.pop("Shifted-v0")
-
-
-class _Shifted(gymnasium.Env[npt.NDArray[np.float32], np.int64]):
-    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,))
-    action_space = gymnasium.spaces.Discrete(3, start=-1)

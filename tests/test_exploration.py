@@ -2,29 +2,38 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from tutelage.errors import UserError
-from tutelage.exploration import EXPLORATIONS, Action, Exploration, parse_exploration
-from tutelage.networks import QNetwork, parse_size
+from tutelage.exploration import EXPLORATIONS, Exploration, parse_exploration
+from tutelage.heads import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Head,
+    MultiCategorical,
+    Point,
+    QValues,
+)
+from tutelage.networks import Network, parse_size
 from tutelage.schedules import constant
+from tutelage.specs import ProbabilitySchedule
+from tutelage.types import Array
 
 DRAWS = 20_000
 CHI_SQUARE_999 = {1: 10.828, 2: 13.816, 3: 16.266}
 """The 99.9 % point of the chi-square distribution, by degrees of freedom."""
 
 
-def draw(
-    exploration: Exploration | str, q: Sequence[float], *, env_steps: int = 0, seed: int = 0
-) -> Action:
-    strategy = parse_exploration(exploration) if isinstance(exploration, str) else exploration
-    repeated = np.tile(np.array(q, np.float32), (DRAWS, 1))
-    return strategy.select(repeated, env_steps, np.random.default_rng(seed))
+def draw(text: str, q: Sequence[float], *, env_steps: int = 0, seed: int = 0) -> Array:
+    head = QValues(len(q))
+    repeated = torch.tensor([list(q)], dtype=torch.float32).repeat(DRAWS, 1)
+    select = parse_exploration(text, head).select
+    return select(head, repeated, env_steps, np.random.default_rng(seed))
 
 
-def assert_frequencies(actions: Action, probability: Sequence[float]) -> None:
+def assert_frequencies(actions: Array, probability: Sequence[float]) -> None:
     """Pearson's test: sum (observed - expected)^2 / expected over the actions that may occur."""
     expected = len(actions) * np.array(probability)
     observed = np.bincount(actions, minlength=len(expected))
@@ -46,11 +55,11 @@ def dropout_probability(q: Sequence[float], p: float) -> list[float]:
     return probability
 
 
-def identity_head(hidden: Sequence[float]) -> tuple[QNetwork, torch.Tensor]:
+def identity(hidden: Sequence[float]) -> tuple[Network, torch.Tensor]:
     """Return a network whose Q-values are its (positive) hidden units, and an input for it."""
     n = len(hidden)
-    network = QNetwork(parse_size(f"mlp:{n}"), (1, n), n)
-    for layer in (network.body[1], network.head):
+    network = Network(parse_size(f"mlp:{n}"), (1, n), QValues(n))
+    for layer in (network.body[1], network.output):
         assert isinstance(layer, torch.nn.Linear)
         layer.weight.data.copy_(torch.eye(n))
     return network, torch.tensor([[list(hidden)]])
@@ -97,17 +106,18 @@ def test_dropout_q_weighs_all_masks_by_their_probability(
 
 
 def test_mc_dropout_acts_on_a_draw_of_the_network() -> None:
-    network, obs = identity_head([2.0, 1.0, 3.0])
-    strategy = parse_exploration("mc-dropout:0.4")
+    network, obs = identity([2.0, 1.0, 3.0])
+    head = QValues(3)
+    strategy = parse_exploration("mc-dropout:0.4", head)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         q = network.dropped(obs.repeat(DRAWS, 1, 1), strategy.hidden_dropout(0), generator)
-    actions = strategy.select(q.numpy(), 0, np.random.default_rng(0))
+    actions = strategy.select(head, q, 0, np.random.default_rng(0))
     assert_frequencies(actions, dropout_probability([2.0, 1.0, 3.0], 0.4))
 
 
 def test_dropped_drops_each_hidden_unit_and_scales_the_others_up() -> None:
-    network, obs = identity_head([2.0, 1.0, 4.0])
+    network, obs = identity([2.0, 1.0, 4.0])
     with torch.no_grad():
         q = network.dropped(obs.repeat(DRAWS, 1, 1), 0.2, torch.Generator().manual_seed(0))
         undropped = network(obs)
@@ -118,7 +128,7 @@ def test_dropped_drops_each_hidden_unit_and_scales_the_others_up() -> None:
 
 
 def test_dropped_is_the_generators_alone_and_nothing_at_probability_zero() -> None:
-    network, obs = identity_head(range(1, 33))
+    network, obs = identity(range(1, 33))
     first, again, other = (
         network.dropped(obs, 0.5, torch.Generator().manual_seed(seed)) for seed in (7, 7, 8)
     )
@@ -128,10 +138,9 @@ def test_dropped_is_the_generators_alone_and_nothing_at_probability_zero() -> No
 
 
 def test_only_mc_dropout_drops_hidden_units() -> None:
-    dropping = {
-        name: build(constant(0.3)).hidden_dropout(5) for name, build in EXPLORATIONS.items()
-    }
-    assert dropping == {name: 0.3 if name == "mc-dropout" else 0.0 for name in EXPLORATIONS}
+    head = QValues(2)
+    assert parse_exploration("mc-dropout:0.5:0:100", head).hidden_dropout(50) == 0.25
+    assert parse_exploration("dropout-q:0.5", head).hidden_dropout(5) == 0.0
 
 
 def test_a_schedule_is_honoured_at_every_env_step() -> None:
@@ -145,45 +154,72 @@ def test_a_schedule_is_honoured_at_every_env_step() -> None:
     for env_steps, p in ((0, 0.8), (100, 0.2)):
         actions = draw("dropout-q:0.8:0.2:100", [1.0, 2.0], env_steps=env_steps)
         assert_frequencies(actions, dropout_probability([1.0, 2.0], p))
-    assert parse_exploration("mc-dropout:0.5:0:100").hidden_dropout(50) == 0.25
+
+
+def reluctant(share: ProbabilitySchedule) -> Exploration:
+    """Take the last action with a probability: a strategy from outside."""
+
+    def select(head: Head, out: torch.Tensor, env_steps: int, rng: np.random.Generator) -> Array:
+        last = rng.random(len(out)) < share(env_steps)
+        return np.where(last, out.shape[1] - 1, head.mode(out).numpy())
+
+    return Exploration(select, shown={"reluctance": share})
+
+
+def test_a_strategy_of_ones_own_is_named_by_its_module() -> None:
+    actions = draw(f"{__name__}:reluctant:1:0:100", [3.0, 0.0, 0.0], env_steps=75)
+    assert_frequencies(actions, [0.75, 0.0, 0.25])
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "says"),
     [
         ("thompson", "choose from boltzmann, dropout-q, epsilon, greedy, mc-dropout"),
-        ("", "unknown exploration ''"),
-        ("greedy:0.1", "greedy takes no parameter"),
-        ("epsilon", "epsilon needs a value, as in epsilon:0.05"),
-        ("epsilon:often", "unknown schedule 'often'"),
-        ("epsilon:1.5", "expected a value from 0 to 1"),
-        ("epsilon:nan", "unknown schedule 'nan'"),
-        ("boltzmann:0", "expected a value from 1e-06 to 1e"),
-        ("boltzmann:1:0:100", "expected a value from 1e-06 to 1e"),
-        ("dropout-q:1", "expected a value from 0 to 0.99"),
-        ("dropout-q:0:1:100", "expected a value from 0 to 0.99"),
-        ("mc-dropout:-0.1:0.5:10", "expected a value from 0 to 0.99"),
+        ("", "choose from"),
+        ("greedy:0.1", "0.1"),
+        ("epsilon", "epsilon"),
+        ("epsilon:often", "often"),
+        ("epsilon:1.5", "from 0 to 1"),
+        ("epsilon:nan", "nan"),
+        ("boltzmann:0", "from 1e-06"),
+        ("boltzmann:1:0:100", "from 1e-06"),
+        ("dropout-q:1", "from 0 to 0.99"),
+        ("dropout-q:0:1:100", "from 0 to 0.99"),
+        ("mc-dropout:-0.1:0.5:10", "from 0 to 0.99"),
+        (f"{__name__}:reluctant:2", "from 0 to 1"),
+        (f"{__name__}:DRAWS", "DRAWS"),
     ],
 )
-def test_what_spells_no_strategy_is_refused(text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        parse_exploration(text)
+def test_what_spells_no_strategy_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        parse_exploration(text, QValues(3))
 
 
+SPELT = {name: name if name == "greedy" else f"{name}:0.5" for name in EXPLORATIONS}
+HEADS = [QValues(6), Categorical(6), MultiCategorical((2, 4)), Bernoulli(6), Gaussian(3), Point(6)]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
 @pytest.mark.parametrize("name", EXPLORATIONS)
-def test_contract_gives_an_action_per_row_from_the_given_generator_alone(name: str) -> None:
-    q = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
-    strategy = EXPLORATIONS[name](constant(0.5))
-
-    def select() -> npt.NDArray[np.int64]:
-        return strategy.select(q, 0, np.random.default_rng(3))
-
+def test_contract_gives_an_action_per_row_from_the_given_generator_alone(
+    name: str, head: Head
+) -> None:
+    if name == "dropout-q" and not head.discrete:
+        with pytest.raises(UserError, match=type(head).__name__):
+            parse_exploration(SPELT[name], head)
+        return
+    out = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    strategy = parse_exploration(SPELT[name], head)
+    assert all(schedule(0) == 0.5 for schedule in strategy.shown.values())
     globals_before = (repr(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
-    actions = select()
+    first, again = (
+        strategy.select(head, out, 0, np.random.default_rng(seed)) for seed in (3, 3)
+    )
     globals_after = (repr(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
-    assert actions.dtype == np.int64
-    assert actions.shape == (64,)
-    assert ((actions >= 0) & (actions < 6)).all()
-    np.testing.assert_array_equal(actions, select())
+    some = head.random(64, np.random.default_rng(0))
+    assert (first.shape, first.dtype) == (some.shape, some.dtype)
+    low, high = (some.min(), some.max()) if head.discrete else (-1.0, 1.0)
+    assert low <= first.min() <= first.max() <= high
+    np.testing.assert_array_equal(first, again)
     assert globals_before[0] == globals_after[0]
     assert torch.equal(globals_before[1], globals_after[1])

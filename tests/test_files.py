@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tutelage import teachers
 from tutelage.errors import UserError
 from tutelage.files import (
     digest,
@@ -26,6 +25,7 @@ from tutelage.files import (
     write_atomic,
     write_json,
 )
+from tutelage.importers import import_model
 from tutelage.types import State, generator_state
 
 OLD, NEW = b"old" * 100, b"new" * 10_000
@@ -34,7 +34,7 @@ Reader = Callable[[Path], object]
 READERS: dict[str, Reader] = {
     "load_tensors": load_tensors,
     "unpack_state": unpack_state,
-    "teachers.load": lambda path: teachers.load(str(path)),
+    "import_model": import_model,
 }
 
 KEYS = st.text("ab/.$0", min_size=1, max_size=5)

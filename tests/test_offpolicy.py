@@ -1,26 +1,16 @@
-"""Estimates by hand, their bias and variance over many simulated logs, and damaged logs."""
+"""Estimates by hand, and their bias and variance over many simulated logs."""
 
-import json
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tutelage.choice_log import Log
 from tutelage.errors import UserError
-from tutelage.selectors.contextual import CONTEXTUAL
-from tutelage.selectors.offpolicy import (
-    ESTIMATORS,
-    Log,
-    Policy,
-    append_log,
-    cross_fitted,
-    evaluate,
-    read_log,
-)
+from tutelage.selectors import SELECTORS
+from tutelage.selectors.offpolicy import ESTIMATORS, Policy, cross_fitted, evaluate
 from tutelage.types import Feedback, Floats
 
 
@@ -173,7 +163,7 @@ def test_an_interval_is_reproducible() -> None:
 
 def test_a_selector_is_evaluated_from_another_ones_log() -> None:
     rng = np.random.default_rng(0)
-    selector = CONTEXTUAL["linear-thompson"](num_arms=2, rng=rng, context_dim=1)
+    selector = SELECTORS["linear-thompson"](num_arms=2, rng=rng, context_dim=1)
     selector.update(simulate(1, rows=400)[0].feedback)
     log, _ = simulate(2, rows=3000)
     states = np.random.default_rng(5).uniform(-1.0, 1.0, (20_000, 1))
@@ -188,62 +178,3 @@ def test_policies_that_do_not_fit_the_log_are_refused() -> None:
         value("ips", FOUR, always(1.0))
     with pytest.raises(UserError, match="no arm in the log"):
         value("ips", FOUR, always(0.0, 0.0, 1.0))
-
-
-def write(path: Path, *rounds: Log) -> None:
-    for number, log in enumerate(rounds):
-        append_log(path, round_number=number, feedback=log.feedback)
-
-
-def test_a_log_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "selections.jsonl"
-    logs = [simulate(seed, rows=5)[0] for seed in range(3)]
-    write(path, *logs)
-    back = read_log(path)
-    np.testing.assert_array_equal(back.round, np.repeat([0, 1, 2], 5))
-    for name in ("context", "arm", "reward", "probability"):
-        whole = np.concatenate([getattr(log.feedback, name) for log in logs])
-        np.testing.assert_array_equal(getattr(back.feedback, name), whole)
-    first = json.loads(path.read_text().splitlines()[0])
-    assert list(first) == ["round", "context", "arm", "probability", "reward"]
-
-
-GOOD = '{"round": 1, "context": [0.5], "arm": 1, "probability": 0.5, "reward": 1.0}'
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (GOOD[:-10], "not a line of a log"),
-        ("", "not a line of a log"),
-        ("[1, 2]", "not a line of a log"),
-        (GOOD.replace('"arm": 1, ', ""), "KeyError: 'arm'"),
-        (GOOD.replace("0.5,", "0.0,"), r"probability is 0.0, expected one in \(0, 1\]"),
-        (GOOD.replace("0.5,", "NaN,"), "probability is nan"),
-        (GOOD.replace("0.5,", "null,"), "probability is nan"),
-        (GOOD.replace("1.0", "1.5"), "reward is 1.5"),
-        (GOOD.replace("[0.5]", "[NaN]"), "context is"),
-        (GOOD.replace("[0.5]", "[0.5, 0.1]"), "context has 2 numbers, expected 1 as on line 1"),
-        (GOOD.replace("[0.5]", "0.5"), "context has shape"),
-        (GOOD.replace('"arm": 1', '"arm": -1'), "arm is -1"),
-        (GOOD.replace('"arm": 1', '"arm": 0.5'), "expected integers"),
-        (GOOD.replace('"arm": 1', f'"arm": {10**30}'), "OverflowError"),
-        (re.sub('"round": [0-9]+', f'"round": {10**30}', GOOD), "OverflowError"),
-        ("[" * 100_000, "RecursionError"),
-    ],
-)
-def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:
-    path = tmp_path / "selections.jsonl"
-    path.write_text("\n".join([GOOD, GOOD, line, GOOD]) + "\n")
-    with pytest.raises(UserError, match=f"selections.jsonl, line 3: .*{message}"):
-        read_log(path)
-
-
-def test_a_log_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read the log"):
-        read_log(tmp_path / "none.jsonl")
-    (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(UserError, match="is empty"):
-        read_log(tmp_path / "empty.jsonl")
-    with pytest.raises(UserError, match="cannot write the log"):
-        append_log(tmp_path / "no" / "folder.jsonl", round_number=0, feedback=FOUR.feedback)

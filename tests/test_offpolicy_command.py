@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tutelage.choice_log import append_log, read_log
 from tutelage.cli import main
 from tutelage.commands.offpolicy import halves
-from tutelage.selectors.offpolicy import append_log, effective, mean_weight, read_log
+from tutelage.selectors.offpolicy import effective, mean_weight
 from tutelage.types import Feedback, seeded
 
 ROUNDS, EACH = 200, 16
@@ -104,6 +105,7 @@ def test_halves_share_no_round(tmp_path: Path) -> None:
             "names teacher 1, the run has 1",
         ),
         (lambda folder: (folder / "selections.jsonl").write_text("{}\n"), "line 1"),
+        (lambda folder: (folder / "config.toml").write_text("teachers = 5\n"), "teachers is 5"),
         (lambda folder: append_rows(folder, arm=2, rounds=[900]), "names teacher 2, the run has 2"),
     ],
 )

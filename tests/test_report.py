@@ -1,23 +1,22 @@
-"""The curve and the page that the report package writes are opened again and looked into."""
+"""The page: what a reader finds on it. The learning curve: what it draws of a run's rows."""
 
 import base64
 import io
-import math
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from PIL import Image
 
-from tutelage.domains.atari import EnvironmentConfig
+from tests.pages import Page
 from tutelage.errors import UserError
-from tutelage.report import style
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
-from tutelage.report.curves import learning_curve
+from tutelage.report.curves import curve_of, learning_curve
+from tutelage.report.film import write_film
 from tutelage.report.page import Section, write_page
-from tutelage.report.summary import write_report
-from tutelage.report.video import side_by_side
 
 ROWS: list[dict[str, float]] = [
     {
@@ -27,10 +26,10 @@ ROWS: list[dict[str, float]] = [
         "eval/mean_reward": -20.0 + i,
         "eval/ci_low": -20.5 + i,
         "eval/ci_high": -19.0 + i,
-        "distill/agreement": 1.0 - 0.9**i,
-        "train/loss": 0.8**i,
+        "distill/agreement": 1.0 - 0.5**i,
+        "train/loss": 0.1**i,
     }
-    for i in range(1, 31)
+    for i in (1, 2, 3)
 ]
 
 
@@ -38,217 +37,193 @@ def without(*prefixes: str) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith(prefixes)} for row in ROWS]
 
 
-def inked(path: Path, colour: str) -> bool:
-    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    near = np.abs(pixels - np.array(ImageColor.getrgb(colour))).max(axis=2) < 8
-    return int(near.sum()) > 50
+def lines(axes: Axes) -> dict[str, list[list[float]]]:
+    """Return the points of each line by its label."""
+    return {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+
+
+def legend_of(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_curve_shows_returns_with_intervals_and_agreement() -> None:
+    upper, lower = curve_of(ROWS, title="A run", teacher_return=20.0, target=18.0).axes
+    training, evaluated, teacher, target = legend_of(upper)
+    assert lines(upper)[training] == [[1024.0, -20.0], [2048.0, -19.0], [3072.0, -18.0]]
+    assert "held-out" in evaluated
+    (bars,) = [drawn for drawn in upper.collections if isinstance(drawn, LineCollection)]
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [
+        [-19.5, -18.0],
+        [-18.5, -17.0],
+        [-17.5, -16.0],
+    ]
+    assert "20" in teacher
+    assert "18" in target
+    assert {y for _, y in lines(upper)[teacher]} == {20.0}
+    assert {y for _, y in lines(upper)[target]} == {18.0}
+    (agreement,) = lines(lower).values()
+    assert [y for _, y in agreement] == [0.5, 0.75, 0.875]
+    assert lower.get_xlabel() == "env steps"
 
 
 @pytest.mark.parametrize(
-    ("rows", "training", "evaluation", "below"),
+    ("rows", "shown", "below", "along"),
     [
-        (ROWS, True, True, True),
-        (without("eval"), True, False, True),
-        (without("rollout", "distill"), False, True, True),
-        (without("rollout", "eval", "distill"), False, False, True),
-        (without("rollout", "eval", "distill", "train"), False, False, False),
-        (without("env_steps"), True, True, True),
-        (without("eval/ci"), True, True, True),
-        (ROWS[:1], True, True, True),
-        ([{"train/loss": 1.0}, {"env_steps": 5, "updates": 1, "train/loss": math.nan}],
-         False, False, False),
-        ([], False, False, False),
+        (without("eval"), ["training"], "agreement", "env steps"),
+        (without("rollout", "distill"), ["held-out"], "loss", "env steps"),
+        (without("eval/ci", "env_steps"), ["training", "held-out"], "agreement", "optimiser steps"),
+        (without("rollout", "eval", "distill", "train"), [], "loss", "env steps"),
+        ([], [], "loss", "optimiser steps"),
     ],
 )  # fmt: skip
-def test_curve_shows_what_the_rows_hold(
-    tmp_path: Path, rows: list[dict[str, float]], training: bool, evaluation: bool, below: bool
+def test_the_curve_does_without_what_the_rows_lack(
+    rows: list[dict[str, float]], shown: list[str], below: str, along: str
 ) -> None:
+    upper, lower = curve_of(rows, title="A run").axes
+    found = legend_of(upper)
+    assert len(found) == len(shown)
+    assert all(word in label for word, label in zip(shown, found, strict=True))
+    assert bool(upper.texts) == (not shown)  # it says that there is nothing yet
+    assert below in lower.get_ylabel()
+    assert lower.get_xlabel() == along
+
+
+def test_an_abandoned_evaluation_is_shown_by_its_bound_with_the_reward_in_training() -> None:
+    rows = [{**row, "eval/at_most": 3.0, "rollout/reward_per_step": 0.5} for row in without("eval")]
+    upper, middle, _ = curve_of(rows, title="A run").axes
+    bounds = lines(upper)[legend_of(upper)[-1]]
+    assert [y for _, y in bounds] == [3.0] * 3
+    (reward,) = lines(middle).values()
+    assert [y for _, y in reward] == [500.0] * 3
+
+
+def test_offline_the_agreement_on_what_was_held_out_stands_beside() -> None:
+    rows = [{**row, "heldout/agreement": 0.25} for row in without("env_steps", "rollout", "eval")]
+    lower = curve_of(rows, title="A run").axes[-1]
+    seen, unseen = legend_of(lower)
+    assert [y for _, y in lines(lower)[seen]] == [0.5, 0.75, 0.875]
+    assert [y for _, y in lines(lower)[unseen]] == [0.25] * 3
+
+
+def test_a_loss_that_falls_by_far_is_drawn_in_orders_of_magnitude() -> None:
+    lower = curve_of(without("distill"), title="A run").axes[-1]
+    assert lower.get_yscale() == "log"
+    assert curve_of(without("distill")[:1], title="A").axes[-1].get_yscale() == "linear"
+
+
+def test_the_curve_is_a_png_for_a_phone_and_shows_its_title_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "new" / "curve.png"
-    learning_curve(rows, path, title="A run at $5 and $6")
+    learning_curve(ROWS, path, title="At $5 and $6: \x1b[31m\\frac")
     with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.size == (1024, 1152)
-    assert inked(path, style.SKY) == training
-    assert inked(path, style.VERMILION) == evaluation
-    assert inked(path, style.BLUE) == below
+        assert (image.format, image.width) == ("PNG", 1024)
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_curve_draws_teacher_and_target(tmp_path: Path) -> None:
-    images = []
-    for lines in ({}, {"teacher_return": 20.0}, {"teacher_return": 20.0, "target": 18.0}):
-        learning_curve(ROWS, tmp_path / "curve.png", title="A run", **lines)
-        images.append((tmp_path / "curve.png").read_bytes())
-    assert len(set(images)) == 3
-
-
-def test_curve_refuses_a_path_it_cannot_write(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write"):
-        learning_curve(ROWS, tmp_path / "file" / "curve.png", title="A run")
-
-
-class Page(HTMLParser):
-    """Collects tags and text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data.strip())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
+    with pytest.raises(UserError):
+        learning_curve(ROWS, path / "curve.png", title="A run")
 
 
 SUMMARY = [
-    {"player": "teacher", "mean return": 20.71, "parameters": 3_300_000, "95 % interval": None},
-    {
-        "player": "<b>student",
-        "mean return": -3.0,
-        "parameters": 213_000,
-        "95 % interval": "18 to 19",
-    },
+    {"player": "teacher", "return": 20.71, "parameters": 3_300_000, "interval": None, "n": 1},
+    {"player": "<b>student", "return": -3.0, "parameters": 213_000, "interval": "18…19", "n": 2},
 ]
 
 
-def written(tmp_path: Path) -> str:
-    curve = tmp_path / "curve.png"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("page")
+    curve = folder / "curve.png"
     learning_curve(ROWS, curve, title="A run")
-    policies = {"sum": lambda obs: obs.float().sum((2, 3))}
-    side_by_side(policies, EnvironmentConfig(), tmp_path / "film.mp4", max_steps=3)
-    write_page(
-        tmp_path / "report.html",
-        title='<script>alert("1")</script>',
-        sections=[
-            Section("Curve", [Figure(curve, 'Up, then "down".', "Shown <small>.")]),
-            Section("Comparison", [Table("Comparison", SUMMARY)]),
-            Section(
-                "Both", [Figure(curve), Table("Both", [{"n": i, "i²": i * i} for i in range(3)])]
-            ),
-            Section("Play", [Film(tmp_path / "film.mp4", '"Quoted"')]),
-        ],
-        settings={"env": "pong", "learner": {"tau": 0.01, "note": "<i>&"}, "clip": False},
-        text=["First.", "Second & last."],
-    )
-    return (tmp_path / "report.html").read_text()
-
-
-def test_page_needs_nothing_else(tmp_path: Path) -> None:
-    html = written(tmp_path)
-    page = Page(html)
-    sources = [
-        value
-        for _, attrs in page.tags
-        for key, value in attrs.items()
-        if key in ("src", "href", "poster", "srcset", "data")
-    ]
-    assert len(sources) == 4
-    assert all(str(source).startswith("data:") for source in sources)
-    assert "http:" not in html
-    assert "https:" not in html
-    assert "url(" not in html
-    assert not page.all("script")
-    assert not page.all("link")
-    assert [image["alt"] for image in page.all("img")] == ['Up, then "down".', ""]
-    for image in page.all("img"):
-        assert (image["width"], image["height"]) == ("1024", "1152")
-    [film] = page.all("video")
-    assert film["width"] == "320"
-    assert film["aria-label"] == '"Quoted"'
-
-
-def test_page_shows_and_escapes_what_it_was_given(tmp_path: Path) -> None:
-    page = Page(written(tmp_path))
-    assert page.text.count('<script>alert("1")</script>') == 2  # title and heading
-    assert not page.all("b")
-    assert not page.all("i")
-    expected = ["<b>student", "20.7", "\N{MINUS SIGN}3.00", "3,300,000", "\N{EN DASH}", "18 to 19",
-                "Second & last.", "learner.tau", "0.01", "<i>&", "false", "Settings"]  # fmt: skip
-    assert set(expected) <= set(page.text)
-    assert [meta["name"] for meta in page.all("meta") if "name" in meta] == ["viewport"]
-    assert len(page.all("details")) == 1
-
-
-def test_page_keeps_the_order_of_its_sections(tmp_path: Path) -> None:
-    page = Page(written(tmp_path))
-    headings = [page.text.index(name) for name in ("Curve", "Comparison", "Both", "Play")]
-    assert headings == sorted(headings)
-    assert headings[0] < page.text.index("Shown <small>.") < headings[1]
-    assert headings[2] < page.text.index("i²") < headings[3]
-    # Few rows of many figures are turned on a narrow screen; many rows are not.
-    assert [table.get("class") for table in page.all("table")] == ["few", "many", "settings"]
-
-
-def test_page_does_without_film_table_and_settings(tmp_path: Path) -> None:
-    learning_curve([], tmp_path / "curve.png", title="A run")
-    path = tmp_path / "report.html"
-    curve = Section("Curve", [Figure(tmp_path / "curve.png")])
-    write_page(path, title="A", sections=[curve], settings={})
-    page = Page(path.read_text())
-    assert not page.all("video")
-    assert not page.all("table")
-    assert not page.all("details")
-    assert not page.all("figcaption")
-    assert len(page.all("img")) == 1
-
-
-def test_page_refuses_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("neither image nor film")
-    learning_curve([], tmp_path / "curve.png", title="A run")
-
-    def write(block: Figure | Film) -> None:
-        write_page(tmp_path / "report.html", title="A", sections=[Section("B", [block])])
-
-    with pytest.raises(UserError, match=r"cannot read .*nowhere\.png"):
-        write(Figure(tmp_path / "nowhere.png"))
-    for small in (False, True):
-        with pytest.raises(UserError, match="text is no PNG image"):
-            write(Figure(tmp_path / "text", small=small))
-    with pytest.raises(UserError, match="text is no mp4 video"):
-        write(Film(tmp_path / "text"))
-    assert not (tmp_path / "report.html").exists()
-
-
-def test_page_of_many_things_folds_links_and_shrinks(tmp_path: Path) -> None:
-    curve = tmp_path / "curve.png"
-    learning_curve(ROWS, curve, title="A run")
-    rows = [{"claim": Link("1 <Same>", "same"), "verdict": Strong("holds"), "left": ""}]
+    write_film([np.zeros((48, 64, 3), np.uint8)] * 2, folder / "film.mp4")
+    verdict = {"claim": Link("1 <Same>", "same"), "verdict": Strong("holds"), "left": ""}
     inside: list[Block] = [
         Figure(curve, small=True, name="run-1"),
         Table("Runs", [{"run": "KL & NLL"}]),
     ]
-    sections = [
-        Section("Verdicts", [Table("Verdicts", rows, prose=True)]),
-        Section("Same", ["A paragraph <b>.", Details("Every <run>", inside)], name="same"),
+    write_page(
+        folder / "report.html",
+        title='<script>alert("1")</script>',
+        sections=[
+            Section("Curve", [Figure(curve, 'Up, then "down".', "Shown <small>.")]),
+            Section("Comparison", [Table("Comparison", SUMMARY), Table("n", [{"n": 0}] * 3)]),
+            Section("Play", [Film(folder / "film.mp4", '"Quoted"')]),
+            Section("Verdicts", [Table("Verdicts", [verdict], prose=True)]),
+            Section("Same", ["A paragraph <b>.", Details("Every <run>", inside)], name="same"),
+        ],
+        settings={"env": "pong", "learner": {"tau": 0.01, "note": "<i>&\udc80"}, "clip": False},
+        text=["First.", "Second & last."],
+    )
+    return (folder / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_else(written: str) -> None:
+    page = Page(written)
+    kept = [
+        str(value).partition(";")[0]
+        for _, attrs in page.tags
+        for key, value in attrs.items()
+        if key in ("src", "href", "poster", "srcset", "data") and value != "#same"
     ]
-    write_page(tmp_path / "report.html", title="A", sections=sections, wide=True)
-    page = Page((tmp_path / "report.html").read_text())
+    assert kept == ["data:image/png", "data:image/png", "data:video/mp4", "data:image/png"]
+    assert not any(word in written for word in ("http:", "https:", "url(", "@import"))
+    assert not page.all("script")
+    assert not page.all("link")
+    assert [meta["name"] for meta in page.all("meta") if "name" in meta] == ["viewport"]
+
+
+def test_the_page_shows_what_it_was_given_in_order_and_as_it_is(written: str) -> None:
+    page = Page(written)
+    expected = [
+        *('<script>alert("1")</script>', "First.", "Second & last.", "Curve", "Shown <small>."),
+        *("Comparison", "teacher", "20.7", "3,300,000", "\N{EN DASH}", "<b>student"),
+        *("\N{MINUS SIGN}3.00", "18…19", "Play", '"Quoted"', "1 <Same>", "holds", "Same"),
+        *("A paragraph <b>.", "Every <run>", "KL & NLL", "Settings", "env", "pong", "learner.tau"),
+        *("0.01", "learner.note", "<i>&\\udc80", "clip", "false"),
+    ]
+    shown = iter(page.text[page.text.index("First.") - 1 :])
+    assert all(text in shown for text in expected)  # each after the one before
+    assert not page.all("b")
+    assert not page.all("i")
+    # Few rows of many figures are turned on a narrow screen; words stand beside their heads.
+    layouts = [table["class"] for table in page.all("table")]
+    assert layouts == ["few", "many", "prose", "many"]
+    heads = [cell["data-head"] for cell in page.all("td") if "data-head" in cell]
+    assert heads == ["verdict", "left"]
+
+
+def test_links_lead_somewhere_and_pictures_are_described(written: str) -> None:
+    page = Page(written)
     names = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    assert [link["href"] for link in page.all("a")] == ["#same"]
     assert names == {"same", "run-1"}
-    assert {"1 <Same>", "holds", "A paragraph <b>.", "Every <run>", "KL & NLL"} <= set(page.text)
-    # Where the heads of columns are out of sight, each cell says its own.
-    assert [cell.get("data-head") for cell in page.all("td")] == ["verdict", "left"]
-    data = base64.b64decode(str(page.all("img")[0]["src"]).partition(",")[2])
-    assert len(data) < curve.stat().st_size / 3
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.size == (512, 576)
-        image.convert("RGB").save(tmp_path / "small.png")
-    assert inked(tmp_path / "small.png", style.VERMILION)
+    assert [link["href"] for link in page.all("a")] == ["#same"]
+    large, small = page.all("img")
+    assert large["alt"] == 'Up, then "down".'
+    sizes = []
+    for image in (large, small):
+        with Image.open(io.BytesIO(base64.b64decode(str(image["src"]).partition(",")[2]))) as held:
+            sizes.append(held.size)
+        assert (image["width"], image["height"]) == ("1024", "1152")
+    assert sizes == [(1024, 1152), (512, 576)]
+    (film,) = page.all("video")
+    assert (film["width"], film["height"], film["aria-label"]) == ("64", "48", '"Quoted"')
 
 
-@pytest.mark.parametrize("text", ["x", "{}", "[1]", '"mean_return"'])
-def test_a_damaged_result_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text('command = "distill"\n')
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(
-        UserError, match=rf"result\.json is damaged .* 'tutelage resume {tmp_path}'"
-    ):
-        write_report(tmp_path, video=False)
+def test_a_page_of_nothing_but_a_title(tmp_path: Path) -> None:
+    write_page(tmp_path / "report.html", title="A", sections=[], settings={})
+    assert Page((tmp_path / "report.html").read_text()).text[-1] == "A"
+
+
+@pytest.mark.parametrize("block", [Figure, Film, lambda path: Figure(path, small=True)])
+@pytest.mark.parametrize("content", [None, b"neither", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x18ftypmp42"])
+def test_files_that_are_not_what_they_should_be_are_named(
+    tmp_path: Path, block: Any, content: bytes | None
+) -> None:
+    path = tmp_path / "given"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="given"):
+        write_page(
+            tmp_path / "report.html",
+            title="A",
+            sections=[Section("B", [Details("", [block(path)])])],
+        )
+    assert not (tmp_path / "report.html").exists()

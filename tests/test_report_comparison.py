@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tests.test_report import inked
+from tests.pages import inked
 from tutelage.errors import UserError
 from tutelage.report import style
 from tutelage.report.comparison import Spent, env_steps_plot, median, returns_plot, sizes_plot

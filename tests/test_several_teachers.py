@@ -16,53 +16,58 @@ import torch
 from torch import Tensor
 
 from tests import point_pole
-from tests.test_cli import QUICK, cartpole_model, refusal
-from tests.test_learning import assert_gain, controller
-from tutelage import Distill, QNetwork, teachers
+from tests.point_pole import POINTS, controller
+from tutelage import recipes
+from tutelage.choice_log import Log, read_log
 from tutelage.cli import main
-from tutelage.commands import learning
-from tutelage.domains.atari import EnvironmentConfig
+from tutelage.configs import Distill, build
+from tutelage.domains import Region
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.learner import Learner
-from tutelage.networks import parse_size
-from tutelage.recipes import appointment, distill
-from tutelage.report.summary import favourite
+from tutelage.networks import Network
+from tutelage.policies import Carry, Memoryless, Model, Policy
+from tutelage.recipes import Hooks, Outcome, assigning, closing, distilling
+from tutelage.recipes.closing import favourite
 from tutelage.runs import read_rows
-from tutelage.selectors.base import scale_reward
-from tutelage.selectors.offpolicy import Log, read_log
-from tutelage.teachers import Ensemble
-from tutelage.types import Batch, QFunction, Row
+from tutelage.teachers import Ensemble, load_teachers
+from tutelage.types import Batch, Row
 
-POINTS = EnvironmentConfig(env=point_pole.ENV)
 NOISY, GOOD, NEGATED = range(3)
 
 
-def team(folder: Path) -> tuple[str, ...]:
-    good = str(controller(folder / "good.safetensors", env=point_pole.ENV))
+def no_regions(model: Model) -> dict[str, Region]:
+    return {}
+
+
+def team(folder: Path, env: str = point_pole.ENV) -> tuple[str, ...]:
+    good = str(controller(folder / f"good-{env}.safetensors", env=env))
     return (f"{good}+noise:1", good, f"{good}+negate")
 
 
 def config(folder: Path, **settings: Any) -> Distill:
-    return Distill(
-        **{
-            "env": point_pole.ENV,
-            "teachers": team(folder),
-            "return_range": point_pole.RANGE,
-            "student": "mlp:16/16",
-            "env_steps": 2_048,
-            "round_steps": 128,
-            "num_envs": 8,
-            "batch_size": 64,
-            "samples_per_step": 2.0,
-            "teacher_acts": "1:0:4096",
-            "eval_from": 10**9,
-            "checkpoint_every": 512,
-            "precision": "fp32",
-            "threads": 1,
-            **settings,
-        }
-    )
+    usual = {
+        "env": point_pole.ENV,
+        "domain": point_pole.DOMAIN,
+        "teachers": team(folder),
+        "student": "mlp:16/16",
+        "env_steps": 2_048,
+        "round_steps": 128,
+        "num_envs": 8,
+        "batch_size": 64,
+        "samples_per_step": 2.0,
+        "teacher_acts": "1:0:4096",
+        "eval_from": 10**9,
+        "checkpoint_every": 512,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    return build(Distill, {**usual, **settings})
+
+
+def distill(config: Distill, folder: Path, **how: Any) -> Outcome:
+    watch = how.pop("watch", lambda row: None)
+    return recipes.distill(config, folder, hooks=Hooks(watch=watch), **how)
 
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -81,6 +86,9 @@ def shares(log: Log) -> npt.NDArray[np.float64]:
 
 # Whether it learns.
 
+BY_STATE = {"selector": "linear-thompson", "features": "hidden"}
+BY_EPISODE = {"domain": "auto", "env_steps": 8_192, "teacher_acts": "1:0:8192"}
+
 LEARNING: dict[str, dict[str, Any]] = {
     "round, by return": {
         **CHOICES["round"],
@@ -97,7 +105,9 @@ LEARNING: dict[str, dict[str, Any]] = {
         "teacher_acts": "1:0:6144",
     },
     "segment": {**CHOICES["segment"], "env_steps": 4_096},
-    "state": {**CHOICES["state"], "env_steps": 4_096},
+    "state": {**BY_STATE, "env_steps": 4_096},
+    "episode": {**CHOICES["segment"], **BY_EPISODE},
+    "state, by episode": {**BY_STATE, **BY_EPISODE},
 }
 
 
@@ -113,13 +123,17 @@ def test_a_selector_finds_the_good_teacher_and_the_student_learns(
     assert list(np.unique(log.round)) == list(range(1, log.round[-1] + 1))
     paid = [log.feedback.reward[log.feedback.arm == k].mean() for k in range(3)]
     assert paid[GOOD] == max(paid)
-    untrained = QNetwork(
-        parse_size("mlp:16/16"), (1, 4), 2, generator=torch.Generator().manual_seed(0)
+    before = Network(
+        outcome.student.size,
+        (1, 4),
+        outcome.student.head,
+        generator=torch.Generator().manual_seed(0),
     )
-    trained, before = (
-        evaluate(network, POINTS, episodes=20).returns for network in (outcome.student, untrained)
+    trained, untrained = (
+        evaluate(network, POINTS, episodes=20).returns for network in (outcome.student, before)
     )
-    assert_gain(trained, before, at_least=3.0)
+    # Returns are from -1 to 4.
+    assert trained.mean() > untrained.mean() + 3.0
 
 
 @pytest.fixture
@@ -157,11 +171,13 @@ def test_what_is_learnt_beside_each_state_is_what_its_own_teacher_says(
 ) -> None:
     settings = config(tmp_path, env_steps=1_024, selector="random", reward_weight="0.1")
     distill(settings, tmp_path / "run")
-    good = teachers.load(settings.teachers[GOOD]).network
+    good = load_teachers(
+        settings.teachers[GOOD : GOOD + 1], device=torch.device("cpu"), seed=0, regions=no_regions
+    )[0].alone(0)
     seen = set()
     for batch in batches[-9:]:
         assert batch.arm is not None
-        q = good(batch.obs)
+        q, _ = good.step(batch.obs, ())
         torch.testing.assert_close(batch.label[batch.arm == GOOD], q[batch.arm == GOOD])
         torch.testing.assert_close(batch.label[batch.arm == NEGATED], -q[batch.arm == NEGATED])
         noise = (batch.label - q)[batch.arm == NOISY]
@@ -182,6 +198,8 @@ RESUMED: dict[str, dict[str, Any]] = {
         "round_steps": 256,
     },
     "best-first": {"selector": "best-first", "measure_episodes": 1},
+    "episode": {"domain": "auto"},
+    "state, by episode": {"domain": "auto", **CHOICES["state"]},
 }
 
 
@@ -220,21 +238,21 @@ def test_an_interrupted_run_goes_on_to_the_very_bytes_of_an_undisturbed_one(
 # Teachers that fail.
 
 
-class Failing:
+class Failing(Memoryless):
     """Answers so many queries, then raises or says NaN."""
 
-    def __init__(self, network: QFunction, *, queries: int, raises: bool) -> None:
-        self._network = network
+    def __init__(self, policy: Policy, *, queries: int, raises: bool) -> None:
+        self.head = policy.head
+        self._policy = policy
         self._left = queries
         self._raises = raises
 
-    def __call__(self, obs: Tensor) -> Tensor:
+    def step(self, obs: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         self._left -= 1
-        if self._left >= 0:
-            return self._network(obs)
-        if self._raises:
+        if self._left < 0 and self._raises:
             raise RuntimeError("out of luck")
-        return self._network(obs) * torch.nan
+        out, after = self._policy.step(obs, carry)
+        return (out if self._left >= 0 else out * torch.nan), after
 
 
 Fail = Callable[..., None]
@@ -243,30 +261,26 @@ Fail = Callable[..., None]
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
     """Return a function that lets some teachers fail after so many queries each."""
-    load_teachers = teachers.load_teachers
 
     def let(*arms: int, queries: int = 40, raises: bool = False) -> None:
         def loaded(*given: Any, **options: Any) -> Any:
             ensemble, models = load_teachers(*given, **options)
-            return Ensemble(
-                [
-                    replace(
-                        teacher, network=Failing(teacher.network, queries=queries, raises=raises)
-                    )
-                    if k in arms
-                    else teacher
-                    for k, teacher in enumerate(ensemble.teachers)
-                ],
-                seed=options["seed"],
-            ), models
+            team = [
+                replace(t, policy=Failing(t.policy, queries=queries, raises=raises))
+                if k in arms
+                else t
+                for k, t in enumerate(ensemble.teachers)
+            ]
+            return Ensemble(team, seed=options["seed"]), models
 
-        monkeypatch.setattr(teachers, "load_teachers", loaded)
+        for room in (distilling, closing):
+            monkeypatch.setattr(room, "load_teachers", loaded)
 
     return let
 
 
 @pytest.mark.parametrize(
-    ("raises", "reason"), [(False, "NaN or infinite Q-values at env step "), (True, "RuntimeErr")]
+    ("raises", "reason"), [(False, "NaN or infinite numbers at env step "), (True, "RuntimeErr")]
 )
 @each_choice
 def test_a_teacher_that_fails_is_set_aside_and_the_run_goes_on(
@@ -297,14 +311,13 @@ def test_a_teacher_that_fails_is_set_aside_and_the_run_goes_on(
 def test_a_teacher_set_aside_stays_so_when_the_run_goes_on(
     tmp_path: Path, fail: Fail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = teachers.load_teachers
     settings = config(tmp_path, selector="exp3")
     fail(GOOD)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     distill(settings, whole)
     with pytest.raises(PowerCutError):
         distill(settings, broken, watch=interrupt(1_700))
-    monkeypatch.setattr(teachers, "load_teachers", healthy)
+    monkeypatch.setattr(distilling, "load_teachers", load_teachers)
     distill(settings, broken, resume=True)
     same_results(whole, broken)
     assert shares(read_log(whole / "selections.jsonl"))[GOOD] == 0.0
@@ -330,17 +343,12 @@ def test_if_all_teachers_fail_the_run_ends_in_one_line_that_says_so(
     choice: str, raises: bool, tmp_path: Path, fail: Fail, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail(NOISY, GOOD, NEGATED, raises=raises)
-    words = ["distill", "--teachers", *team(tmp_path), "--return-range", "-1", "4"]
-    for name, value in CHOICES[choice].items():
-        words += [f"--{name.replace('_', '-')}", value]
-    with pytest.raises(SystemExit) as exit_:
-        main([*words, *QUICK, "--student", "mlp:4", "--out", str(tmp_path / "run")])
-    assert exit_.value.code == 2
-    *before, line = capsys.readouterr().err.strip().splitlines()
+    with pytest.raises(UserError, match="no other is left") as refused:
+        distill(config(tmp_path, **CHOICES[choice]), tmp_path / "run")
+    before = capsys.readouterr().err.strip().splitlines()
     assert sum("is set aside: " in warning for warning in before) == 2
-    assert line.startswith(f"tutelage: teacher {tmp_path}")
-    assert " failed, and no other is left: " in line
-    assert ("RuntimeError('out of luck')" if raises else "NaN or infinite Q-values") in line
+    assert str(refused.value).startswith(f"teacher {tmp_path}")
+    assert ("out of luck" if raises else "NaN or infinite") in str(refused.value)
 
 
 # The naive baseline: a trial of each teacher, then the best.
@@ -349,21 +357,16 @@ def test_if_all_teachers_fail_the_run_ends_in_one_line_that_says_so(
 def test_the_env_steps_of_a_trial_are_counted_and_the_best_is_used(tmp_path: Path) -> None:
     settings = config(tmp_path, selector="best-first", measure_episodes=3)
     outcome = distill(settings, tmp_path / "run")
+    ensemble, _ = load_teachers(
+        settings.teachers, device=torch.device("cpu"), seed=1, regions=no_regions
+    )
     trials = [
-        evaluate(
-            teachers.load_teachers(settings.teachers, device=torch.device("cpu"), seed=1)[0].alone(
-                k
-            ),
-            settings,
-            episodes=3,
-            seed=1,
-            stream="trial",
-        )
+        evaluate(ensemble.alone(k), settings.environment, episodes=3, seed=1, stream="trial")
         for k in range(3)
     ]
     spent = sum(int(trial.lengths.sum()) for trial in trials)
     assert spent > 300
-    assert [scale_reward(t.mean, *point_pole.RANGE) == 1.0 for t in trials] == [False, True, False]
+    assert [trial.mean == 4.0 for trial in trials] == [False, True, False]
     rows = read_rows(tmp_path / "run")
     assert [row["env_steps"] for row in rows] == [spent + 128 * (i + 1) for i in range(len(rows))]
     assert 2_048 <= outcome.env_steps < 2_048 + 128
@@ -384,7 +387,7 @@ def test_a_trial_is_not_played_again_when_the_run_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         distill(settings, tmp_path / "run", watch=stop)
-    monkeypatch.setattr(appointment, "evaluate", None)
+    monkeypatch.setattr(assigning, "evaluate", None)
     assert distill(settings, tmp_path / "run", resume=True).env_steps == whole.env_steps
     for name in ("metrics.jsonl", "selections.jsonl"):
         there, here = (tmp_path / folder / name for folder in ("whole", "run"))
@@ -414,122 +417,76 @@ def test_a_teacher_that_fails_in_its_trial_is_set_aside(
 
 # What may not be asked for.
 
-PONG80 = parse_size("1/1/1/1"), (4, 80, 80), 6
-
-
-def test_teachers_with_other_actions_are_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    two = cartpole_model(tmp_path / "two.safetensors")
-    three = cartpole_model(tmp_path / "three.safetensors", num_actions=3)
-    words = ["distill", "--teachers", two, f"{three}+negate", "--out", str(tmp_path / "run")]
-    line = refusal([*words, *QUICK, "--student", "mlp:4"], capsys)
-    assert f"teacher '{three}' plays CartPole-v1" in line
-    assert "3 actions); this run plays CartPole-v1" in line
-    assert not (tmp_path / "run").exists()
-
-
-def test_teachers_of_other_frames_are_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    path = tmp_path / "crop.safetensors"
-    teachers.save(path, QNetwork(*PONG80), env="pong", card={})
-    words = ["distill", "--teachers", "pong-small-1", str(path), "--out", str(tmp_path / "run")]
-    line = refusal([*words, *QUICK], capsys)
-    assert f"teacher '{path}' plays pong (observations [4, 80, 80], 6 actions); this run" in line
-    assert "observations [4, 84, 84]" in line
-    assert not (tmp_path / "run").exists()
-
-
-BY_RETURN = ["--choice-per", "round", "--measure", "return", "--return-range", "0", "500"]
+NO_POINTS = {"env": "CartPole-v1", "domain": "auto"}
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("settings", "words"),
     [
-        (["--selector", "ucb2"], ["unknown selector 'ucb2'", "ucb1-tuned", "linucb"]),
-        (["--selector", "ucb1:c=2"], ["selector ucb1: unknown option 'c=2'"]),
-        (["--selector", "exp3:horizon=many"], ["horizon", "many", "whole number"]),
-        (["--selector", "epsilon-greedy:epsilon=2"], ["'2'", "from 0 to 1"]),
-        ([*BY_RETURN, "--selector", "vdbe:sigma=0"], ["sigma 0.0", "above 0"]),
-        (
-            ["--measure", "joy"],
-            ["unknown measure 'joy'", "evaluation, improvement, points, return"],
-        ),
-        (["--choice-per", "game"], ["unknown choice_per 'game'", "segment, round"]),
-        (["--pay", "well"], ["unknown pay 'well'", "all, led"]),
-        (["--selector", "linucb", "--features", "smell"], ["unknown features 'smell'", "hidden"]),
-        (["--choice-per", "round"], ["by points won and lost", "with its return_range"]),
-        ([], ["by points won and lost, and CartPole-v1 has none", "choice_per round", "measure"]),
-        (
-            ["--selector", "linucb"],
-            ["by points won and lost, and CartPole-v1 has none", "without a context"],
-        ),
-        (["--features", "smell"], ["unknown features 'smell'"]),
-        (["--return-range", "5"], ["return_range must be LOW HIGH", "got 5"]),
-        (["--return-range", "5", "-5"], ["return_range must be LOW HIGH", "got 5 -5"]),
-        (["--return-range", "1", "1"], ["LOW < HIGH", "got 1 1"]),
-        (["--return-range", "1", "nan"], ["LOW < HIGH", "got 1 nan"]),
-        (["--return-range", "1", "2", "3"], ["LOW HIGH", "got 1 2 3"]),
-        (
-            ["--choice-per", "round", "--measure", "return"],
-            ["the returns of CartPole-v1 are not known", "return_range"],
-        ),
-        (
-            ["--choice-per", "round", "--selector", "best-first"],
-            ["the returns of CartPole-v1 are not known"],
-        ),
-        (["--teacher-acts", "0"], ["pay led, but teacher_acts is 0", "pay all"]),
-        (["--teacher-acts", "0:0:99"], ["pay led, but teacher_acts is 0"]),
-        (["--measure-episodes", "0"], ["measure_episodes", "at least 1"]),
-        (["--credit-decay", "1.5"], ["credit_decay", "1.5"]),
-        (["--credit-decay", "nan"], ["credit_decay", "nan"]),
-        (["--dataset", "anywhere"], ["several teachers cannot be used offline"]),
+        ({"selector": "ucb2"}, ["'ucb2'", "ucb1-tuned", "linucb"]),
+        ({"selector": "ucb1:c=2"}, ["'c=2'"]),
+        ({"selector": "exp3:horizon=many"}, ["horizon", "many", "whole number"]),
+        ({"selector": "vdbe:sigma=0", "choice_per": "round"}, ["sigma", "'0'"]),
+        ({"measure": "joy"}, ["'joy'", "evaluation, improvement, points, return"]),
+        ({"features": "smell"}, ["smell", "hidden"]),
+        ({"selector": "linucb", "features": "ball-half"}, [point_pole.ENV, "ball-half", "hidden"]),
+        ({"choice_per": "round", **NO_POINTS}, ["points", "return, improvement, evaluation"]),
+        ({"teacher_acts": "0"}, ["pay led", "teacher_acts", "pay all"]),
+        ({"teacher_acts": "0:0:99"}, ["pay led", "teacher_acts", "pay all"]),
+        ({"dataset": "anywhere"}, ["several teachers cannot be used offline"]),
     ],
 )
-def test_bad_flags_are_refused_in_one_line_before_a_run_begins(
-    flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_what_does_not_go_together_is_refused_in_one_line_before_a_run_begins(
+    settings: dict[str, Any], words: list[str], tmp_path: Path
 ) -> None:
-    teacher = cartpole_model(tmp_path / "t.safetensors")
-    given = ["--teachers", teacher, f"{teacher}+noise:1", "--student", "mlp:4", *QUICK]
-    line = refusal(["distill", *given, *flags, "--out", str(tmp_path / "run")], capsys)
+    teachers = team(tmp_path, env=settings.get("env", point_pole.ENV))
+    with pytest.raises(UserError) as refused:
+        distill(config(tmp_path, **{"teachers": teachers, **settings}), tmp_path / "run")
+    line = str(refused.value)
+    assert "\n" not in line
     assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()
 
 
-def test_features_of_pong_are_refused_elsewhere(tmp_path: Path) -> None:
-    message = f"features 'ball-half' are of pong, this is {point_pole.ENV}: choose hidden"
-    with pytest.raises(UserError, match=message):
-        distill(config(tmp_path, selector="linucb"), tmp_path / "run")
-
-
 @pytest.mark.parametrize(
-    ("wrapper", "words"),
-    [
-        ("blind", ["unknown wrapper of a teacher 'blind'", "delay, negate, noise"]),
-        ("noise", ["noise ''", "noise:1"]),
-        ("noise:-1", ["noise '-1'", "0 or more"]),
-        ("delay:1", ["a stack of 1 frames"]),
-        ("restrict:ball-top", ["ball cannot be read", "float32 of shape (1, 1, 4)"]),
-        ("restrict:net", ["unknown region 'net'"]),
-    ],
+    ("wrapper", "word"), [("noise", "noise"), ("noise:-1", "-1"), ("delay:1", "stack of 1")]
 )
 def test_a_wrapper_that_does_not_fit_is_refused_before_a_run_begins(
-    wrapper: str, words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    wrapper: str, word: str, tmp_path: Path
 ) -> None:
-    teacher = cartpole_model(tmp_path / "t.safetensors")
-    given = ["--teachers", teacher, f"{teacher}+{wrapper}", "--student", "mlp:4", *QUICK]
-    line = refusal(["distill", *given, "--out", str(tmp_path / "run")], capsys)
-    assert all(word in line for word in words), line
+    _, good, _ = team(tmp_path)
+    with pytest.raises(UserError, match=word):
+        distill(config(tmp_path, teachers=(good, f"{good}+{wrapper}")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_no_teachers_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["distill", *QUICK, "--out", str(tmp_path / "run"), "--teachers"]
-    assert "teachers: none given, expected at least one" in refusal(words, capsys)
-    (tmp_path / "c.toml").write_text("teachers = []\n")
-    line = refusal(["distill", "--config", str(tmp_path / "c.toml")], capsys)
-    assert "none given" in line
+DENSE: dict[str, dict[str, Any]] = {
+    "segment": {},
+    "every selector's default options": {"selector": "ucb1"},
+    "state": {"selector": "linear-thompson"},
+    "best-first": {"selector": "best-first", "measure_episodes": 1},
+    "return": {"choice_per": "round", "measure": "return"},
+    "improvement": {"choice_per": "round", "measure": "improvement"},
+    "evaluation": {"choice_per": "round", "measure": "evaluation", "measure_episodes": 1},
+    "from outside": {"selector": "tests.outside:softmax:tau=0.2"},
+    "from outside, by state": {"selector": "tests.outside:Nearest"},
+}
+
+
+@pytest.mark.parametrize("case", DENSE)
+def test_no_environment_is_refused_and_no_range_of_returns_is_asked_for(
+    case: str, tmp_path: Path
+) -> None:
+    teachers = team(tmp_path, env="CartPole-v1")[GOOD:]
+    settings = {**NO_POINTS, "teachers": teachers, "env_steps": 8_192, "samples_per_step": 0.1}
+    settings |= {"teacher_acts": "1", "learning_starts": 0, "round_steps": 1_024}
+    distill(config(tmp_path, **settings, **DENSE[case]), tmp_path / "run")
+    log = read_log(tmp_path / "run" / "selections.jsonl").feedback
+    assert len(log.arm) > 1
+    # A reward of 1 in each step is no point won: the worse teacher is not paid as the better one.
+    if case == "segment":
+        good, negated = (log.reward[log.arm == k].mean() for k in range(2))
+        assert good > negated + 0.4
 
 
 @pytest.mark.parametrize(
@@ -551,7 +508,7 @@ def test_a_return_that_there_cannot_be_ends_the_run_naming_it(tmp_path: Path) ->
     wrong = config(
         tmp_path, choice_per="round", measure="return", return_range=(0.0, 4.0), round_steps=512
     )
-    with pytest.raises(UserError, match=r"reward -1\.0 is outside \[0\.0, 4\.0\]"):
+    with pytest.raises(UserError, match=r"-1 is outside of \[0, 4\]"):
         distill(replace(wrong, teachers=wrong.teachers[2:] * 2), tmp_path / "run")
 
 
@@ -577,7 +534,7 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
 ) -> None:
     # By return, no round of this run is paid: none of its episodes ends.
     words = ["distill", "--teachers", *team(tmp_path)[1:], "--choice-per", choice_per]
-    words += ["--measure", "return", "--return-range", "-1", "4", "--confirm-episodes", "1"]
+    words += ["--domain", point_pole.DOMAIN, "--measure", "return", "--confirm-episodes", "1"]
     words += ["--threads", "1", "--num-envs", "8", "--student", "mlp:4", "--precision", "fp32"]
     steps = {"segment": "1024", "round": "32"}[choice_per]
     words += ["--learning-starts", "0", "--n-step", "1", "--batch-size", "32"]
@@ -587,54 +544,17 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
     assert result["teacher"]["name"] == team(tmp_path)[GOOD]
     assert result["teacher"]["mean_return"] == 4.0
     assert (tmp_path / "run" / "selections.jsonl").exists() == (choice_per == "segment")
-    assert (tmp_path / "run" / "report.html").stat().st_size > 0
 
 
-def test_a_favourite_that_failed_is_left_out_of_the_closing_table(
-    tmp_path: Path, fail: Fail, capsys: pytest.CaptureFixture[str]
+def test_a_favourite_that_failed_is_not_shown_beside_the_student(
+    tmp_path: Path, fail: Fail
 ) -> None:
     # One query checks its wrappers, 100 are its trial, 90 are of the run; the closing
     # evaluation needs 200.
     fail(0, queries=191)
-    words = ["distill", "--teachers", *team(tmp_path)[1:], "--selector", "best-first"]
-    words += ["--measure-episodes", "1", "--return-range", "-1", "4", "--confirm-episodes", "2"]
-    words += ["--threads", "1", "--num-envs", "8", "--student", "mlp:4", "--precision", "fp32"]
-    main(
-        [
-            *words,
-            "--env-steps",
-            "900",
-            "--round-steps",
-            "64",
-            "--json",
-            "--out",
-            str(tmp_path / "run"),
-        ]
-    )
-    shown = capsys.readouterr()
-    result = json.loads(shown.out)
-    assert result["mean_return"] <= 4.0
+    settings = {"selector": "best-first", "measure_episodes": 1, "confirm_episodes": 2}
+    settings |= {"env_steps": 900, "round_steps": 64, "teachers": team(tmp_path)[1:]}
+    outcome = distill(config(tmp_path, **settings), tmp_path / "run")
+    result = recipes.close_distillation(outcome)
     assert "teacher" not in result
-    assert f"warning: teacher {team(tmp_path)[GOOD]} is not shown: NaN or infinite" in shown.err
-    assert (tmp_path / "run" / "report.html").stat().st_size > 0
-
-
-def test_a_runs_folder_can_be_named_as_a_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders: list[Path] = []
-    monkeypatch.setattr(
-        learning, "_distill", lambda config, folder, **options: folders.append(folder)
-    )
-    main(["distill", "--teachers", "best/pong.safetensors+delay:2+noise:0.5", "pong"])
-    (folder,) = folders
-    assert teachers.parse_teacher(str(folder)) == (str(folder), ())
-    assert folder.name.startswith("distill__pong__1__")
-
-
-def test_evaluating_a_teacher_that_fails_says_so_in_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, fail: Fail
-) -> None:
-    fail(0, queries=3)
-    model = cartpole_model(tmp_path / "t.safetensors")
-    assert "NaN or infinite Q-values" in refusal(["evaluate", model, "--threads", "1"], capsys)
+    assert "NaN or infinite" in result["teacher_failed"]

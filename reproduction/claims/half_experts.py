@@ -6,7 +6,7 @@ from pathlib import Path
 from reproduction import Claim
 from reproduction.columns import shares
 from reproduction.teams import HALVES
-from tutelage.selectors.offpolicy import read_log
+from tutelage.choice_log import read_log
 from tutelage.sweeps.figures import env_steps
 from tutelage.sweeps.judges import both, misses, reaches
 

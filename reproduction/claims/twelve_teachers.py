@@ -2,7 +2,7 @@
 
 from reproduction import Claim
 from reproduction.teams import EXPERTS, NOISY
-from tutelage.selectors.bandits import SELECTORS
+from tutelage.selectors import SELECTORS
 from tutelage.sweeps.figures import env_steps
 from tutelage.sweeps.judges import as_fast
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from tutelage import recipes
 from tutelage.configs import Distill, Teach, build, changed
-from tutelage.domains import EnvironmentConfig, about, environment_of
+from tutelage.domains import EnvironmentConfig, about, action_space, environment_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
@@ -21,7 +21,7 @@ from tutelage.networks import Network
 from tutelage.policies import Function, Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.session import Watch
-from tutelage.teachers import load_teachers
+from tutelage.teachers import load_teachers, parse_teacher
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Distilled:
     """As asked for, with nothing left open."""
 
 
-Teachers = str | Policy | Callable[[torch.Tensor], torch.Tensor]
-"""A name or file, perhaps with wrappers; a policy; or a function whose numbers a head explains."""
+Teachers = str | Path | Model | Policy | Callable[[torch.Tensor], torch.Tensor]
+"""A name or file, perhaps with wrappers; what ``load`` returned; a policy; or a function whose
+numbers a head explains."""
 
 
 def distill(
@@ -81,6 +82,9 @@ def _named(teacher: Teachers, head: Head | None, given: dict[str, Model]) -> str
     """Return a teacher's name; one that is no name is noted in ``given``."""
     if isinstance(teacher, str | Path):
         return str(teacher)
+    if isinstance(teacher, Model):
+        given[teacher.name] = teacher
+        return teacher.name
     policy = _policy(teacher, head)
     label = getattr(teacher, "__name__", type(teacher).__name__).strip("<>")
     name = label if label not in given else f"{label}-{len(given)}"
@@ -135,7 +139,7 @@ def teach(
 
 
 def evaluate(
-    policy: str | Path | Policy | Callable[[torch.Tensor], torch.Tensor],
+    policy: Teachers,
     env: str | EnvironmentConfig = "auto",
     *,
     head: Head | None = None,
@@ -149,27 +153,31 @@ def evaluate(
 ) -> Evaluation:
     """Play whole episodes greedily on held-out seeds, as ``tutelage evaluate`` does.
 
-    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), a policy,
-    or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its numbers mean.
-    ``settings`` are those of the environment, by name.
+    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), what it
+    returned, a policy, or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its
+    numbers mean. ``settings`` are those of the environment, by name.
     """
-    made_for: tuple[str, tuple[int, ...] | None] = ("", None)
-    where = torch.device(device)
+    where = recipes.open_device(device)
+    if isinstance(policy, Model):
+        model, policy = policy, policy.policy
+        if env == "auto":
+            env = environment_of(_known(model.env), model.obs_shape)
+    name = policy if isinstance(policy, str | Path) else ""
+    config = changed(_played(name, env), **settings)
     if isinstance(policy, str | Path):
-        ensemble, loaded = load_teachers([str(policy)], device=where, seed=seed, regions=regions_of)
-        (model,) = loaded.values()
-        policy, made_for = ensemble.alone(0), (model.env, model.obs_shape)
+        ensemble, _ = load_teachers(
+            [str(policy)],
+            device=where,
+            seed=seed,
+            regions=lambda model: about(config).regions,
+            space=action_space(config),
+        )
+        policy = ensemble.alone(0)
     else:
         policy = _policy(policy, head)
-    if isinstance(env, str):
-        config = environment_of(made_for[0] if env == "auto" else env, made_for[1])
-    else:
-        config = env
-    if not config.env:
-        raise UserError("the policy does not say what it plays: name it by env")
     return play(
         policy,
-        changed(config, **settings),
+        config,
         episodes=episodes,
         seed=seed,
         max_steps=max_steps,
@@ -179,26 +187,27 @@ def evaluate(
     )
 
 
+def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment to play in: the one named, or the one that a policy's file says."""
+    if isinstance(env, EnvironmentConfig):
+        return env
+    if env != "auto" and not name:
+        return EnvironmentConfig(env=env)
+    space = None if env == "auto" else action_space(EnvironmentConfig(env=env))
+    model = import_model(parse_teacher(str(name))[0], space=space) if name else None
+    place = env if env != "auto" else "" if model is None else model.env
+    return environment_of(_known(place), None if model is None else model.obs_shape)
+
+
+def _known(env: str) -> str:
+    if not env:
+        raise UserError("the policy does not say what it plays: name it by env")
+    return env
+
+
 def load(name: str | Path) -> Model:
     """Load a policy: a bundled one by name, a file, or the best one of a run's folder."""
     return import_model(name)
-
-
-def regions_of(model: Model) -> Mapping[str, Any]:
-    """Return the regions that are known of a model's environment."""
-    return about(EnvironmentConfig(env=model.env)).regions if model.env else {}
-
-
-def in_environment(config: Distill) -> Distill:
-    """Return the configuration with its environment named, as its first teacher's file says."""
-    from tutelage.dataset import Dataset
-    from tutelage.teachers import parse_teacher
-
-    if config.dataset:
-        env = Dataset(config.dataset).env
-    else:
-        env = import_model(parse_teacher(config.teachers[0])[0]).env
-    return replace(config, environment=replace(config.environment, env=env))
 
 
 def teaching_folder(config: Teach) -> Path:

@@ -8,7 +8,7 @@ types; ``build`` is the one place that reads and checks them.
 import math
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -256,7 +256,7 @@ def build(kind: type[Config], values: Mapping[str, Any], *, where: str = "") -> 
     saying ``where``, for a name that is no setting and a value that does not fit.
     """
     try:
-        return _filled(kind, kind(), _by_name(kind, values))
+        return _filled(kind, _usual(kind), _by_name(kind, values))
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from None
 
@@ -266,12 +266,13 @@ def check(config: Config) -> Config:
 
     Raises UserError for one that does not; numbers of NumPy become Python's own.
     """
-    return _filled(type(config), config, flat(config))
+    return changed(config)
 
 
-def changed(config: Config, **values: Any) -> Config:
+def changed(config: Config, /, **values: Any) -> Config:
     """Return the configuration with other ``values``, by name; raise UserError as ``build``."""
-    return build(type(config), {**flat(config), **values})
+    kind = type(config)
+    return _filled(kind, vars(config), _by_name(kind, {**flat(config), **values}))
 
 
 def flat(config: Any) -> dict[str, Any]:
@@ -331,16 +332,27 @@ def _groups(kind: type[Any]) -> dict[str, type[Any]]:
     }
 
 
-def _filled(kind: type[Config], usual: Any, values: Mapping[str, Any]) -> Config:
+def _usual(kind: type[Any]) -> dict[str, Any]:
+    """Return the defaults of those fields that have one."""
+    return {
+        one.name: one.default if one.default_factory is MISSING else one.default_factory()
+        for one in fields(kind)
+        if one.default is not MISSING or one.default_factory is not MISSING
+    }
+
+
+def _filled(kind: type[Config], usual: Mapping[str, Any], values: Mapping[str, Any]) -> Config:
     given: dict[str, Any] = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         plain = _plain(hint)
         if is_dataclass(plain):
-            given[name] = _filled(plain, getattr(usual, name), values)  # type: ignore[arg-type]
+            given[name] = _filled(plain, vars(usual[name]), values)  # type: ignore[arg-type]
         elif name in values:
             given[name] = _fit(name, values[name], hint)
+        elif name in usual:
+            given[name] = usual[name]
         else:
-            given[name] = getattr(usual, name)
+            raise UserError(f"{name} is not given, expected {NAMES[plain]}")
     return kind(**given)
 
 
@@ -358,8 +370,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
     """Return ``value`` as its setting's type has it; raise UserError if it does not fit."""
     extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     plain = _plain(hint)
-    if isinstance(value, np.generic):
-        value = value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if get_origin(plain) in (Union, types.UnionType):
         options = [option for option in get_args(plain) if option is not type(None)]
         if value is None and len(options) < len(get_args(plain)):
@@ -367,7 +379,7 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         plain = options[0]
     if get_origin(plain) is Literal:
         choices = get_args(plain)
-        if value not in choices or type(value) not in {type(choice) for choice in choices}:
+        if type(value) not in {type(choice) for choice in choices} or value not in choices:
             raise UserError(
                 f"{name} is {_shown(value)}, expected one of {', '.join(map(str, choices))}"
             )
@@ -387,6 +399,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 
 
 def _scalar(name: str, value: Any, kind: type[Any], expected: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:
@@ -399,7 +413,10 @@ def _scalar(name: str, value: Any, kind: type[Any], expected: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or lists in lists
+        return "longer than can be shown"
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
@@ -411,12 +428,16 @@ def _check_bounds(name: str, value: float, bounds: Meta) -> None:
     if above and below:
         return
     if high is None:
-        expected = f"{'at least' if bounds.ge is not None else 'above'} {low:g}"
+        expected = f"{'at least' if bounds.ge is not None else 'above'} {_number(low)}"
     else:
         left = "[" if bounds.ge is not None else "("
         right = "]" if bounds.le is not None else ")"
-        expected = f"in {left}{low:g}, {high:g}{right}"
+        expected = f"in {left}{_number(low)}, {_number(high)}{right}"
     raise UserError(f"{name} must be {expected}, got {_shown(value)}")
+
+
+def _number(end: float | None) -> str:
+    return f"{end:,}" if isinstance(end, int) else f"{end:,g}"
 
 
 def _check_schedule(name: str, text: str, bounds: Scheduled) -> None:

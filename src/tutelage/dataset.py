@@ -6,19 +6,33 @@ on its own, so that any of them can be read alone: a data set may be larger than
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 import zstandard
-from safetensors import safe_open
 
 from tutelage.errors import UserError, choose_from
-from tutelage.files import check_free, digest, load_tensors, save_tensors, write_json
-from tutelage.types import Array, State, Transitions
+from tutelage.files import (
+    check_free,
+    convert,
+    digest,
+    load_tensors,
+    open_tensors,
+    read_json,
+    refusing,
+    save_tensors,
+    sweep,
+    unpack,
+    write_json,
+)
+from tutelage.heads import parse_head
+from tutelage.types import Array, State, Transitions, restored
 
 FORMATS = {"tutelage-dataset-1": "teacher_q", "tutelage-dataset-2": "label"}
 """Format -> the name of its column of labels; the last is written, all are read."""
@@ -26,6 +40,41 @@ FORMAT = "tutelage-dataset-2"
 FRAGMENT = 64
 FRAGMENTS_PER_CHUNK = 128
 COLUMNS = ("age", "action", "reward", "terminated", "truncated", "label")
+TYPES = {
+    "lengths": torch.int64,
+    "packed": torch.int64,
+    "age": torch.int32,
+    "action": None,
+    "reward": torch.float32,
+    "terminated": torch.bool,
+    "truncated": torch.bool,
+    "label": torch.float32,
+}
+"""What the columns of a chunk are made of; an action is what the environment takes."""
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+Steps = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+
+
+class Manifest(msgspec.Struct):
+    """What ``dataset.json`` must hold."""
+
+    format: str
+    obs_shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=5)]
+    obs_dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"]
+    env_steps: Steps
+    chunks: Annotated[list[Steps], msgspec.Meta(min_length=1)]
+    env: str
+    head: dict[str, Any] | None = None
+    num_actions: Side | None = None
+    frame: Literal[84, 80] = 84
+
+
+class Header(msgspec.Struct):
+    """What a chunk says of itself."""
+
+    format: str
+    checksum: str = ""
 
 
 class Writer:
@@ -41,12 +90,14 @@ class Writer:
         about: Mapping[str, Any],
         resume: bool = False,
     ) -> None:
-        """Start a data set; raise UserError if ``folder`` holds anything and this is no resume.
+        """Start a data set; raise UserError if ``folder`` holds anything, unless it is a resume.
 
-        ``about`` is what a reader should know: the environment, the teacher, who acted.
+        ``about`` is what a reader should know: ``env``, the ``head`` of the labels as
+        ``describe_head`` has it, who acted.
         """
         if not resume:
             check_free(folder)
+        sweep(folder)
         self._folder = folder
         self._about = {
             "format": FORMAT,
@@ -141,9 +192,9 @@ class Writer:
 
         Raises UserError if what was on disk is no longer there.
         """
-        self._chunks = [int(n) for n in state["chunks"]]
-        self._age = np.asarray(state["age"]).copy()
-        self._history = np.asarray(state["history"]).copy()
+        self._chunks = msgspec.convert(state["chunks"], list[Steps])
+        self._age = restored(state["age"], self._age)
+        self._history = restored(state["history"], self._history)
         self._steps, self._fragments = [], []
         kept = [self._folder / _chunk_name(index) for index in range(len(self._chunks))]
         for path in kept:
@@ -210,61 +261,63 @@ class Dataset:
         """Open the data set; raise UserError if ``folder`` holds none or it is damaged."""
         folder = Path(folder)
         manifest = folder / "dataset.json"
-        if not manifest.is_file():
-            raise UserError(f"{folder} is no data set: it has no dataset.json")
-        try:
-            self.about: dict[str, Any] = json.loads(manifest.read_text())
-            if self.about["format"] not in FORMATS:
-                raise choose_from(f"format of {folder}", str(self.about["format"]), FORMATS)
-            self._label = FORMATS[self.about["format"]]
-            self.obs_shape = tuple(int(side) for side in self.about["obs_shape"])
-            self._dtype = np.dtype(self.about["obs_dtype"])
-            chunks = len(self.about["chunks"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{manifest} is damaged: {error!r}") from error
+        with refusing("read", manifest):
+            if not manifest.is_file():
+                raise UserError(f"{folder} is no data set: it has no dataset.json")
+        self.about = read_json(manifest, dict[str, Any])
+        known = convert(self.about, Manifest, manifest)
+        if known.format not in FORMATS:
+            raise choose_from(f"format of {folder}", known.format, FORMATS)
+        if known.env_steps != sum(known.chunks):
+            raise UserError(f"{manifest} is damaged: its chunks are not of {known.env_steps} steps")
+        self.env = known.env
+        """The environment it was recorded on."""
+        self.env_steps = known.env_steps
+        """Number of recorded states."""
+        self.obs_shape = known.obs_shape
+        self._label = FORMATS[known.format]
+        self._stored = tuple(self._label if name == "label" else name for name in COLUMNS)
+        self._dtype = np.dtype(known.obs_dtype)
         self._where: list[tuple[Path, slice, slice]] = []
         self._checksums: list[str] = []
-        for index in range(chunks):
+        labels = parse_head(self.head).size
+        for index, steps in enumerate(known.chunks):
             path = folder / _chunk_name(index)
             stored = ("lengths", "packed", *self._stored)
-            tensors, about = load_tensors(path, only=stored)
-            if about.get("format") != self.about["format"]:
+            tensors, given = load_tensors(path, only=stored)
+            about = convert(given, Header, path)
+            if about.format != known.format:
+                raise UserError(f"{path} is no chunk of a data set of format {known.format!r}")
+            _check_chunk(path, {n.replace(self._label, "label"): t for n, t in tensors.items()})
+            with open_tensors(path) as file:
+                frames = file.get_slice("frames")
+                of = frames.get_dtype(), frames.get_shape()
+            if of != ("U8", [int(tensors["packed"].sum())]):
+                raise UserError(f"{path} is damaged: its frames are {of[0]} {of[1]}")
+            rows, label = tensors["lengths"].sum().item(), tensors[self._label]
+            if rows != steps or label.shape[1] != labels:
                 raise UserError(
-                    f"{path} is no chunk of a data set of format {self.about['format']!r}"
+                    f"{path} holds {rows} steps with {label.shape[1]} numbers each, {manifest} "
+                    f"counts {steps} with {labels}"
                 )
-            if "checksum" in about and about["checksum"] != _checksum(tensors, stored):
+            if about.checksum and about.checksum != _checksum(tensors, stored):
                 raise UserError(f"{path} is damaged: its labels are not those that were recorded")
-            self._checksums.append(about.get("checksum", ""))
-            rows, blobs = (_slices(tensors[name].tolist()) for name in ("lengths", "packed"))
-            self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
+            self._checksums.append(about.checksum or _checksum(tensors, stored))
+            pairs = zip(*(_slices(tensors[n].tolist()) for n in ("lengths", "packed")), strict=True)
+            self._where += [(path, row, blob) for row, blob in pairs]
         if not self._where:
             raise UserError(f"{folder} holds no env steps")
 
     @property
-    def _stored(self) -> tuple[str, ...]:
-        """The columns as the files name them."""
-        return tuple(self._label if name == "label" else name for name in COLUMNS)
-
-    @property
-    def env(self) -> str:
-        """The environment it was recorded on."""
-        return str(self.about["env"])
-
-    @property
     def head(self) -> Mapping[str, Any]:
         """What its labels mean (see ``heads.parse_head``)."""
-        head = self.about.get("head") or {"kind": "q", "n": self.about["num_actions"]}
+        head = self.about.get("head") or {"kind": "q", "n": self.about.get("num_actions")}
         return dict(head)
 
     @property
     def digest(self) -> str:
-        """A digest of what was recorded: of the manifest and of every chunk's labels."""
+        """A digest of what was recorded: of the manifest and of every chunk but its frames."""
         return digest(json.dumps([self.about, self._checksums], sort_keys=True).encode())
-
-    @property
-    def env_steps(self) -> int:
-        """Number of recorded states."""
-        return int(self.about["env_steps"])
 
     def __len__(self) -> int:
         """Return the number of fragments."""
@@ -273,17 +326,37 @@ class Dataset:
     def __getitem__(self, index: int) -> Fragment:
         """Read and decompress one fragment; raise UserError if its frames are damaged."""
         path, rows, blob = self._where[index]
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             packed = file.get_slice("frames")[blob].numpy()
             columns = {
                 name: file.get_slice(stored)[rows].numpy()
                 for name, stored in zip(COLUMNS, self._stored, strict=True)
             }
+        stack, *frame = self.obs_shape
+        shape = (stack - 1 + len(columns["age"]), *frame)
         try:
-            raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
-        except zstandard.ZstdError as error:
+            raw = unpack(packed.tobytes(), math.prod(shape) * self._dtype.itemsize)
+        except ValueError as error:
             raise UserError(f"{path} is damaged: {error}") from error
-        return Fragment(np.frombuffer(raw, self._dtype).reshape(-1, *self.obs_shape[1:]), columns)
+        return Fragment(np.frombuffer(raw, self._dtype).reshape(shape), columns)
+
+
+def _check_chunk(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise UserError unless the columns are of their types and of one length."""
+    for name, dtype in TYPES.items():
+        if name not in tensors:
+            raise UserError(f"{path} is damaged: it lacks {name}")
+        if dtype not in (None, tensors[name].dtype):
+            raise UserError(f"{path} is damaged: {name} is {tensors[name].dtype}, expected {dtype}")
+    lengths, packed = tensors["lengths"], tensors["packed"]
+    if (
+        not lengths.ndim == packed.ndim == tensors["label"].ndim - 1 == 1
+        or len(lengths) != len(packed)
+        or not bool(((lengths >= 1) & (lengths <= FRAGMENT)).all())
+        or not bool((packed >= 1).all())
+        or any(tensors[name].shape[:1] != (int(lengths.sum()),) for name in COLUMNS)
+    ):
+        raise UserError(f"{path} is damaged: its columns are of lengths that do not go together")
 
 
 def _chunk_name(index: int) -> str:

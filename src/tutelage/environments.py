@@ -6,10 +6,11 @@ An emulator that cannot be cloned can so be put back exactly where it was: reset
 seed, replay its actions.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
@@ -17,10 +18,11 @@ import numpy.typing as npt
 
 from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.heads import to_space
-from tutelage.types import Array, State, Transitions, seeded
+from tutelage.types import Array, State, Transitions, restored, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 Mask = npt.NDArray[np.bool_]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class Environments:
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
+        shape = self.action_space.shape or ()
+        flat = (math.prod(shape),) if shape else ()  # as a head has it, whatever the space's shape
+        self._idle = np.zeros(flat, self.action_space.dtype)
         self._raw: Any = None
         self.action_mask: Mask | None = None
         """``[N,A]``, the actions that are to be had now, where the environment says so."""
@@ -96,8 +101,7 @@ class Environments:
 
     def last_action(self) -> Array:
         """Return what each environment did last, ``[N,*A]``; zeros where an episode begins."""
-        zero = np.zeros(self.action_space.shape or (), self.action_space.dtype)
-        return np.stack([log[-1] if log else zero for log in self._actions])
+        return np.stack([log[-1] if log else self._idle for log in self._actions])
 
     def send(self, action: Array) -> Array:
         """Start a step with a head's ``action[N,*A]``; return what is really done."""
@@ -112,15 +116,9 @@ class Environments:
 
     def _finish(self, counts: Mask) -> Step:
         """Finish a step whose reward counts where ``counts[N]``."""
-        try:
-            raw, reward, terminated, truncated, info = self._recv()
-        except UserError:
-            raise
-        except Exception as error:
-            raise FaultyEnvironmentError(f"the environment raised {error!r}") from error
+        raw, reward, terminated, truncated, info = self._guarded(self._recv)
         next_obs = self._see(raw, info)
-        if not (np.isfinite(reward).all() and _all_finite(next_obs)):
-            raise self._not_finite(next_obs, reward)
+        self._check_finite(next_obs, reward)
         reward = reward * counts
         self._returns += reward
         ended = terminated | truncated
@@ -183,30 +181,47 @@ class Environments:
 
     def restore(self, state: State) -> None:
         """Replay the current episodes, aligned so that all of them end at the present."""
-        lengths = np.asarray(state["lengths"])
-        logs = np.split(np.asarray(state["actions"]), np.cumsum(lengths)[:-1])
+        lengths, actions = restored(state["lengths"], self._episode), np.asarray(state["actions"])
+        if (lengths < 0).any() or lengths.sum() != len(actions):
+            raise ValueError(f"episodes of lengths {lengths} have {len(actions)} actions")
+        logs = np.split(actions, np.cumsum(lengths)[:-1])
         self._actions = [list(log) for log in logs]
-        self._episode = np.asarray(state["episode"]).copy()
-        self._returns = np.asarray(state["returns"]).copy()
-        idle = np.zeros_like(self.last_action()[0])
+        self._episode = restored(state["episode"], self._episode)
+        self._returns = restored(state["returns"], self._returns)
         for ago in range(int(lengths.max()), 0, -1):
             if (begins := lengths == ago).any():
                 self._reset(begins)
-            action = np.stack([log[-ago] if ago <= len(log) else idle for log in logs])
+            action = np.stack([log[-ago] if ago <= len(log) else self._idle for log in logs])
             self._send(to_space(action, self.action_space))
             raw, _, _, _, info = self._recv()
             self.obs = self._see(raw, info)
         if (fresh := lengths == 0).any():
             self.obs = self._reset(fresh)
 
-    def _not_finite(self, obs: Array, reward: Array) -> FaultyEnvironmentError:
-        """Return the error for what the environment must not give, saying where it did."""
-        good = np.isfinite(reward) & np.isfinite(obs).reshape(len(obs), -1).all(axis=1)
+    def _guarded(self, ask: Callable[[], Answer]) -> Answer:
+        """Return what the environments answer; whatever they raise is a FaultyEnvironmentError."""
+        try:
+            return ask()
+        except UserError:
+            raise
+        except Exception as error:
+            steps = ", ".join(map(str, self.ages))
+            raise FaultyEnvironmentError(
+                f"the environments raised {error!r}, at steps {steps} of their episodes"
+            ) from error
+
+    def _check_finite(self, obs: Array, reward: Array) -> None:
+        """Raise FaultyEnvironmentError, saying where, for what no environment may give."""
+        good = _finite(reward)
+        if obs.dtype.kind == "f":
+            good &= _finite(obs).reshape(len(obs), -1).all(axis=1)
+        if good.all():
+            return
         i = int(good.argmin())
         what = "an observation that is not finite"
-        if not np.isfinite(reward[i]):
+        if not _finite(reward)[i]:
             what = f"the reward {reward[i]}"
-        return FaultyEnvironmentError(
+        raise FaultyEnvironmentError(
             f"environment {i} gave {what} at step {len(self._actions[i])} of its episode "
             f"{int(self._episode[i])}: the fault is the environment's"
         )
@@ -217,13 +232,10 @@ class Environments:
             return int(words[0] >> 1)  # ALE takes a signed 32-bit seed
 
         seeds = np.array([episode_seed(i) for i in range(self.num_envs)])
-        try:
-            raw, info = self._reset_env(seeds, mask)
-        except UserError:
-            raise
-        except Exception as error:
-            raise FaultyEnvironmentError(f"the environment raised {error!r} at reset") from error
-        return self._see(raw, info)
+        raw, info = self._guarded(lambda: self._reset_env(seeds, mask))
+        obs = self._see(raw, info)
+        self._check_finite(obs, np.zeros(self.num_envs))
+        return obs
 
     def _see(self, raw: Any, info: Mapping[str, Any]) -> Array:
         """Return ``obs[N,*O]`` of what the environments gave; note which actions are to be had."""
@@ -253,36 +265,46 @@ class Restricted(Environments):
         self._every = every
         # For how many steps the last action has been repeated.
         self._repeated: npt.NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
-        self._look()
+        self._look(np.ones(self.num_envs, np.bool_))
 
     @property
     def inside(self) -> Mask:
         return np.equal(self._repeated, 0)
 
     def send(self, action: Array) -> Array:
-        return super().send(np.where(self.inside, action, self.last_action()))
+        inside = self.inside.reshape(-1, *[1] * (action.ndim - 1))
+        return super().send(np.where(inside, action, self.last_action()))
 
     def recv(self) -> Step:
         step = self._finish(self.inside)
         self._repeated[step.terminated | step.truncated] = 0
-        self._look()
+        self._look(np.ones(self.num_envs, np.bool_))
         return step
 
-    def _look(self) -> None:
-        again = self._repeated + 1
+    def cut(self, mask: Mask) -> tuple[tuple[float, int], ...]:
+        finished = super().cut(mask)
+        self._repeated[mask] = 0
+        self._look(mask)
+        return finished
+
+    def _look(self, which: Mask) -> None:
+        again = self._repeated + which
         acts = self._region(self.obs) | (again >= self._every)
-        self._repeated = np.where(acts, 0, again)
+        self._repeated = np.where(which & acts, 0, again)
 
     def state(self) -> State:
         return {**super().state(), "repeated": self._repeated.copy()}
 
     def restore(self, state: State) -> None:
         super().restore(state)
-        self._repeated = np.asarray(state["repeated"]).copy()
+        self._repeated = restored(state["repeated"], self._repeated)
 
 
-def _all_finite(obs: Array) -> bool:
-    return obs.dtype.kind != "f" or bool(np.isfinite(obs).all())
+def _finite(numbers: Array) -> Mask:
+    """Return where numbers are, also as the float32 that networks and losses take them for."""
+    if numbers.dtype.kind != "f":
+        return np.ones(numbers.shape, np.bool_)
+    return np.asarray(np.abs(numbers) <= np.finfo(np.float32).max)
 
 
 def transitions(

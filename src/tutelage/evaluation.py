@@ -8,12 +8,16 @@ import numpy.typing as npt
 import torch
 
 from tutelage.domains import EnvironmentConfig, make
+from tutelage.errors import UserError
 from tutelage.policies import Policy, allowed, begin_again
 from tutelage.threads import one_thread
 from tutelage.types import Array, seeded
 
 MAX_STEPS = 10_000
 """Env steps after which an episode is cut, where nothing else is asked for."""
+
+MOST_NUMBERS = 10**7
+"""That are drawn at once: a million episodes have an interval too."""
 
 Note = Callable[[str], None]
 """Is told in a word how far an evaluation has come."""
@@ -37,9 +41,13 @@ class Evaluation:
 
     def interval(self, *, resamples: int = 10_000) -> tuple[float, float]:
         """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), seeded."""
-        rng = np.random.default_rng(seeded(0, "bootstrap"))
-        index = rng.integers(len(self.returns), size=(resamples, len(self.returns)))
-        low, high = np.quantile(self.returns[index].mean(axis=1), [0.025, 0.975])
+        rng, n = np.random.default_rng(seeded(0, "bootstrap")), len(self.returns)
+        rows = max(1, MOST_NUMBERS // n)
+        means = [
+            self.returns[rng.integers(n, size=(min(rows, resamples - done), n))].mean(axis=1)
+            for done in range(0, resamples, rows)
+        ]
+        low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
         return float(low), float(high)
 
     def figures(self) -> dict[str, float | int | list[float]]:
@@ -130,6 +138,9 @@ def examine(
     An episode can still return ``bound.most`` plus the negative rewards it has had. A student far
     from its target is so found out within a fraction of its games, which tend to be the longest.
     """
+    for name, number in (("episodes", episodes), ("max_steps", max_steps)):
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
 
     def at_most(most: float) -> float:
         return sum(half.at_most(most) for half in halves) / episodes
@@ -210,6 +221,12 @@ class _Half:
         self.envs = make(
             played, seed=seed, stream=stream, threads=threads, episodes=self.quota.copy()
         )
+        if not policy.head.fits(self.envs.action_space):
+            self.envs.close()
+            raise UserError(
+                f"the policy says {policy.head}, which does not fit {config.env} "
+                f"(actions {self.envs.action_space})"
+            )
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self.cut = 0

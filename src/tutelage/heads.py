@@ -8,16 +8,20 @@ is one class and its entry in ``HEADS``.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import gymnasium
+import msgspec
 import numpy as np
 import torch
 from gymnasium import spaces
+from msgspec import Meta
 from torch import Tensor
 
 from tutelage.errors import UserError, choose_from
 from tutelage.types import Array
+
+Count = Annotated[int, Meta(ge=1, le=2**20)]
 
 
 class Head(Protocol):
@@ -77,8 +81,8 @@ class QValues:
     (the paper, section 3.3), so that its file says how they become values again.
     """
 
-    n: int
-    temperature: float = 1.0
+    n: Count
+    temperature: Annotated[float, Meta(gt=0.0, le=1e30)] = 1.0
     discrete = True
 
     def values(self, out: Tensor) -> Tensor:
@@ -102,12 +106,17 @@ class QValues:
         return rng.integers(self.n, size=n)
 
     def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
-        """Return the agreement, and the regret: max_a q(a) - q(our action), of the teacher's q."""
+        """Return the agreement, and the regret: max_a q(a) - q(our action), of the teacher's q.
+
+        An action that the teacher rules out by -inf counts as the worst of the others.
+        """
         action = ours.argmax(dim=1)
-        best = theirs.max(dim=1).values
+        best, its_action = theirs.max(dim=1)
+        worst = theirs.masked_fill(theirs.isinf(), torch.inf).min(dim=1).values
+        chosen = theirs.gather(1, action[:, None]).squeeze(1)
         return {
-            "agreement": (action == theirs.argmax(dim=1)).float(),
-            "regret": best - theirs.gather(1, action[:, None]).squeeze(1),
+            "agreement": (action == its_action).float(),
+            "regret": best - torch.maximum(chosen, worst),
         }
 
     def fits(self, space: gymnasium.Space[Any]) -> bool:
@@ -118,7 +127,7 @@ class QValues:
 class Categorical(_Plain):
     """The logits of ``n`` actions: pi(a|s) = softmax(out)_a."""
 
-    n: int
+    n: Count
     discrete = True
 
     @property
@@ -153,7 +162,7 @@ class Categorical(_Plain):
 class MultiCategorical(_Plain):
     """Several independent choices: the logits of each, one after the other (MultiDiscrete)."""
 
-    sizes: tuple[int, ...]
+    sizes: Annotated[tuple[Count, ...], Meta(min_length=1)]
     discrete = True
 
     @property
@@ -184,7 +193,7 @@ class MultiCategorical(_Plain):
 class Bernoulli(_Plain):
     """``n`` independent yes or no: P(a_i = 1) = sigmoid(out_i) (MultiBinary)."""
 
-    n: int
+    n: Count
     discrete = True
 
     @property
@@ -220,7 +229,7 @@ class _Continuous(_Plain):
     Where an action has no bounds (``bounded`` is false) they are its own numbers.
     """
 
-    n: int
+    n: Count
     bounded: bool = field(default=True, kw_only=True)
 
     discrete = False
@@ -302,6 +311,9 @@ HEADS: dict[str, Callable[..., Head]] = {
 }
 """Name -> head, as a file names it."""
 
+LARGEST = 2**20
+"""The most actions, or choices of one action, that a file may claim."""
+
 
 def translate(label: Tensor, spoken: Head, wanted: Head, *, tau: float = 1.0) -> Tensor:
     """Return a label ``[N,L]`` of one head as another head has it.
@@ -345,7 +357,7 @@ def parse_head(about: Mapping[str, Any]) -> Head:
     """Return the head that ``about`` describes; raise UserError for anything else."""
     values = dict(about)
     kind = values.pop("kind", None)
-    if kind not in HEADS:
+    if not isinstance(kind, str) or kind not in HEADS:
         raise choose_from("head", str(kind), HEADS)
     build = HEADS[kind]
     known = {field.name for field in fields(build)}  # type: ignore[arg-type]
@@ -353,14 +365,17 @@ def parse_head(about: Mapping[str, Any]) -> Head:
         raise UserError(
             f"head {kind}: unknown key {sorted(unknown)[0]!r}, expected {sorted(known)}"
         )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        head = build(**values)
-        sizes = values.get("sizes", (values.get("n"),))
-        if not all(isinstance(n, int) and n > 0 for n in sizes):
-            raise TypeError(f"sizes {sizes}")
-    except TypeError as error:
-        raise UserError(f"head {kind} cannot be made of {values}: {error}") from None
+        head: Head = msgspec.convert(values, build)
+    except ValueError as error:
+        raise UserError(f"head {kind} is damaged: {error}") from None
+    sizes = values.get("sizes", [values.get("n", 1)])
+    if not sizes or not all(0 < n <= LARGEST for n in sizes):
+        raise UserError(f"head {kind} is of size {sizes}, expected from 1 to {LARGEST:,}")
+    if not 0.0 < values.get("temperature", 1.0) < math.inf:
+        raise UserError(
+            f"head {kind} has the temperature {values['temperature']}, expected above 0"
+        )
     return head
 
 
@@ -386,15 +401,20 @@ def head_for(space: gymnasium.Space[Any]) -> Head:
 def to_space(action: Array, space: gymnasium.Space[Any]) -> Array:
     """Return ``action[N,*A]`` of a head as what environments of ``space`` take.
 
-    A Discrete space may start anywhere; a Box has its bounds at -1 and 1, and where it has none,
-    at -infinity or infinity, its numbers are taken as they are.
+    A Discrete or MultiDiscrete space may start anywhere; a Box has its bounds at -1 and 1, and
+    where it has none, at -infinity or infinity, its numbers are taken as they are.
     """
     if isinstance(space, spaces.Discrete):
         return action + int(space.start)
+    shaped = action.reshape(len(action), *(space.shape or ()))
+    if isinstance(space, spaces.MultiDiscrete):
+        shaped = shaped + space.start
     if isinstance(space, spaces.Box):
-        shaped = action.reshape(len(action), *space.shape)
         bounded = np.isfinite(space.low) & np.isfinite(space.high)
         low, high = (np.where(bounded, side, 0.0) for side in (space.low, space.high))
         scaled = low + (np.clip(shaped, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-        return np.where(bounded, scaled, shaped).astype(space.dtype)
-    return action.reshape(len(action), *(space.shape or ())).astype(space.dtype)
+        # Rounding may go beyond a bound by the last bit.
+        shaped = np.where(bounded, np.clip(scaled, low, high), shaped)
+        if space.dtype.kind in "iu":
+            shaped = np.rint(shaped)
+    return shaped.astype(space.dtype)

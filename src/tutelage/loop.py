@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from tutelage.assignment.round import Assignment
+from tutelage.assignment.protocol import Assignment
 from tutelage.environments import Step
 from tutelage.types import Batch, Row, State
 

@@ -176,6 +176,8 @@ def parse_loss(text: str, head: Head, losses: Mapping[str, LossEntry] = LOSSES) 
     for word in text.split("+"):
         found, weight = resolve("loss", word.strip(), losses)
         entry = found if isinstance(found, LossEntry) else LossEntry(found, (object,))
+        if not callable(entry.loss):
+            raise UserError(f"loss {word!r} is no function")
         if not isinstance(head, entry.heads):
             fitting = sorted(name for name, e in losses.items() if isinstance(head, e.heads))
             raise UserError(

@@ -1,9 +1,9 @@
 """What every policy is, teacher or student, ours or another library's, and what is known of one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ Carry = tuple[Tensor, ...]
 """What a policy remembers of each environment: tensors ``[N,…]``; empty without a memory."""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Says L numbers of each state, which its head turns into actions."""
 
@@ -96,11 +97,6 @@ def begin_again(policy: Policy, carry: Carry, ended: npt.NDArray[np.bool_]) -> C
     which = torch.from_numpy(ended).to(carry[0].device)
 
     def chosen(new: Tensor, old: Tensor) -> Tensor:
-        return torch.where(which.view(-1, *[1] * (old.ndim - 1)), new, old)
+        return torch.where(which.view(-1, *[1] * (old.ndim - 1)), new.to(old.device), old)
 
     return tuple(chosen(new, old) for new, old in zip(fresh, carry, strict=True))
-
-
-def pick(carry: Carry, rows: Sequence[int] | npt.NDArray[np.int64]) -> Carry:
-    """Return the memory of some environments only."""
-    return tuple(tensor[torch.as_tensor(np.asarray(rows))] for tensor in carry)

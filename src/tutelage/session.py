@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
+import msgspec
 import numpy as np
 
-from tutelage.assignment.round import Assignment
+from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, Teach
 from tutelage.errors import FaultyEnvironmentError, UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
@@ -152,19 +153,31 @@ class Examiner:
             "done": self.done,
             "passed_at": self.passed_at,
             "due": self._due,
-            "best": best and {"returns": best.returns.tolist(), "lengths": best.lengths.tolist()},
+            "best": best and list(zip(best.returns.tolist(), best.lengths.tolist(), strict=True)),
+            "cut": best.cut if best else 0,
             "rate": self._rate,
             "best_abandoned": self._best_abandoned,
         }
 
     def restore(self, state: State) -> None:
-        self.done = state["done"]
-        self.passed_at = state["passed_at"]
-        self._due = state["due"]
-        best = state["best"]
-        self.best = best and Evaluation(np.array(best["returns"]), np.array(best["lengths"]))
-        self._rate = state["rate"]
-        self._best_abandoned = state["best_abandoned"]
+        saved = msgspec.convert(state, Examined)
+        self.done, self.passed_at, self._due = saved.done, saved.passed_at, saved.due
+        self._rate, self._best_abandoned = saved.rate, saved.best_abandoned
+        if saved.best is not None:
+            returns, lengths = zip(*saved.best, strict=True)
+            self.best = Evaluation(np.array(returns), np.array(lengths), saved.cut)
+
+
+class Examined(msgspec.Struct):
+    """What a checkpoint holds of an examiner."""
+
+    done: bool
+    passed_at: int | None
+    due: int
+    best: Annotated[list[tuple[float, int]], msgspec.Meta(min_length=1)] | None
+    cut: int
+    rate: float
+    best_abandoned: float
 
 
 def open_run(
@@ -187,7 +200,9 @@ def open_run(
     if (state := run.resume()) is not None:
         try:
             parts.restore(state)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever a part cannot take
             raise UserError(
                 f"{folder}: its checkpoint does not fit ({error!r}), so another version of "
                 "tutelage wrote it: resume it with that one, or begin anew"
@@ -213,28 +228,28 @@ def conduct(
     due = parts.source.env_steps + checkpoint_every
     rows = run_loop(parts.source, parts.learner, parts.assignment)
     with closing(run):
-        while parts.source.env_steps < env_steps and not parts.judge.done:
-            try:
+        try:
+            while parts.source.env_steps < env_steps and not parts.judge.done:
                 row = next(rows)
-            except FaultyEnvironmentError as fault:
-                run.note_fault(fault)
-                raise UserError(
-                    f"{fault}; its traceback is in {run.folder / FAULTS}, and 'tutelage resume "
-                    f"{run.folder}' goes on from the last checkpoint"
-                ) from fault
-            if not parts.learner.is_finite():
-                raise diverged(row.env_steps)
-            began = time.perf_counter()
-            row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
-            run.write(row, evaluation_seconds=time.perf_counter() - began)
-            yield row
-            done = row.env_steps >= env_steps or parts.judge.done
-            stop = interrupted() and not done
-            if done or stop or row.env_steps >= due:
-                run.checkpoint(row.env_steps, parts.state())
-                due = row.env_steps + checkpoint_every
-            if stop:
-                raise UserError(
-                    f"stopped at {row.env_steps:,} env steps; "
-                    f"go on by 'tutelage resume {run.folder}'"
-                )
+                if not parts.learner.is_finite():
+                    raise diverged(row.env_steps)
+                began = time.perf_counter()
+                row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
+                run.write(row, evaluation_seconds=time.perf_counter() - began)
+                yield row
+                done = row.env_steps >= env_steps or parts.judge.done
+                stop = interrupted() and not done
+                if done or stop or row.env_steps >= due:
+                    run.checkpoint(row.env_steps, parts.state())
+                    due = row.env_steps + checkpoint_every
+                if stop:
+                    raise UserError(
+                        f"stopped at {row.env_steps:,} env steps; "
+                        f"go on by 'tutelage resume {run.folder}'"
+                    )
+        except FaultyEnvironmentError as fault:
+            run.note_fault(fault)
+            raise UserError(
+                f"{fault}; its traceback is in {run.folder / FAULTS}, and 'tutelage resume "
+                f"{run.folder}' goes on from the last checkpoint"
+            ) from fault

@@ -70,7 +70,7 @@ def load_object(what: str, text: str, table: Mapping[str, Any] | None = None) ->
             f"unknown {what} {text!r}: there is no module {module!r}{choices} "
             "name one of your own as MODULE:NAME"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end where it is imported
         raise UserError(f"{what} {text!r}: importing {module} failed: {error!r}") from error
     if not hasattr(found, attribute):
         raise UserError(f"{what} {text!r}: module {module!r} has no {attribute!r}")
@@ -85,14 +85,17 @@ def build(what: str, text: str, table: Mapping[str, Callable[..., Entry]], **giv
     another type or outside of its bounds, and for one that is missing.
     """
     entry, rest = resolve(what, text, table)
-    return construct(entry, f"{what} {text!r}", rest, given)
+    return construct(entry, f"{what} {_shown(text)}", rest, given)
 
 
 def construct(
     entry: Callable[..., Entry], where: str, rest: str, given: Mapping[str, Any]
 ) -> Entry:
     """Call ``entry`` with what is ``given`` and the options that ``rest`` spells."""
-    readers, required = _options(entry, given)
+    try:
+        readers, required = _options(entry, given)
+    except (TypeError, ValueError, NameError) as error:  # no callable, or one without a signature
+        raise UserError(f"{where} cannot be made: {error}") from error
     chosen: dict[str, Any] = {}
     bare = bool(rest) and "=" not in rest
     words = [rest] if bare else rest.split(",") if rest else []
@@ -102,16 +105,27 @@ def construct(
             name, value = next(iter(readers)), word
         elif not equals or name not in readers:
             expected = ", ".join(f"{option}=…" for option in readers) or "none"
-            raise UserError(f"{where}: unknown option {word!r}, expected {expected}")
+            raise UserError(f"{where}: unknown option {_shown(word)}, expected {expected}")
+        if name in chosen:
+            raise UserError(f"{where}: {name} is given twice")
         try:
             chosen[name] = readers[name](value)
         except ValueError as error:
-            raise UserError(f"{where}: {name} is {value!r}, expected {error}") from None
+            raise UserError(f"{where}: {name} is {_shown(value)}, expected {error}") from None
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
     if missing := [name for name in required if name not in chosen]:
         raise UserError(f"{where} needs a value: {missing[0]}")
+    try:
+        inspect.signature(entry).bind(**given, **chosen)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} cannot be made: {error}") from error
     return entry(**given, **chosen)
+
+
+def _shown(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else f"{shown[:77]}…"
 
 
 def _options(
@@ -173,9 +187,9 @@ def _number(text: str, kind: type[int] | type[float], bounds: Between) -> int | 
     expected = "a whole number" if kind is int else "a number"
     try:
         value = kind(text)
+        if not math.isfinite(value):
+            raise ValueError(text)
     except (ValueError, OverflowError):
         raise ValueError(expected) from None
-    if not math.isfinite(value):
-        raise ValueError(expected)
     bounds.check(value)
     return value

@@ -5,8 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,8 +21,6 @@ from tutelage.models import label_head
 from tutelage.policies import Carry, Model, Policy, begin_again
 from tutelage.types import State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
-
-Answer = TypeVar("Answer")
 
 Q_TAU = 0.1
 """The temperature at which Q-values become logits beside teachers that say logits."""
@@ -79,6 +78,8 @@ class Ensemble:
         self._policy_of = np.array([place[id(teacher.policy)] for teacher in teachers])
         self._remembers = [k for k, t in enumerate(teachers) if t.policy.initial(1)]
         self._carry: dict[int, Carry] = {}
+        self._failed: dict[int, str] = {}
+        """Why a teacher with a memory says nothing any more."""
         self._said: tuple[int, dict[int, Tensor]] = (-1, {})
 
     @property
@@ -111,27 +112,30 @@ class Ensemble:
         """Return what one policy says of the rows of each of its teachers, in one pass."""
         first = next(iter(rows))
         if first in self._remembers:
-            return [self._said[1][k][torch.from_numpy(at)] for k, at in rows.items()]
+            return [self._recall(k)[torch.from_numpy(at)] for k, at in rows.items()]
         shown = torch.cat([self._see(k, seen[k]) for k in rows])
-        out = _guarded(first, lambda: self._policies[policy].step(shown, ())[0])
-        if out.shape != (len(shown), self.teachers[first].policy.head.size):
-            raise TeacherError(
-                first,
-                f"what it says has shape {tuple(out.shape)}, expected "
-                f"{(len(shown), self.teachers[first].policy.head.size)}",
-            )
+        out, _ = _think(first, self._policies[policy], shown, ())
         return out.split([len(at) for at in rows.values()])  # type: ignore[no-untyped-call, no-any-return]
 
+    def _recall(self, k: int) -> Tensor:
+        """Return what a teacher with a memory says of all environments at this env step."""
+        if k in self._failed:
+            raise TeacherError(k, self._failed[k])
+        return self._said[1][k]
+
     def _remember(self, obs: Tensor, env_steps: int) -> None:
-        """Let the teachers with a memory see this env step, once."""
+        """Let the teachers with a memory see this env step, once; a failure counts when asked."""
         if not self._remembers or self._said[0] == env_steps:
             return
         said = {}
-        for k in self._remembers:
+        for k in (k for k in self._remembers if k not in self._failed):
             policy = self.teachers[k].policy
             carry = self._carry.get(k) or policy.initial(len(obs))
-            shown = self._see(k, obs)
-            said[k], self._carry[k] = _guarded(k, lambda: policy.step(shown, carry))  # noqa: B023
+            there = tuple(tensor.to(obs.device) for tensor in carry)
+            try:
+                said[k], self._carry[k] = _think(k, policy, self._see(k, obs), there)
+            except TeacherError as failure:
+                self._failed[k] = failure.reason
         self._said = (env_steps, said)
 
     def ended(self, which: npt.NDArray[np.bool_]) -> None:
@@ -144,7 +148,7 @@ class Ensemble:
         for k in range(len(self.teachers)):
             with suppress(TeacherError), torch.inference_mode():
                 self(obs[:1], np.array([k]), 0)
-        self._carry, self._said = {}, (-1, {})
+        self._carry, self._failed, self._said = {}, {}, (-1, {})
 
     def _see(self, k: int, obs: Tensor) -> Tensor:
         wrappers = self.teachers[k].wrappers
@@ -180,10 +184,14 @@ class Ensemble:
         return _Alone(self, k)
 
     def state(self) -> State:
-        return {str(k): list(carry) for k, carry in self._carry.items()}
+        return {
+            "carry": {str(k): dict(enumerate(carry)) for k, carry in self._carry.items()},
+            "failed": {str(k): reason for k, reason in self._failed.items()},
+        }
 
     def restore(self, state: State) -> None:
-        self._carry = {int(k): tuple(map(torch.as_tensor, c)) for k, c in state.items()}
+        self._carry = {int(k): tuple(c.values()) for k, c in state["carry"].items()}
+        self._failed = {int(k): reason for k, reason in state["failed"].items()}
         self._said = (-1, {})
 
 
@@ -203,18 +211,22 @@ class _Alone:
         self._asked += len(obs)
         ensemble, k = self._ensemble, self._k
         shown = ensemble._see(k, obs)
-        out, after = _guarded(k, lambda: ensemble.teachers[k].policy.step(shown, carry))
+        out, after = _think(k, ensemble.teachers[k].policy, shown, carry)
         return ensemble._say(k, out, obs, self._asked), after
 
 
-def _guarded(k: int, ask: Callable[[], Answer]) -> Answer:
-    """Return what teacher ``k`` answers; whatever it does wrong is a TeacherError."""
+def _think(k: int, policy: Policy, obs: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+    """Return what teacher ``k`` says and remembers; whatever it does wrong is a TeacherError."""
+    expected = (len(obs), policy.head.size)
     try:
-        return ask()
+        out, after = policy.step(obs, carry)
+        if out.shape != expected:
+            raise TeacherError(k, f"what it says has shape {tuple(out.shape)}, expected {expected}")
     except UserError:
         raise
     except Exception as error:  # the run goes on without it
         raise TeacherError(k, repr(error)) from error
+    return out, after
 
 
 def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
@@ -237,18 +249,19 @@ def load_teachers(
     seed: int,
     regions: Callable[[Model], Mapping[str, Region]],
     given: Mapping[str, Model] = MappingProxyType({}),
+    space: gymnasium.Space[Any] | None = None,
 ) -> tuple[Ensemble, dict[str, Model]]:
     """Load the teachers that ``names`` spell, each model once; return them and the models.
 
     ``regions`` are those that the domain of a model's environment knows; models that are ``given``
-    by name need no file.
+    by name need no file; ``space`` holds the actions of the environment, where it is known.
     """
     models: dict[str, Model] = {}
     teachers = []
     for text in names:
         name, wrappers = parse_teacher(text)
         if name not in models:
-            models[name] = given[name] if name in given else import_model(name)
+            models[name] = given[name] if name in given else import_model(name, space=space)
         model = models[name]
         if isinstance(model.policy, torch.nn.Module):
             model.policy.to(device)

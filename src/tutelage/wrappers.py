@@ -52,6 +52,8 @@ def negate() -> Wrapper:
 
 def restrict(region: str, *, regions: Mapping[str, Region]) -> Wrapper:
     """Know nothing outside of a region that the domain names: there all numbers are 0."""
+    if not regions:
+        raise UserError(f"restrict {region!r}: no region is known of what the teacher plays")
     inside_of = look_up("region", region, regions)
 
     def say(label: Tensor, obs: Tensor, generator: torch.Generator) -> Tensor:

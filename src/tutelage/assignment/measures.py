@@ -1,11 +1,9 @@
-"""What a round with a teacher is worth, in [0, 1]."""
+"""What a round with a teacher comes to, and how that is put on [0, 1]."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from tutelage.selectors.base import scale_reward
+from tutelage.assignment.scales import KnownRange, Ranks, Scale
 
 
 @dataclass(frozen=True)
@@ -20,16 +18,8 @@ class Round:
     """Mean return of the episodes that ended in the round; NaN if none did."""
     previous: float
     """The same of the last round that had one; NaN before."""
-    low: float
-    """The least return there is."""
-    high: float
-    """The largest return there is."""
     play: Callable[[], float]
     """Evaluate the student for a moment; its mean return."""
-
-
-Measure = Callable[[Round], float]
-"""A round -> its reward in [0, 1], or NaN where the round tells nothing."""
 
 
 def points(played: Round) -> float:
@@ -39,27 +29,42 @@ def points(played: Round) -> float:
 
 
 def mean_return(played: Round) -> float:
-    """Return the mean return of the round's episodes, scaled from [low, high] to [0, 1]."""
-    if np.isnan(played.mean_return):
-        return played.mean_return
-    return scale_reward(played.mean_return, played.low, played.high)
+    """Return the mean return of the round's episodes."""
+    return played.mean_return
 
 
 def improvement(played: Round) -> float:
-    """Return by how much the mean return has risen, scaled from [low - high, high - low]."""
-    rise, span = played.mean_return - played.previous, played.high - played.low
-    return rise if np.isnan(rise) else scale_reward(rise, -span, span)
+    """Return by how much the mean return has risen."""
+    return played.mean_return - played.previous
 
 
 def evaluation(played: Round) -> float:
-    """Return the mean return of a short greedy evaluation, scaled from [low, high]."""
-    return scale_reward(played.play(), played.low, played.high)
+    """Return the mean return of a short greedy evaluation."""
+    return played.play()
 
 
-MEASURES: dict[str, Measure] = {
-    "points": points,
-    "return": mean_return,
-    "improvement": improvement,
-    "evaluation": evaluation,
+@dataclass(frozen=True)
+class Measure:
+    """What a round is paid by."""
+
+    of: Callable[[Round], float]
+    """A round -> a number, the larger the better, or NaN where the round tells nothing."""
+    bounds: Callable[[float, float], tuple[float, float]] = lambda low, high: (low, high)
+    """The least and the largest return there is -> the same of the measure."""
+    by_points: bool = False
+    """Whether it counts rewards as points won and lost, and is a share of them."""
+
+    def scale(self, returns: tuple[float, float] | None) -> Scale:
+        """Return what puts it on [0, 1]: by its bounds if those are known, else by rank."""
+        if self.by_points:
+            return KnownRange(0.0, 1.0)
+        return Ranks() if returns is None else KnownRange(*self.bounds(*returns))
+
+
+MEASURES = {
+    "points": Measure(points, by_points=True),
+    "return": Measure(mean_return),
+    "improvement": Measure(improvement, lambda low, high: (low - high, high - low)),
+    "evaluation": Measure(evaluation),
 }
-"""Name -> what a round is paid."""
+"""Name -> what a round is paid by."""

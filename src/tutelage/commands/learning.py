@@ -1,7 +1,6 @@
 """``tutelage teach``, ``distill``, ``record`` and ``resume``: what learns, or is learnt from."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +10,11 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tutelage import api, recipes, threads
 from tutelage.commands import display
+from tutelage.commands.report import report
 from tutelage.configs import Distill, Record, Teach, build
 from tutelage.domains import make
 from tutelage.errors import UserError, look_up
+from tutelage.recipes.distilling import in_environment
 from tutelage.report import summary
 from tutelage.runs import read_config
 from tutelage.signals import interruptible
@@ -68,7 +69,7 @@ class RecordCommand:
         if self.json:
             print(json.dumps(result))
             return
-        print(f"{env_steps:,} env steps in {folder}, {size / env_steps:.0f} bytes each")
+        display.say(f"{env_steps:,} env steps in {folder}, {size / env_steps:.0f} bytes each")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +99,11 @@ def _settle(config: Any) -> Any:
     if config.threads:
         return config
     if isinstance(config, Distill) and config.environment.env == "auto":
-        config = api.in_environment(config)
+        config = in_environment(config)
     envs = make(replace(config.environment, num_envs=1, only=""), seed=0)
     chosen = threads.usual(convolutions=len(envs.obs_shape) > 2)
     envs.close()
-    print(f"threads: {chosen} (--threads N for another number)", file=sys.stderr)
+    display.warn(f"threads: {chosen} (--threads N for another number)")
     return replace(config, threads=chosen)
 
 
@@ -110,32 +111,42 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
     config = _settle(config)
     with threads.owning(config.threads), interruptible() as interrupted:
         with display.progress(config.env_steps) as watch:
-            hooks = recipes.Hooks(watch=watch, interrupted=interrupted)
+            hooks = recipes.Hooks(watch=watch, interrupted=interrupted, note=watch.note)
             recipes.teach(config, folder, resume=resume, hooks=hooks)
         with display.notes() as note:
             result = recipes.close_teaching(config, folder, note=note)
-    summary.write_report(folder, video=False)
+    _write_report(folder, video=False)
     if as_json:
         print(json.dumps(result))
         return
     display.table("Teacher", [{"player": "teacher", **summary.cells(result)}])
-    print(f"run: {folder}")
+    display.say(f"run: {folder}")
 
 
 def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> None:
     config = _settle(config)
     with threads.owning(config.threads), interruptible() as interrupted:
         with display.progress(config.env_steps) as watch:
-            hooks = recipes.Hooks(watch=watch, interrupted=interrupted)
+            hooks = recipes.Hooks(watch=watch, interrupted=interrupted, note=watch.note)
             outcome = recipes.distill(config, folder, resume=resume, hooks=hooks)
         with display.notes() as note:
             result = recipes.close_distillation(outcome, note=note)
-    summary.write_report(folder, video=True)
+    _write_report(folder, video=True)
     if as_json:
         print(json.dumps(result))
         return
     display.table(summary.headline(result), summary.compare(result))
-    print(f"run: {folder}")
+    display.say(f"run: {folder}")
+
+
+def _write_report(folder: Path, *, video: bool) -> None:
+    """Write the page of a run that is over; what is missing for it costs the run nothing."""
+    try:
+        with display.notes() as note:
+            note("drawing the report")
+            report(folder, video=video)
+    except UserError as error:
+        display.warn(f"tutelage: no report of {folder}: {error}")
 
 
 LEARNING: dict[str, tuple[Any, Callable[..., None]]] = {

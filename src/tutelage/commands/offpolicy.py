@@ -1,31 +1,29 @@
 """``tutelage offpolicy``: what other selectors would have been paid in the states of a run."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from tyro.conf import Positional, arg
 
+from tutelage.choice_log import Log, read_log
 from tutelage.commands import display
-from tutelage.configs import check
+from tutelage.configs import Seed
 from tutelage.errors import UserError
 from tutelage.runs import read_config
-from tutelage.selectors.base import DistributionSelector
+from tutelage.selectors import build_selector
 from tutelage.selectors.offpolicy import (
     ESTIMATORS,
     Estimate,
-    Log,
     Policy,
     effective,
     evaluate,
     mean_weight,
-    read_log,
 )
-from tutelage.selectors.parsing import is_contextual, parse_selector
-from tutelage.types import Floats, seeded
+from tutelage.types import Floats, Selector, seeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +52,14 @@ class OffPolicyCommand:
     """The folder of a run with several teachers."""
     selectors: tuple[str, ...] = ("random", "thompson-beta", "linear-thompson", "doubly-robust")
     """Their names, perhaps with options: linear-thompson:scale=1."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the selectors, and of the intervals."""
     json: bool = False
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check(self)
         folder = Path(self.folder)
-        names = read_config(folder).get("teachers", ())
+        names = _teachers(read_config(folder))
         path = folder / "selections.jsonl"
         if not path.exists():
             raise UserError(f"{folder} has no selections.jsonl: it chose among no teachers")
@@ -93,11 +90,21 @@ class OffPolicyCommand:
         for arm, name in enumerate(names):
             yield f"{name} alone", always(arm, num_arms=len(names))
         for text in self.selectors:
-            size = {"context_dim": early.feedback.context.shape[1]} if is_contextual(text) else {}
-            rng = np.random.default_rng(seeded(self.seed, "selector", text))
-            selector = parse_selector(text)(num_arms=len(names), rng=rng, **size)
+            selector = build_selector(
+                text,
+                num_arms=len(names),
+                rng=np.random.default_rng(seeded(self.seed, "selector", text)),
+                context_dim=early.feedback.context.shape[1],
+            )
             learn(selector, early)
             yield text, selector.probabilities
+
+
+def _teachers(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("teachers", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"teachers is {names!r} in the run's configuration, expected their names")
+    return names
 
 
 def always(arm: int, *, num_arms: int) -> Policy:
@@ -121,7 +128,7 @@ def halves(log: Log) -> tuple[Log, Log]:
     return log.part(first), log.part(~first)
 
 
-def learn(selector: DistributionSelector, log: Log) -> None:
+def learn(selector: Selector, log: Log) -> None:
     """Let ``selector`` learn from a log, round by round as a run would have it."""
     for number in np.unique(log.round):
         selector.update(log.part(log.round == number).feedback)

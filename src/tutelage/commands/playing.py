@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from tutelage import api, threads
 from tutelage.commands import display
-from tutelage.configs import Count, Seed, Share, Threads, check
+from tutelage.configs import Count, Seed, Share, Threads
 from tutelage.domains import DOMAINS, EnvironmentConfig, domain_of, environment_of, make
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS
@@ -49,7 +49,6 @@ class EvaluateCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        check(self)
         made = import_model(parse_teacher(self.model)[0])
         env = made.env if self.env == "auto" else self.env
         if not env:
@@ -142,7 +141,6 @@ class WatchCommand:
     def run(self) -> None:
         from tutelage.report.video import side_by_side
 
-        check(self)
         loaded = {name: import_model(name) for name in self.models}
         if not loaded:
             raise UserError("watch needs at least one model")
@@ -161,7 +159,7 @@ class WatchCommand:
             Path(self.out),
             seed=self.seed,
         )
-        print(self.out)
+        display.say(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,18 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from tutelage.commands import display
+from tutelage.errors import UserError
+from tutelage.importers import import_model
+from tutelage.logs import read_result
 from tutelage.report import summary
+from tutelage.report.video import side_by_side
+from tutelage.teachers import parse_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a run's report.html again, with curve and film."""
+    """Write a run's report.html again, with its learning curve and a film of its players."""
 
     folder: Annotated[Positional[str], arg(metavar="RUN")]
     """The run's folder."""
@@ -19,4 +25,33 @@ class ReportCommand:
     """Do not film student and teacher side by side."""
 
     def run(self) -> None:
-        print(summary.write_report(Path(self.folder), video=not self.no_video))
+        display.say(str(report(Path(self.folder), video=not self.no_video)))
+
+
+def report(folder: Path, *, video: bool) -> Path:
+    """Write the page of a finished run, with a new film of its players if ``video``.
+
+    Why there is no film is said on the page: it must not keep a run from its report.
+    """
+    notes = []
+    if video:
+        try:
+            film(folder)
+        except UserError as error:
+            notes = [f"No film: {error}"]
+    return summary.write_report(folder, notes=notes)
+
+
+def film(folder: Path) -> None:
+    """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
+    config, result = summary.read_settings(folder), read_result(folder)
+    players = {"student": import_model(folder)}
+    if "teacher" in result:
+        name, _ = parse_teacher(result["teacher"]["name"])
+        players = {"teacher": import_model(name), **players}
+    side_by_side(
+        {name: model.policy for name, model in players.items()},
+        config.environment,
+        folder / "video.mp4",
+        seed=config.seed,
+    )

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
@@ -23,6 +24,7 @@ __all__ = [
     "Feature",
     "Region",
     "about",
+    "action_space",
     "as_teacher",
     "camera",
     "domain_of",
@@ -61,8 +63,11 @@ def domain_of(config: EnvironmentConfig) -> Domain:
     if config.domain == "auto":
         return next(domain for domain in DOMAINS.values() if domain.knows(config.env))
     if ":" in config.domain:
-        domain: Domain = load_object("domain", config.domain, DOMAINS)
-        return domain() if isinstance(domain, type) else domain
+        found = load_object("domain", config.domain, DOMAINS)
+        domain: Domain = found() if isinstance(found, type) else found
+        if not hasattr(domain, "make") or not hasattr(domain, "about"):
+            raise UserError(f"domain {config.domain!r} is no domain: it has no make and no about")
+        return domain
     return look_up("domain", config.domain, DOMAINS)
 
 
@@ -108,6 +113,13 @@ def make(
         episodes=episodes,
     )
     return Restricted(envs, *region) if region else envs
+
+
+def action_space(config: EnvironmentConfig) -> gymnasium.Space[Any]:
+    """Return the actions of an environment; raise UserError for one that cannot be built."""
+    envs = make(replace(config, num_envs=1, only=""), seed=0, threads=1)
+    envs.close()
+    return envs.action_space
 
 
 def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments:

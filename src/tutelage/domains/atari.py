@@ -68,6 +68,8 @@ class AtariDomain:
         episodes: npt.NDArray[np.int64] | float,
     ) -> Environments:
         """Return observations ``[N,4,84,84]`` (or ``[N,4,80,80]``) uint8, newest frame last."""
+        if not self.knows(env):
+            raise UserError(f"unknown Atari game {env!r}: expected the name of a ROM (breakout, …)")
         given: AtariSettings = settings
         height, width = (84, 84) if given.frame == 84 else (210, 160)
         view: Callable[[Array], Array] = (lambda obs: obs) if given.frame == 84 else _crop80

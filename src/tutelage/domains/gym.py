@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from tutelage import specs
 from tutelage.domains.base import About
 from tutelage.domains.views import view_of
 from tutelage.environments import Environments, VectorEnv
-from tutelage.errors import UserError
+from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.heads import head_for
 
 
@@ -104,6 +105,31 @@ class GymDomain:
         return Environments(vector, seed=seed, stream=stream)
 
 
+class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Says which environment raised what, and when."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], number: int) -> None:
+        super().__init__(env)
+        self._number = number
+        self._steps = 0
+
+    def reset(self, **options: Any) -> Any:
+        self._steps = 0
+        return self._guarded(lambda: self.env.reset(**options))
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return self._guarded(lambda: self.env.step(action))
+
+    def _guarded(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except Exception as error:
+            raise FaultyEnvironmentError(
+                f"environment {self._number} raised {error!r} at step {self._steps} of its episode"
+            ) from error
+
+
 def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
     module, _, name = env.rpartition(":")
     try:
@@ -121,15 +147,18 @@ def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
         game = str(spec.kwargs.get("game"))
         raise UserError(f"env {env!r} is an Atari game: name it by its ROM, {game}")
 
-    def build() -> gymnasium.Env[Any, Any]:
+    def build(number: int) -> gymnasium.Env[Any, Any]:
         made = _made(name, settings.env_wrappers)
         if settings.stack > 1:
             made = FrameStackObservation(made, settings.stack, padding_type="zero")
-        return made
+        return _Numbered(made, number)
 
     vector = SyncVectorEnv if settings.vector == "sync" else AsyncVectorEnv
     try:
-        made: VectorEnv = vector([build] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+        made: VectorEnv = vector(
+            [partial(build, number) for number in range(num_envs)],
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"env {env!r} needs a package: {error}") from error
     except UserError:

@@ -1,23 +1,96 @@
-"""Policies of any origin: each importer reads one kind of file."""
+"""Policies that others trained: one importer a format, found by what is in a file.
 
+A new format is one file and its entry in ``IMPORTERS``; one from outside of the package is named
+``MODULE:NAME:FILE``, where NAME is an ``Importer``.
+"""
+
+import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from tutelage.errors import UserError
-from tutelage.models import find, load_network
+from tutelage.errors import UserError, choose_from
+from tutelage.importers import (
+    onnx,
+    python,
+    sb3,
+    state_dict,
+    torch_export,
+    torchscript,
+    tutelage,
+    vecnormalize,
+)
+from tutelage.importers.base import Importer, Space
+from tutelage.importers.python import policy_of
+from tutelage.models import find
 from tutelage.policies import Model
+from tutelage.specs import load_object
 
-IMPORTERS: dict[str, Callable[[Path], Model]] = {"tutelage": load_network}
-"""Format -> what reads it."""
+__all__ = ["IMPORTERS", "Importer", "import_model", "policy_of"]
+
+IMPORTERS: dict[str, Importer] = {
+    "tutelage": Importer(tutelage.recognises, tutelage.load),
+    "sb3": Importer(sb3.recognises, sb3.load),
+    "torchscript": Importer(torchscript.recognises, torchscript.load, program=True),
+    "torch-export": Importer(torch_export.recognises, torch_export.load, program=True),
+    "onnx": Importer(onnx.recognises, onnx.load),
+    "state-dict": Importer(state_dict.recognises, state_dict.load),
+}
+"""Name -> importer; the first that recognises a file has it, ``NAME:FILE`` chooses one."""
 
 
-def import_model(text: str | Path) -> Model:
+def import_model(text: str | Path, *, space: Space | None = None) -> Model:
     """Return the policy that ``text`` names: a bundled one, a run's folder or a file.
 
-    Raises UserError if there is none, or it cannot be read.
+    Also ``FORMAT:FILE`` and ``MODULE:NAME``; options stand behind it, as ``a.zip+activation:tanh``.
+    They are the importer's own; any has ``vecnormalize:FILE``, the statistics that observations are
+    normalised by. ``space`` holds the actions of the environment, where that is known. Raises
+    UserError for a file that no importer recognises, a program that is not named as one, and an
+    option that there is not.
     """
-    name, *options = str(text).split("+")
-    if options:
-        raise UserError(f"{name}: unknown option {options[0]!r}")
-    return replace(load_network(find(name)), name=str(text))
+    name, *words = str(text).split("+")
+    given = {option: value for option, _, value in (word.partition(":") for word in words)}
+    statistics = given.pop("vecnormalize", "")
+    load, what = _importer(name)
+    known = [option for option in inspect.signature(load).parameters if option != "space"][1:]
+    if unknown := [option for option in given if option not in known]:
+        raise choose_from(f"option of {name}", unknown[0], [*known, "vecnormalize"])
+    model = replace(load(what, space=space, **given), name=str(text))
+    if statistics:
+        return vecnormalize.normalised(model, Path(statistics))
+    if model.card.get("needs_vecnormalize"):
+        warnings.warn(
+            f"{name} was trained behind VecNormalize: without its statistics, as in "
+            "+vecnormalize:vecnormalize.pkl, it sees observations that it does not know",
+            stacklevel=2,
+        )
+    return model
+
+
+def _importer(name: str) -> tuple[Callable[..., Model], Any]:
+    """Return what loads ``name``, and what it is to be given."""
+    first, _, rest = name.partition(":")
+    if rest and first in IMPORTERS:
+        return IMPORTERS[first].load, find(rest)
+    attribute, _, file = rest.partition(":")
+    if attribute.isidentifier() and all(part.isidentifier() for part in first.split(".")):
+        if not file:
+            return python.load, name
+        importer = load_object("importer", f"{first}:{attribute}", IMPORTERS)
+        if not isinstance(importer, Importer):
+            raise UserError(f"importer {first}:{attribute} is a {type(importer).__name__}")
+        return importer.load, find(file)
+    path = find(name)
+    for kind, importer in IMPORTERS.items():
+        if importer.recognises(path):
+            if importer.program:
+                raise UserError(
+                    f"{name} is a program ({kind}), which is run only where it is named as one: "
+                    f"{kind}:{name}"
+                )
+            return importer.load, path
+    raise UserError(
+        f"{name} is of no format that is known: expected {', '.join(IMPORTERS)} or MODULE:NAME"
+    )

@@ -1,5 +1,6 @@
 """The ways through the house: each assembles parts for the one loop from a configuration."""
 
+from tutelage.recipes.assembly import open_device
 from tutelage.recipes.closing import (
     Result,
     close_distillation,
@@ -17,6 +18,7 @@ __all__ = [
     "close_student",
     "close_teaching",
     "distill",
+    "open_device",
     "record",
     "settle",
     "teach",

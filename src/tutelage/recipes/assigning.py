@@ -6,35 +6,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from tutelage.assignment.alone import Alone
+from tutelage.assignment.credit import EpisodeReturn, LastReward
 from tutelage.assignment.measures import MEASURES
-from tutelage.assignment.round import Alone, Assignment, PerRound
-from tutelage.assignment.segment import PerSegment, PerState
+from tutelage.assignment.protocol import Assignment
+from tutelage.assignment.round import PerRound
+from tutelage.assignment.segment import PerSegment
+from tutelage.assignment.state import PerState
 from tutelage.configs import Distill
-from tutelage.domains import Feature, about
+from tutelage.domains import About, Feature, about
 from tutelage.errors import UserError, choose_from, look_up
 from tutelage.evaluation import evaluate
 from tutelage.networks import Network
 from tutelage.schedules import is_zero
-from tutelage.selectors.bandits import BestFirst
-from tutelage.selectors.base import scale_reward
-from tutelage.selectors.parsing import is_contextual, parse_selector
+from tutelage.selectors import build_selector, is_contextual
+from tutelage.selectors.base import TakesTrials
 from tutelage.teachers import Ensemble, TeacherError
 from tutelage.types import Array, seeded
-
-UNPAID = ("random", "best-first")
-"""The selectors that learn nothing from what their choices are paid."""
 
 HIDDEN = "hidden"
 """The one context that is no function of the observation: the student's own hidden layer."""
 
 
 def check_names(config: Distill) -> None:
-    """Raise UserError for a selector, a measure or features that there are not, used or not."""
-    parse_selector(config.selection.selector)
+    """Raise UserError for a selector or a measure that there is not, used or not."""
+    build_selector(
+        config.selection.selector, num_arms=1, rng=np.random.default_rng(), context_dim=1
+    )
     look_up("measure", config.selection.measure, MEASURES)
-    offered = [*about(config.environment).features, HIDDEN, "auto"]
-    if config.selection.features not in offered:
-        raise choose_from("features", config.selection.features, offered)
 
 
 def assign(
@@ -49,65 +48,63 @@ def assign(
     ``network`` is the student's, whose hidden units may be the context; ``play(round)`` is what it
     returns in a short evaluation. Raises UserError for what does not go together.
     """
-    if len(ensemble.teachers) == 1:
+    asked, known = config.selection, about(config.environment)
+    features = _features(config, known)
+    never_asked = is_zero(config.distill_weight) and is_zero(config.teacher_acts)
+    if len(ensemble.teachers) == 1 or never_asked:
         return Alone()
-    build = parse_selector(config.selection.selector)
     names = tuple(teacher.name for teacher in ensemble.teachers)
-    by_segment = (
-        is_contextual(config.selection.selector) or config.selection.choice_per == "segment"
+    contextual = is_contextual(asked.selector)
+    feature = known.features.get(features) or _hidden(network)
+    selector = build_selector(
+        asked.selector,
+        num_arms=len(names),
+        rng=np.random.default_rng(seeded(config.seed, "selector")),
+        context_dim=feature.dim,
     )
-    if by_segment and config.selection.pay == "led" and is_zero(config.teacher_acts):
+    if asked.choice_per == "round" and not contextual:
+        measure = MEASURES[asked.measure]
+        if measure.by_points and known.segment_ends is None:
+            usual = ", ".join(name for name, one in MEASURES.items() if not one.by_points)
+            raise UserError(
+                f"measure {asked.measure!r}: {config.environment.env} has no points that are won "
+                f"and lost, choose from {usual}"
+            )
+        low_high = asked.return_range or known.return_range
+        scale = measure.scale((low_high[0], low_high[1]) if low_high else None)
+        return PerRound(selector, names=names, measure=measure.of, scale=scale, play=play)
+    if asked.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no segment would be led; choose pay all")
-    is_paid = config.selection.selector.partition(":")[0] not in UNPAID
-    if (
-        is_paid
-        and (by_segment or config.selection.measure == "points")
-        and not about(config.environment).segment_ends
-    ):
-        raise UserError(
-            f"teachers are paid by points won and lost, and {config.environment.env} has none: choose "
-            "choice_per round, a measure such as return with its return_range, and a selector "
-            "without a context"
-        )
-    rng = np.random.default_rng(seeded(config.seed, "selector"))
-    segments: dict[str, Any] = {
+    num_envs, ends = config.environment.num_envs, known.segment_ends
+    settings: dict[str, Any] = {
         "names": names,
-        "num_envs": config.environment.num_envs,
-        "rng": np.random.default_rng(seeded(config.seed, "segments")),
-        "pay_all": config.selection.pay == "all",
+        "credit": LastReward(ends) if ends else EpisodeReturn(num_envs),
+        "num_envs": num_envs,
+        "pay_all": asked.pay == "all",
     }
-    if is_contextual(config.selection.selector):
-        feature = _feature(config, network)
-        selector = build(num_arms=len(names), rng=rng, context_dim=feature.dim)
-        return PerState(selector, feature=feature, decay=config.selection.credit_decay, **segments)
-    selector = build(num_arms=len(names), rng=rng)
-    if isinstance(selector, BestFirst):
-        _return_range(config)  # refuses before a run begins what its trial needs
-    if config.selection.choice_per == "segment":
-        return PerSegment(selector, **segments)
-    low, high = _return_range(config)
-    return PerRound(
+    if not contextual:
+        return PerSegment(selector, **settings)
+    return PerState(
         selector,
-        names=names,
-        measure=MEASURES[config.selection.measure],
-        low=low,
-        high=high,
-        play=play,
+        feature=feature,
+        rng=np.random.default_rng(seeded(config.seed, "segments")),
+        # All of an episode makes its return, the end of it no more than the beginning.
+        decay=asked.credit_decay if ends else 1.0,
+        **settings,
     )
 
 
 def try_out(
     config: Distill, ensemble: Ensemble, assignment: Assignment, device: torch.device
 ) -> int:
-    """Let every teacher play if the selector is the naive baseline; return the env steps taken.
+    """Let every teacher play if the selector asks for that; return the env steps taken.
 
-    The paper, section 3.5: evaluate every teacher first, then use the best.
+    The paper's naive baseline, section 3.5: evaluate every teacher first, then use the best.
     """
     selector = getattr(assignment, "selector", None)
-    if not isinstance(selector, BestFirst):
+    if not isinstance(selector, TakesTrials):
         return 0
-    low, high = _return_range(config)
-    spent, scores = 0, [0.0] * len(ensemble.teachers)
+    spent, returns = 0, np.full(len(ensemble.teachers), -np.inf)
     for k in range(len(ensemble.teachers)):
         try:
             trial = evaluate(
@@ -116,6 +113,7 @@ def try_out(
                 episodes=config.selection.measure_episodes,
                 seed=config.seed,
                 stream="trial",
+                max_steps=config.examination.eval_max_steps,
                 device=device,
                 threads=config.threads,
             )
@@ -123,35 +121,27 @@ def try_out(
             assignment.drop(k, failure.reason)
         else:
             spent += int(trial.lengths.sum())
-            scores[k] = scale_reward(trial.mean, low, high)
-    selector.score(scores)
+            returns[k] = trial.mean
+    selector.score(returns)
     return spent
 
 
-def _return_range(config: Distill) -> tuple[float, float]:
-    """Return the least and the largest return there is; NaN where nobody needs them."""
-    known = config.selection.return_range or about(config.environment).return_range
-    if known:
-        low, high = known
-        return low, high
-    if config.selection.measure != "points" or config.selection.selector.startswith("best-first"):
-        raise UserError(
-            f"the returns of {config.environment.env} are not known: name them by return_range LOW HIGH"
-        )
-    return float("nan"), float("nan")
-
-
-def _feature(config: Distill, network: Network) -> Feature:
-    features, name = about(config.environment).features, config.selection.features
+def _features(config: Distill, known: About) -> str:
+    """Return the context asked for by its name; raise UserError where there is none of it."""
+    offered = [*known.features, HIDDEN]
+    name = config.selection.features
     if name == "auto":
-        name = next(iter(features), HIDDEN)
-    if name == HIDDEN:
+        return offered[0]
+    if name not in offered:
+        raise choose_from(f"features of {config.environment.env}", name, offered)
+    return name
 
-        def hidden(obs: Array) -> Array:
-            device = next(network.parameters()).device
-            with torch.inference_mode():
-                units = network.hidden(torch.from_numpy(obs).to(device))
-            return units.cpu().numpy().astype(np.float64)
 
-        return Feature(network.output.in_features, hidden)
-    return look_up("features", name, features)
+def _hidden(network: Network) -> Feature:
+    def hidden(obs: Array) -> Array:
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            units = network.hidden(torch.from_numpy(obs).to(device))
+        return units.cpu().numpy().astype(np.float64)
+
+    return Feature(network.output.in_features, hidden)

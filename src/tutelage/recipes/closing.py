@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tutelage import models, threads
+from tutelage.choice_log import read_log
 from tutelage.configs import Teach
 from tutelage.domains import EnvironmentConfig, about, as_teacher
 from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
+from tutelage.logs import TARGET, read_metrics, read_timing
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
-from tutelage.runs import read_rows
-from tutelage.selectors.offpolicy import read_log
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
@@ -35,7 +36,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         "env": config.environment.env,
         **describe(import_model(folder), close_student(outcome, note=note)),
         **_course(folder),
-        f"env_steps_to_{config.examination.target_return:g}": outcome.passed_at,
+        f"{TARGET}{config.examination.target_return:g}": outcome.passed_at,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
@@ -45,6 +46,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
             given=outcome.given,
+            space=outcome.space,
         )
         (teacher,) = loaded.values()
         try:
@@ -54,7 +56,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
                 as_teacher(config.environment),
                 lambda text: note(f"teacher: {text}"),
             )
-            result["teacher"] = {"name": name, **describe(teacher, theirs)}
+            result["teacher"] = {"name": name, **describe(teacher, theirs, outcome.teacher_obs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
     write_json(folder / "result.json", result)
@@ -105,30 +107,32 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
     return result
 
 
-def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
-    """Return a model's figures: its evaluation, its size and its speed."""
+def describe(
+    model: Model, evaluation: Mapping[str, Any], obs: npt.NDArray[Any] | None = None
+) -> Result:
+    """Return a model's figures: its evaluation, its size and its speed on ``obs[1,*O]``."""
     figures: Result = {**evaluation, "parameters": model.parameters}
     if model.path is not None:
         figures["file_bytes"] = model.path.stat().st_size
-    if model.obs_shape is not None:
-        figures["us_per_action"] = microseconds_per_action(model.policy, model.obs_shape)
+    if obs is None and model.obs_shape is not None:
+        kind = np.uint8 if len(model.obs_shape) > 2 else np.float32
+        obs = np.zeros((1, *model.obs_shape), kind)
+    if obs is not None:
+        figures["us_per_action"] = microseconds_per_action(model.policy, obs)
     return figures
 
 
-def microseconds_per_action(
-    policy: Policy, obs_shape: tuple[int, ...], *, repeats: int = 200
-) -> float:
-    """Time one observation through a policy on the CPU; the median, in microseconds.
+def microseconds_per_action(policy: Policy, obs: npt.NDArray[Any], *, repeats: int = 200) -> float:
+    """Time one observation ``obs[1,*O]`` through a policy on the CPU; the median, in microseconds.
 
     On one thread where the process is ours (see ``threads``).
     """
-    dtype = torch.uint8 if len(obs_shape) > 2 else torch.float32
-    obs, carry = torch.zeros((1, *obs_shape), dtype=dtype), policy.initial(1)
+    seen, carry = torch.from_numpy(obs), policy.initial(1)
     times = []
     with torch.inference_mode(), threads.one_thread():
         for _ in range(repeats):
             began = time.perf_counter()
-            policy.head.mode(policy.step(obs, carry)[0])
+            policy.head.mode(policy.step(seen, carry)[0])
             times.append(time.perf_counter() - began)
     return sorted(times)[repeats // 2] * 1e6
 
@@ -144,9 +148,9 @@ def favourite(folder: Path, names: tuple[str, ...]) -> str:
 
 def _course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
-    rows, timing = read_rows(folder), read_rows(folder, "timing.jsonl")
+    rows, timing = read_metrics(folder), read_timing(folder)
     return {
         "env_steps": int(rows[-1]["env_steps"]) if rows else 0,
-        "seconds": timing[-1]["time/seconds"] if timing else 0.0,
-        "evaluation_seconds": timing[-1]["time/evaluation"] if timing else 0.0,
+        "seconds": timing[-1].get("time/seconds", 0.0) if timing else 0.0,
+        "evaluation_seconds": timing[-1].get("time/evaluation", 0.0) if timing else 0.0,
     }

@@ -7,18 +7,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 
 from tutelage import models
-from tutelage.assignment.round import Alone, Assignment
-from tutelage.configs import Distill, nested
+from tutelage.assignment.alone import Alone
+from tutelage.assignment.protocol import Assignment
+from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import EnvironmentConfig, about, make, usual_target
+from tutelage.domains import about, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
 from tutelage.heads import Gaussian, Head, Point, QValues, parse_head
+from tutelage.importers import import_model
 from tutelage.learner import Learner
 from tutelage.networks import Network
 from tutelage.policies import Model
@@ -31,6 +34,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.assigning import assign, check_names, try_out
@@ -38,8 +42,11 @@ from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Learning, Online
-from tutelage.teachers import load_teachers
-from tutelage.types import Batch, seeded
+from tutelage.teachers import load_teachers, parse_teacher
+from tutelage.types import Array, Batch, seeded
+
+HELD_OUT = 0.05
+"""The share of a data set that nothing is learnt from, to see how well it is imitated."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,10 @@ class Outcome:
     """The best evaluation that was played to its end, if there was one."""
     given: Mapping[str, Model] = field(default_factory=dict)
     """The teachers that came without a file."""
+    space: gymnasium.Space[Any] | None = None
+    """The actions of the environment, where one was played in."""
+    teacher_obs: Array | None = None
+    """An observation ``[1,*O]`` as teachers see it, where one was played in."""
 
 
 def distill(
@@ -83,18 +94,23 @@ def distill(
 
     Teachers that are ``given`` by name need no file.
     """
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
     if config.dataset:
         return _distill_offline(config, folder, device, resume=resume, hooks=hooks)
-    ensemble, loaded = load_teachers(
-        config.teachers, device=device, seed=config.seed, regions=_regions, given=given
-    )
-    config = _in_environment(config, [model.env for model in loaded.values()])
+    config = in_environment(config, given)
     envs = make(config.environment, seed=config.seed, threads=config.threads)
     try:
+        ensemble, loaded = load_teachers(
+            config.teachers,
+            device=device,
+            seed=config.seed,
+            regions=lambda model: about(config.environment).regions,
+            given=given,
+            space=envs.action_space,
+        )
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
         for model in loaded.values():
             check_fits(model, config.environment, envs)
@@ -164,17 +180,15 @@ def distill(
             readiness=_readiness(config, [model.card for model in loaded.values()]),
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
-        return replace(study.run(folder, resume=resume), given=given)
+        outcome = study.run(folder, resume=resume)
+        seen = envs.teacher_obs[:1]
+        return replace(outcome, given=given, space=envs.action_space, teacher_obs=seen)
     finally:
         envs.close()
 
 
 def _digest_of(model: Model) -> str:
     return "+".join(model.files.values())
-
-
-def _regions(model: Model) -> Mapping[str, Any]:
-    return about(EnvironmentConfig(env=model.env)).regions if model.env else {}
 
 
 def _distill_offline(
@@ -190,7 +204,7 @@ def _distill_offline(
     recorded = dataset.about
     if config.environment.env not in ("auto", dataset.env):
         raise UserError(f"{config.dataset} was recorded on {dataset.env}")
-    config = _in_environment(config, [dataset.env])
+    config = _in_environment(config, dataset.env)
     frame = recorded.get("frame", config.environment.atari.frame)
     atari = replace(config.environment.atari, frame=frame)
     config = replace(
@@ -205,14 +219,16 @@ def _distill_offline(
     network = build_network(
         config.learning, config.student, frames, dataset.obs_shape, head, seed=config.seed
     ).to(device)
+    learner = build_distiller(config, network, head)
     source = Offline(
         dataset,
         batch_size=config.learning.batch_size,
         batches_per_step=config.learning.samples_per_step / config.learning.batch_size,
         round_steps=config.round_steps,
         rng=np.random.default_rng(seeded(config.seed, "replay")),
+        held_out=HELD_OUT,
+        examine=learner.examine,
     )
-    learner = build_distiller(config, network, head)
     files = {config.dataset: dataset.digest}
     study = _Study(config, learner, source, Alone(), hooks, files=files)
     return study.run(folder, resume=resume)
@@ -224,17 +240,29 @@ def settle(config: Distill, *, env: str, head: Head) -> Distill:
     Raises UserError for a device that cannot be had and where no target is known.
     """
     learning = settle_learning(config.learning, open_device(config.device))
-    return _settled(_in_environment(replace(config, learning=learning), [env]), head)
+    return _settled(_in_environment(replace(config, learning=learning), env), head)
 
 
-def _in_environment(config: Distill, envs: Sequence[str]) -> Distill:
-    """Return the configuration with its environment and its target known."""
-    environment = config.environment
-    if environment.env == "auto":
-        known = [env for env in envs if env]
-        if not known:
-            raise UserError("the teacher's file does not say what it plays: name it by env")
-        environment = replace(environment, env=known[0])
+def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
+    """Return the configuration with its environment and its target known.
+
+    The environment is by default the one that the data set, or the first teacher that says so, was
+    made for. Raises UserError where none does.
+    """
+    if config.environment.env != "auto":
+        return _in_environment(config, config.environment.env)
+    if config.dataset:
+        return _in_environment(config, Dataset(config.dataset).env)
+    for text in config.teachers:
+        name, _ = parse_teacher(text)
+        model = given[name] if name in given else import_model(name)
+        if model.env:
+            return _in_environment(config, model.env)
+    raise UserError("the teacher's file does not say what it plays: name it by env")
+
+
+def _in_environment(config: Distill, env: str) -> Distill:
+    environment = replace(config.environment, env=env)
     examination = config.examination
     if examination.target_return is None:
         examination = replace(examination, target_return=usual_target(environment))
@@ -279,7 +307,8 @@ def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
     Without bound where that is 0 or none is known: cards are of the whole game, unclipped, without
     sticky actions.
     """
-    rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
+    given = [card.get("reward_per_step") for card in cards]
+    rates = [rate for rate in given if isinstance(rate, int | float)]
     atari, fraction = config.environment.atari, config.examination.eval_readiness
     unlike = config.environment.only or atari.sticky or atari.clip_rewards
     if not rates or unlike or not fraction:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tutelage import models
-from tutelage.assignment.round import Alone
-from tutelage.configs import Record, Teach, nested
+from tutelage.assignment.alone import Alone
+from tutelage.configs import Record, Teach, check, nested
 from tutelage.dataset import WholeEpisodes
 from tutelage.domains import about, make
 from tutelage.environments import Environments
@@ -33,6 +33,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.distilling import Hooks
@@ -46,7 +47,7 @@ def teach(
     config: Teach, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Network:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
-    folder, hooks = Path(folder), hooks or Hooks()
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     if config.record and config.environment.only:
         raise UserError("a data set holds every state: record and only exclude each other")
     device = open_device(config.device)
@@ -165,7 +166,7 @@ class _Player:
 
 def record(config: Record, folder: str | Path) -> int:
     """Let a teacher play and write what it sees and says; return the env steps recorded."""
-    folder = Path(folder)
+    folder, config = Path(folder), check(config)
     if config.environment.only:
         raise UserError("a data set holds every state: only cannot be used to record one")
     device = open_device(config.device)

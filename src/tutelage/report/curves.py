@@ -3,9 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from tutelage.report.style import (
     BLACK,
@@ -19,6 +17,10 @@ from tutelage.report.style import (
     legend,
     write_png,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -34,21 +36,29 @@ def learning_curve(
     teacher_return: float | None = None,
     target: float | None = None,
 ) -> None:
-    """Draw the rows of a run's ``metrics.jsonl`` as a PNG: return above, agreement or loss below.
+    """Write ``curve_of`` as a PNG; raise UserError if ``path`` cannot be written."""
+    write_png(curve_of(rows, title=title, teacher_return=teacher_return, target=target), path)
+
+
+def curve_of(
+    rows: Rows,
+    *,
+    title: str,
+    teacher_return: float | None = None,
+    target: float | None = None,
+) -> "Figure":
+    """Draw the rows of a run's ``metrics.jsonl``: return above, agreement or loss below.
 
     Between them, for a run whose evaluations were abandoned for being out of reach, the reward in
     training: the return above then has few points. Rows may lack any key. The horizontal axis is
-    ``env_steps``, or ``updates`` for a run that took no step in an environment. Raises UserError
-    if ``path`` cannot be written.
+    ``env_steps``, or ``updates`` for a run that took no step in an environment.
     """
     abandoned = any("eval/at_most" in row for row in rows)
     figure = blank(title, height=HEIGHT + (2.4 if abandoned else 0.0))
     ratios = (3, 2, 2) if abandoned else (3, 2)
     panels = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios))
     upper, lower = panels[0], panels[-1]
-    along: Literal["env_steps", "updates"] = "updates"
-    if any(row.get("env_steps") for row in rows):
-        along = "env_steps"
+    along = "env_steps" if any(row.get("env_steps") for row in rows) else "updates"
     handles = _returns(upper, rows, along)
     played = bool(handles)
     for value, name, style in (
@@ -56,15 +66,19 @@ def learning_curve(
         (target, "target", (0, (1, 2))),
     ):
         if value is not None:
-            label = f"{name} ({_plain(value)})"
+            number = f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")
             handles.append(
-                upper.axhline(value, color=BLACK, linewidth=2.0, linestyle=style, label=label)
+                upper.axhline(
+                    value, color=BLACK, linewidth=2.0, linestyle=style, label=f"{name} ({number})"
+                )
             )
     upper.set_ylabel("return per episode", fontsize=FONT)
     if not played:
         _say(upper, "no episode has ended yet", beneath=bool(handles))
     if abandoned:
-        _reward(panels[1], rows, along)
+        x, y = _series(rows, along, "rollout/reward_per_step")
+        panels[1].plot(x, [1000.0 * value for value in y], color=SKY, linewidth=2.0)
+        panels[1].set_ylabel("reward in training\nper 1,000 env steps", fontsize=FONT)
     _agreement_or_loss(lower, rows, along)
     lower.set_xlabel("env steps" if along == "env_steps" else "optimiser steps", fontsize=FONT)
     for axes in panels:
@@ -73,7 +87,7 @@ def learning_curve(
         axes.set_xlim(left=0.0)
     if handles:
         legend(upper, handles)
-    write_png(figure, path)
+    return figure
 
 
 def _series(rows: Rows, along: str, key: str) -> tuple[list[float], list[float]]:
@@ -86,7 +100,7 @@ def _series(rows: Rows, along: str, key: str) -> tuple[list[float], list[float]]
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _returns(axes: Axes, rows: Rows, along: str) -> list[Any]:
+def _returns(axes: "Axes", rows: Rows, along: str) -> list[Any]:
     """Draw the returns and return what the legend shows of them, in the order of reading."""
     handles: list[Any] = []
     x, y = _series(rows, along, "rollout/ep_rew_mean")
@@ -95,13 +109,15 @@ def _returns(axes: Axes, rows: Rows, along: str) -> list[Any]:
         marker = "." if len(x) == 1 else ""
         label = "training, last 20 episodes"
         handles += axes.plot(x, y, color=SKY, linewidth=2.0, marker=marker, label=label)
-    evaluated = [r for r in rows if math.isfinite(r.get("eval/mean_reward", math.nan))]
-    x, y = _series(evaluated, along, "eval/mean_reward")
+    x, y = _series(rows, along, "eval/mean_reward")
     if x:
-        whole = [r for r in evaluated if along in r]
+        sides = [
+            {row[along]: row[key] for row in rows if along in row and key in row}
+            for key in ("eval/ci_low", "eval/ci_high")
+        ]
         bars = [
-            [max(0.0, m - r.get("eval/ci_low", m)) for m, r in zip(y, whole, strict=True)],
-            [max(0.0, r.get("eval/ci_high", m) - m) for m, r in zip(y, whole, strict=True)],
+            [abs(side.get(at, mean) - mean) for at, mean in zip(x, y, strict=True)]
+            for side in sides
         ]
         few = len(x) <= 40
         style: dict[str, Any] = {"markersize": 7 if few else 3.5, "capsize": 4 if few else 0}
@@ -120,18 +136,22 @@ def _returns(axes: Axes, rows: Rows, along: str) -> list[Any]:
     return handles
 
 
-def _reward(axes: Axes, rows: Rows, along: str) -> None:
-    x, y = _series(rows, along, "rollout/reward_per_step")
-    axes.plot(x, [1000.0 * value for value in y], color=SKY, linewidth=2.0)
-    axes.set_ylabel("reward in training\nper 1,000 env steps", fontsize=FONT)
-
-
-def _agreement_or_loss(axes: Axes, rows: Rows, along: str) -> None:
-    x, y = _series(rows, along, "distill/agreement")
-    if x:
-        axes.plot(x, y, color=BLUE, linewidth=2.0, marker="s", markersize=4 if len(x) <= 60 else 0)
+def _agreement_or_loss(axes: "Axes", rows: Rows, along: str) -> None:
+    handles = []
+    for key, label, colour in (
+        ("distill/agreement", "states learnt from", BLUE),
+        ("heldout/agreement", "held-out states", VERMILION),
+    ):
+        x, y = _series(rows, along, key)
+        if x:
+            size = 4 if len(x) <= 60 else 0
+            style: dict[str, Any] = {"linewidth": 2.0, "marker": "s", "markersize": size}
+            handles += axes.plot(x, y, color=colour, label=label, **style)
+    if handles:
         axes.set_ylim(0.0, 1.02)
         axes.set_ylabel("agreement with teacher\n(fraction of states)", fontsize=FONT)
+        if len(handles) > 1:
+            legend(axes, handles)
         return
     x, y = _series(rows, along, "train/loss")
     axes.set_ylabel("training loss", fontsize=FONT)
@@ -144,7 +164,7 @@ def _agreement_or_loss(axes: Axes, rows: Rows, along: str) -> None:
         axes.set_yscale("log")
 
 
-def _say(axes: Axes, text: str, *, beneath: bool = False) -> None:
+def _say(axes: "Axes", text: str, *, beneath: bool = False) -> None:
     """Write where there is nothing to draw: in the middle, or beneath the lines that there are."""
     if beneath:
         low, high = axes.get_ylim()
@@ -161,7 +181,3 @@ def _say(axes: Axes, text: str, *, beneath: bool = False) -> None:
         fontsize=FONT,
         transform=axes.transAxes,
     )
-
-
-def _plain(value: float) -> str:
-    return f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")

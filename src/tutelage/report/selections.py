@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from tutelage.choice_log import Log
 from tutelage.errors import UserError
 from tutelage.report.style import (
     BLACK,
@@ -23,8 +23,11 @@ from tutelage.report.style import (
     legend,
     write_png,
 )
-from tutelage.selectors.offpolicy import Log
 from tutelage.types import Floats, Ints, seeded
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BINS = 40
 ROW, GAP = 0.36, 0.12
@@ -42,10 +45,15 @@ CAPTION = (
 
 
 def selections_plot(log: Log, names: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw a run's ``selections.jsonl`` as a PNG: picks per teacher above, regret below.
+    """Write ``choices_of`` as a PNG; raise UserError as it does, or for ``path``."""
+    write_png(choices_of(log, names, title=title), path)
+
+
+def choices_of(log: Log, names: Sequence[str], *, title: str) -> "Figure":
+    """Draw a run's ``selections.jsonl``: picks per teacher above, regret below.
 
     ``names[K]`` are the teachers in the order of the log's arms. See ``shares`` and ``regret`` for
-    what is drawn. Raises UserError for an arm without a name, or if ``path`` cannot be written.
+    what is drawn. Raises UserError for an arm without a name.
     """
     count, mean = _worth(log, len(names))
     rows = max(len(names), 6) * ROW
@@ -57,13 +65,13 @@ def selections_plot(log: Log, names: Sequence[str], path: Path, *, title: str) -
     for axes in (upper, lower):
         dress(axes)
         axes.margins(x=0.0)
-    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    lower.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
+    lower.yaxis.set_major_formatter("{x:,g}")
+    lower.locator_params(axis="x", nbins=7, integer=True, min_n_ticks=1)
     lower.set_xlabel("segments (or rounds) that were paid", fontsize=FONT)
-    write_png(figure, path)
+    return figure
 
 
-def _picks(axes: Axes, log: Log, names: Sequence[str], count: Ints, best: int) -> None:
+def _picks(axes: "Axes", log: Log, names: Sequence[str], count: Ints, best: int) -> None:
     """Draw a row for each teacher, the most chosen at the top, filled by its share in each bin."""
     edges, share = shares(log, len(names))
     order = _most_picked_first(count)
@@ -86,7 +94,7 @@ def _picks(axes: Axes, log: Log, names: Sequence[str], count: Ints, best: int) -
     axes.set_title(f"share of choices (full row: {10 * tenths} %)", fontsize=FONT)
 
 
-def _regret(axes: Axes, log: Log, num_arms: int) -> None:
+def _regret(axes: "Axes", log: Log, num_arms: int) -> None:
     """Draw the regret of the run and of random choice, from 0 before the first round on."""
     cost = regret(log, num_arms)
     after = np.concatenate([cost.round[:1] - 0.5, cost.round + 0.5])
@@ -181,20 +189,23 @@ def picks(log: Log, names: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _interval(log: Log, arm: int, *, resamples: int = 1000) -> tuple[float, float] | None:
+def _interval(log: Log, arm: int) -> tuple[float, float] | None:
+    from scipy.stats import bootstrap
+
     chosen = log.feedback.arm == arm
     rounds, unit = np.unique(log.round[chosen], return_inverse=True)
     if len(rounds) < 2:
         return None
-    sums = np.stack([np.bincount(unit, log.feedback.reward[chosen]), np.bincount(unit)])
-    rng = np.random.default_rng(seeded(0, "bootstrap"))
-    # One at a time: all at once, a long log would take gigabytes.
-    drawn = [
-        sums[:, rng.integers(len(rounds), size=len(rounds))].sum(axis=1) for _ in range(resamples)
-    ]
-    total, count = np.array(drawn).T
-    low, high = np.quantile(total / count, (0.025, 0.975))
-    return float(low), float(high)
+    drawn = bootstrap(
+        (np.bincount(unit, log.feedback.reward[chosen]), np.bincount(unit)),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
+        paired=True,
+        n_resamples=1000,
+        batch=1,  # all at once, a long log would take gigabytes
+        method="percentile",
+        rng=np.random.default_rng(seeded(0, "bootstrap")),
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
 def _check(log: Log, num_arms: int) -> None:

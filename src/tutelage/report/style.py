@@ -4,16 +4,16 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from tutelage.files import write_atomic
+from tutelage.report import needs
+from tutelage.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH = 6.4
 """Inches; with fonts of 11 points and more, the text stays legible at the width of a phone."""
@@ -42,15 +42,19 @@ MARKS = 8
 """Markers along a line."""
 
 
-def blank(title: str, *, height: float) -> Figure:
+def blank(title: str, *, height: float) -> "Figure":
     """Return a figure of ``height`` inches with nothing but a title."""
+    with needs("report"):
+        from matplotlib.figure import Figure
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     figure.suptitle(verbatim(title), fontsize=FONT + 2, fontweight="bold", wrap=True)
     return figure
 
 
-def dress(axes: Axes) -> None:
+def dress(axes: "Axes") -> None:
     """Give a panel its type, its grid, and thousands as k on the horizontal axis."""
+    from matplotlib.ticker import EngFormatter
+
     axes.tick_params(labelsize=FONT - 1)
     axes.grid(visible=True, color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -58,8 +62,10 @@ def dress(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
 
 
-def scale(axes: Axes, steps: Sequence[float]) -> None:
+def scale(axes: "Axes", steps: Sequence[float]) -> None:
     """Let env steps begin at 0, or have a logarithmic axis where they differ very much."""
+    from matplotlib.ticker import EngFormatter
+
     if max(steps) > WIDE * min(steps):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -67,7 +73,7 @@ def scale(axes: Axes, steps: Sequence[float]) -> None:
         axes.set_xlim(left=0.0)
 
 
-def legend(axes: Axes, handles: Sequence[Any]) -> None:
+def legend(axes: "Axes", handles: Sequence[Any]) -> None:
     """Put a legend above a panel, where it hides no data."""
     axes.legend(
         handles=handles,
@@ -85,13 +91,15 @@ def marked(style: Mapping[str, Any], points: int) -> dict[str, Any]:
     return {**style, "markevery": max(1, points // MARKS)}
 
 
-def named(method: str, style: Mapping[str, Any]) -> Line2D:
+def named(method: str, style: Mapping[str, Any]) -> "Line2D":
     """Return what the legend shows of a method's line."""
+    from matplotlib.lines import Line2D
+
     return Line2D([], [], label=verbatim(textwrap.fill(method, 24)), **style)
 
 
 def label_rows(
-    axes: Axes, at: Sequence[float], names: Sequence[str], figures: Sequence[str]
+    axes: "Axes", at: Sequence[float], names: Sequence[str], figures: Sequence[str]
 ) -> None:
     """Name the rows of a panel, at the heights ``at``, on the left; put figures on the right."""
     beside = axes.secondary_yaxis("right")
@@ -102,10 +110,12 @@ def label_rows(
     axes.grid(visible=False, axis="y")
 
 
-def write_png(figure: Figure, path: Path) -> None:
+def write_png(figure: "Figure", path: Path) -> None:
     """Write a figure atomically; raise UserError if ``path`` cannot be written."""
+    from PIL import Image
+
     drawn, small = io.BytesIO(), io.BytesIO()
-    FigureCanvasAgg(figure).print_png(drawn)  # type: ignore[no-untyped-call]
+    figure.savefig(drawn, format="png")
     # What is drawn in a few colours takes a third of the bytes with a palette, and looks the same.
     with Image.open(drawn) as image:
         palette = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -115,4 +125,4 @@ def write_png(figure: Figure, path: Path) -> None:
 
 def verbatim(text: str) -> str:
     """Return ``text`` so that it is shown as it is: a dollar would begin mathematics."""
-    return text.replace("$", r"\$")
+    return printable(text, keep="\n").replace("$", r"\$")

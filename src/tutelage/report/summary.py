@@ -1,48 +1,43 @@
-"""How a run ends: closing evaluations, the table, ``result.json`` and ``report.html``."""
+"""What a run came to: the closing table, and ``report.html``."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.configs import build
-from tutelage.domains import EnvironmentConfig
-from tutelage.errors import UserError
-from tutelage.importers import import_model
+from tutelage.choice_log import read_log
+from tutelage.configs import Distill, Teach, build
+from tutelage.errors import UserError, look_up
+from tutelage.logs import TARGET, read_metrics, read_result
 from tutelage.report import selections
 from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
-from tutelage.report.video import side_by_side
-from tutelage.runs import read_config, read_rows
-from tutelage.selectors import offpolicy
+from tutelage.runs import read_config
 
-Result = dict[str, Any]
-
+DASH = "\N{EN DASH}"
 CURVE = "Learning curve: return per episode above, agreement with the teacher or loss below."
-
-
-# What a table shows of a player, and what is kept of an evaluation.
-SHOWN = ("mean_return", "ci95", "min_return", "max_return", "episodes")
 
 
 def cells(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the cells of a table for a player's figures."""
     low, high = figures["ci95"]
+    cut = figures.get("cut_episodes")
     shown = {
         "mean return": f"{figures['mean_return']:.2f}",
         "95 % interval": f"{low:.2f} … {high:.2f}",
         "min … max": f"{figures['min_return']:g} … {figures['max_return']:g}",
-        "episodes": f"{figures['episodes']}",
+        "episodes": f"{figures['episodes']}" + (f" ({cut} cut)" if cut else ""),
     }
     if "parameters" in figures:
-        shown["parameters"] = f"{figures['parameters']:,}"
-        shown["file"] = f"{figures['file_bytes'] / 1e3:,.0f} kB"
-        shown["µs/action"] = f"{figures['us_per_action']:.0f}"
+        # What is no network in a file has no size that is known.
+        parameters, size, speed = map(figures.get, ("parameters", "file_bytes", "us_per_action"))
+        shown["parameters"] = f"{parameters:,}" if parameters else DASH
+        shown["file"] = f"{size / 1e3:,.0f} kB" if size else DASH
+        shown["µs/action"] = f"{speed:.0f}" if speed else DASH
     return shown
 
 
-def compare(result: Result) -> list[dict[str, str]]:
+def compare(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the rows of the closing table: teacher beside student."""
     players = {"student": result}
     if teacher := result.get("teacher"):
@@ -50,101 +45,74 @@ def compare(result: Result) -> list[dict[str, str]]:
     return [{"player": name, **cells(of)} for name, of in players.items()]
 
 
-def headline(result: Result) -> str:
+def headline(result: Mapping[str, Any]) -> str:
     """Say in one line what a distillation came to."""
-    (key,) = (key for key in result if key.startswith("env_steps_to_"))
-    target = key.removeprefix("env_steps_to_")
+    target, reached = next(
+        ((key.removeprefix(TARGET), at) for key, at in result.items() if key.startswith(TARGET)),
+        ("its target", None),
+    )
     took = f"{result['seconds']:.0f} s, {result['evaluation_seconds']:.0f} s of it evaluating"
-    if result[key] is None:
+    if reached is None:
         return (
             f"{result['env']}: {target} not reached in {result['env_steps']:,} env steps ({took})"
         )
-    return f"{result['env']}: {target} reached after {result[key]:,} env steps ({took})"
+    return f"{result['env']}: {target} reached after {reached:,} env steps ({took})"
 
 
-def _read_result(path: Path) -> Result:
+def read_settings(folder: Path) -> Teach | Distill:
+    """Return a run's configuration; raise UserError if there is none or it does not fit."""
+    values, where = read_config(folder), str(folder / "config.toml")
+    kinds: dict[str, type[Teach | Distill]] = {"teach": Teach, "distill": Distill}
     try:
-        result = json.loads(path.read_text())
-        if not isinstance(result, dict) or not set(SHOWN) <= result.keys():
-            raise ValueError(f"it lacks one of {', '.join(SHOWN)}")
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} is damaged ({error}): 'tutelage resume {path.parent}' makes it again"
-        ) from error
-    return result
+        kind = look_up("command", str(values.pop("command", None)), kinds)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    values.pop("files", None)
+    return build(kind, values, where=where)
 
 
-def write_report(folder: Path, *, video: bool) -> Path:
-    """Draw the curve and the choices of teachers, film the players, put all of it on one page."""
-    config = read_config(folder)
-    result_path = folder / "result.json"
-    if not result_path.is_file():
-        raise UserError(
-            f"{folder} has no result.json: 'tutelage resume {folder}' goes on with the run, or "
-            "closes one that has learnt to its end"
-        )
-    result = _read_result(result_path)
-    curve, film, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
-    teaching = config["command"] == "teach"
-    players = [{"player": "teacher", **cells(result)}] if teaching else compare(result)
-    learning_curve(
-        read_rows(folder),
-        curve,
-        title=f"{result['env']}: {config['command']}, seed {config['seed']}",
-        teacher_return=result.get("teacher", {}).get("mean_return"),
-        target=None if teaching else config["examination"]["target_return"],
-    )
+def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
+    """Draw a run's curve and its choices of teachers; put them, its film and ``notes`` on a page.
+
+    Raises UserError for a folder of no run, one that has no result yet, and damaged files.
+    """
+    config, result, rows = read_settings(folder), read_result(folder), read_metrics(folder)
+    command, env = type(config).__name__.lower(), result["env"]
+    curve, video, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
+    players = [{"player": "teacher", **cells(result)}]
+    text, chosen, target, teacher = [*notes], list[Section](), None, None
+    if isinstance(config, Distill):
+        players, target = compare(result), config.examination.target_return
+        text.insert(0, headline(result))
+        try:
+            chosen = _chosen(f"{env}: teachers by", config, folder)
+        except UserError as error:
+            text.append(f"No figure of the teachers: {error}")
+    if "teacher_failed" in result:
+        text.append(f"The teacher is not shown: {result['teacher_failed']}")
+    if "teacher" in result:
+        teacher = result["teacher"]["mean_return"]
+    title = f"{env}: {command}, seed {config.seed}"
+    learning_curve(rows, curve, title=title, teacher_return=teacher, target=target)
     sections = [
         Section("Learning curve", [Figure(curve, CURVE)]),
         Section("Comparison", [Table("Comparison", players)]),
+        *chosen,
     ]
-    text = [] if teaching else [headline(result)]
-    try:
-        sections += _chosen(result, config, folder)
-    except UserError as error:
-        text.append(f"No figure of the teachers: {error}")
-    if video:
-        try:
-            _film(result, config, folder, film)
-        except UserError as error:
-            text.append(f"No film: {error}")
-    if film.exists():
-        sections.append(Section("Play", [Film(film)]))
-    write_page(
-        page,
-        title=f"{result['env']}, {config['command']}",
-        sections=sections,
-        settings=config,
-        text=text,
-    )
+    if video.exists():
+        sections.append(Section("Play", [Film(video)]))
+    settings = read_config(folder)
+    write_page(page, title=f"{env}, {command}", sections=sections, settings=settings, text=text)
     return page
 
 
-def _chosen(result: Result, config: Mapping[str, Any], folder: Path) -> list[Section]:
+def _chosen(title: str, config: Distill, folder: Path) -> list[Section]:
     """Draw which teachers were chosen, where there was a choice; UserError for a damaged log."""
     path, figure = folder / "selections.jsonl", folder / "selections.png"
     if not path.is_file() or not path.stat().st_size:
         return []
-    log, names = offpolicy.read_log(path), config["teachers"]
-    selections.selections_plot(
-        log,
-        names,
-        figure,
-        title=f"{result['env']}: teachers by {config['selection']['selector']}, seed {config['seed']}",
-    )
+    log, names = read_log(path), config.teachers
+    title = f"{title} {config.selection.selector}, seed {config.seed}"
+    selections.selections_plot(log, names, figure, title=title)
     shown = Figure(figure, selections.ALT, selections.CAPTION)
     return [Section("Teachers", [shown, Table("Teachers", selections.picks(log, names))])]
-
-
-def _film(result: Result, config: Mapping[str, Any], folder: Path, path: Path) -> None:
-    models = {"student": import_model(folder)}
-    if "teacher" in result:
-        name, *_ = result["teacher"]["name"].split("+")
-        models = {"teacher": import_model(name), **models}
-    settings = build(EnvironmentConfig, config["environment"])
-    side_by_side(
-        {name: model.policy for name, model in models.items()},
-        settings,
-        path,
-        seed=config["seed"],
-    )

@@ -1,36 +1,32 @@
 """Films of greedy play: policies side by side on the same episode."""
 
-import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 
 from tutelage.domains import EnvironmentConfig, camera, make
+from tutelage.environments import Environments
 from tutelage.errors import UserError
-from tutelage.files import write_atomic
 from tutelage.policies import Policy
 from tutelage.report.captions import Caption
+from tutelage.report.film import write_film
 from tutelage.types import Array
 
 STREAM = "evaluation"
 """A film's own held-out starts: neither training nor ``evaluate`` draws from this stream."""
-FPS = Fraction(75, 2)
-"""Env steps per second of film: 2.5 times Atari's own 15, so 2000 steps last 53 seconds."""
-BITS_PER_SECOND = 200_000
-"""A cap that real play rarely meets: 53 seconds stay under 1.4 MB, whatever the game."""
 GAME_WIDTH = 320
 """Pixels that a game is enlarged to, as far as whole multiples allow."""
 GAP = 8
 
 
 @dataclass(frozen=True)
-class _Moment:
+class Moment:
+    """A game after a step."""
+
     frame: Array
     """``[height,width,3]`` uint8."""
     score: float
@@ -50,9 +46,9 @@ def side_by_side(
 
     The episode starts from a held-out seed and is cut after ``max_steps``; a game that
     is over waits, its last frame showing, for the others. The file is an mp4 (H.264, yuv420p)
-    that browsers play, with one frame for the start and one for each env step, ``FPS`` of them a
-    second. ``scale`` enlarges pixels (default: to about 320 a game). Raises UserError for an
-    environment that cannot be filmed and a ``path`` that cannot be written.
+    that browsers play, with one frame for the start and one for each env step. ``scale`` enlarges
+    pixels (default: to about 320 a game). Raises UserError for an environment that cannot be
+    filmed and a ``path`` that cannot be written.
     """
     if not policies:
         raise ValueError("policies is empty: nobody to film")
@@ -62,23 +58,23 @@ def side_by_side(
             for name, policy in policies.items()
         }
         shown = {name: next(game) for name, game in games.items()}
-        if scale is None:
-            scale = max(1, GAME_WIDTH // next(iter(shown.values())).frame.shape[1])
-
-        def frames(scale: int) -> Iterator[Array]:
-            width = scale * next(iter(shown.values())).frame.shape[1]
-            captions = {name: Caption(name, width) for name in shown}
-            running = True
-            while running:
-                yield _row([_panel(captions[name], m, scale) for name, m in shown.items()])
-                running = False
-                for name, game in games.items():
-                    if (moment := next(game, None)) is not None:
-                        shown[name] = moment
-                        running = True
-
-        _encode(frames(scale), path)
+        write_film(_frames(games, shown, scale), path)
     return {name: moment.score for name, moment in shown.items()}
+
+
+def _frames(
+    games: Mapping[str, Iterator[Moment]], shown: dict[str, Moment], scale: int | None
+) -> Iterator[Array]:
+    """Yield a picture of all games for each step, until none goes on; keep ``shown`` up to date."""
+    width = next(iter(shown.values())).frame.shape[1]
+    scale = scale or max(1, GAME_WIDTH // width)
+    captions = {name: Caption(name, scale * width) for name in shown}
+    running = True
+    while running:
+        yield _row([_panel(captions[name], moment, scale) for name, moment in shown.items()])
+        moved = {name: moment for name, game in games.items() if (moment := next(game, None))}
+        shown |= moved
+        running = bool(moved)
 
 
 def _episode(
@@ -86,16 +82,16 @@ def _episode(
     config: EnvironmentConfig,
     seed: int,
     max_steps: int,
-) -> Generator[_Moment]:
+) -> Generator[Moment]:
     unclipped = replace(config.atari, clip_rewards=False)
-    alone = replace(config, num_envs=1, atari=unclipped)
+    alone = replace(config, num_envs=1, only="", atari=unclipped)
     carry = policy.initial(1)
     with (
         closing(make(alone, seed=seed, stream=STREAM, threads=1)) as player,
-        closing(camera(alone, seed=seed, stream=STREAM)) as film,
+        closing(_camera(alone, seed)) as film,
     ):
         score = 0.0
-        yield _Moment(film.obs[0], score, over=False)
+        yield Moment(film.obs[0], score, over=False)
         for _ in range(max_steps):
             with torch.inference_mode():
                 out, carry = policy.step(torch.from_numpy(player.obs), carry)
@@ -108,12 +104,21 @@ def _episode(
                 )
             score += float(step.reward[0])
             over = bool(step.terminated[0] or step.truncated[0])
-            yield _Moment(filmed.next_obs[0], score, over)
+            yield Moment(filmed.next_obs[0], score, over)
             if over:
                 return
 
 
-def _panel(caption: Caption, moment: _Moment, scale: int) -> Array:
+def _camera(config: EnvironmentConfig, seed: int) -> Environments:
+    try:
+        return camera(config, seed=seed, stream=STREAM)
+    except UserError:
+        raise
+    except Exception as error:  # renderers raise whatever they like
+        raise UserError(f"env {config.env!r} cannot be filmed: {error!r}") from error
+
+
+def _panel(caption: Caption, moment: Moment, scale: int) -> Array:
     game = moment.frame.repeat(scale, axis=0).repeat(scale, axis=1)
     return np.vstack([caption.draw(moment.score, over=moment.over), game])
 
@@ -123,37 +128,3 @@ def _row(panels: list[Array]) -> Array:
     gap = np.zeros((panels[0].shape[0], GAP, 3), np.uint8)
     row = np.hstack([part for panel in panels for part in (gap, panel)][1:])
     return np.pad(row, ((0, row.shape[0] % 2), (0, row.shape[1] % 2), (0, 0)))
-
-
-def _encode(frames: Iterator[Array], path: Path) -> None:
-    # The index goes to the front (faststart) by reading the file again, so a buffer will not do.
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "film.mp4"
-        try:
-            _mux(frames, draft)
-        except av.error.FFmpegError as error:
-            raise UserError(f"cannot encode {path}: {error}") from error
-        write_atomic(path, draft.read_bytes())
-
-
-def _mux(frames: Iterator[Array], path: Path) -> None:
-    first = next(frames)
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {
-            "crf": "24",
-            "preset": "medium",
-            "tune": "animation",
-            "maxrate": str(BITS_PER_SECOND),
-            "bufsize": str(2 * BITS_PER_SECOND),
-        }
-
-        def put(rgb: Array) -> None:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-
-        put(first)
-        for rgb in frames:
-            put(rgb)
-        container.mux(stream.encode(None))

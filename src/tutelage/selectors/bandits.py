@@ -2,21 +2,29 @@
 
 A policy is a pure function from the statistics of the arms that are left to a distribution over
 them; most are the largest of an index. Rewards are in [0, 1]; a round is choose, learn from that
-teacher, update with one row. The table at the end is what the command line offers.
+teacher, update with one row. Constructors take ``(*, num_arms, rng)`` and options of their own.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 from scipy.special import betainc, betaincinv, ndtri
 
-from tutelage.errors import UserError, positive
-from tutelage.selectors.base import Bandit, DistributionSelector, Generator, by_index
+from tutelage.errors import UserError
+from tutelage.selectors.base import (
+    Bandit,
+    DistributionSelector,
+    Generator,
+    Positive,
+    Rounds,
+    by_index,
+)
 from tutelage.selectors.probabilities import epsilon_greedy, largest, largest_gaussian
-from tutelage.selectors.statistics import Statistics
-from tutelage.types import Feedback, Floats, Ints, Schedule, State
+from tutelage.selectors.statistics import Statistics, mid_rank
+from tutelage.specs import Between, ProbabilitySchedule
+from tutelage.types import Feedback, Floats, Ints, State
 
 
 class Random(Bandit):
@@ -32,19 +40,20 @@ class Random(Bandit):
 class BestFirst(Bandit):
     """Try every teacher once, then always use the one that did best: argmax_k of the first r_k.
 
-    The paper's naive baseline.
+    The paper's naive baseline (section 3.5). Where trials are given, the first r_k is their
+    mid-rank among the K, so that a return of any size counts.
     """
 
     def __init__(self, *, num_arms: int, rng: Generator) -> None:
         super().__init__(num_arms=num_arms, rng=rng, policy=by_index(lambda s: s.mean))
 
-    def score(self, trials: Sequence[float]) -> None:
-        """Take ``trials[K]``, in [0, 1], for the first rewards; raise UserError for others."""
-        if len(trials) != self.num_arms or not all(0.0 <= r <= 1.0 for r in trials):
-            raise UserError(f"trials {list(trials)}, expected {self.num_arms} numbers in [0, 1]")
+    def score(self, trials: Floats) -> None:
+        """Take ``trials[K]`` for the first returns; raise UserError for fewer and for NaN."""
+        if trials.shape != (self.num_arms,) or np.isnan(trials).any():
+            raise UserError(f"trials {trials.tolist()}, expected {self.num_arms} numbers")
         self._known = None
-        for arm, reward in enumerate(trials):
-            self._settle(arm, reward)
+        for arm, reward in enumerate(mid_rank(trials, trials)):
+            self._settle(arm, float(reward))
 
     def _settle(self, arm: int, reward: float) -> None:
         if self.statistics.count[arm] == 0.0:
@@ -52,7 +61,7 @@ class BestFirst(Bandit):
 
 
 def epsilon_greedy_bandit(
-    *, num_arms: int, rng: Generator, epsilon: Schedule = lambda rounds: 0.1
+    *, num_arms: int, rng: Generator, epsilon: ProbabilitySchedule = lambda rounds: 0.1
 ) -> Bandit:
     """Choose the largest mean; with probability epsilon(rounds) uniformly (Sutton & Barto, 2.2)."""
     return Bandit(
@@ -68,12 +77,12 @@ class VDBE(Bandit):
     sigma explores at small changes.
     """
 
-    def __init__(self, *, num_arms: int, rng: Generator, sigma: float = 0.33) -> None:
+    def __init__(self, *, num_arms: int, rng: Generator, sigma: Positive = 0.33) -> None:
         super().__init__(
             num_arms=num_arms, rng=rng, policy=lambda s: epsilon_greedy(s.mean, self.epsilon)
         )
         self.epsilon = 1.0
-        self._sigma = positive("sigma", sigma)
+        self._sigma = sigma
 
     def _settle(self, arm: int, reward: float) -> None:
         before = self.statistics.total[arm] / max(self.statistics.count[arm], 1.0)
@@ -112,7 +121,11 @@ def ucb1_tuned(*, num_arms: int, rng: Generator) -> Bandit:
 
 
 def discounted_ucb(
-    *, num_arms: int, rng: Generator, discount: float = 0.99, xi: float = 0.15
+    *,
+    num_arms: int,
+    rng: Generator,
+    discount: Annotated[float, Between(1e-6, 1.0)] = 0.99,
+    xi: Positive = 0.15,
 ) -> Bandit:
     """Choose the largest x_k + 2 sqrt(xi ln n / n_k) of discounted statistics.
 
@@ -122,13 +135,13 @@ def discounted_ucb(
     return Bandit(
         num_arms=num_arms,
         rng=rng,
-        policy=by_index(partial(upper_bound, scale=4.0 * positive("xi", xi))),
+        policy=by_index(partial(upper_bound, scale=4.0 * xi)),
         statistics=Statistics(num_arms, discount=discount),
     )
 
 
 def sliding_window_ucb(
-    *, num_arms: int, rng: Generator, window: int = 200, xi: float = 0.6
+    *, num_arms: int, rng: Generator, window: Rounds = 200, xi: Positive = 0.6
 ) -> Bandit:
     """Choose the largest x_k + sqrt(xi ln min(t, tau) / n_k) of the last tau rounds.
 
@@ -138,7 +151,7 @@ def sliding_window_ucb(
     return Bandit(
         num_arms=num_arms,
         rng=rng,
-        policy=by_index(partial(upper_bound, scale=positive("xi", xi))),
+        policy=by_index(partial(upper_bound, scale=xi)),
         statistics=Statistics(num_arms, window=window),
     )
 
@@ -169,9 +182,9 @@ def gaussian_quantile(s: Statistics, noise: float) -> Floats:
     return mean + sd * float(ndtri(1.0 - 1.0 / (1.0 + s.count.sum())))
 
 
-def bayes_ucb_gaussian(*, num_arms: int, rng: Generator, noise: float = 0.5) -> Bandit:
+def bayes_ucb_gaussian(*, num_arms: int, rng: Generator, noise: Positive = 0.5) -> Bandit:
     """Choose the largest quantile of the Gaussian posterior (Kaufmann et al. 2012, with c = 0)."""
-    index = partial(gaussian_quantile, noise=positive("noise", noise))
+    index = partial(gaussian_quantile, noise=noise)
     return Bandit(num_arms=num_arms, rng=rng, policy=by_index(index))
 
 
@@ -200,9 +213,9 @@ def gaussian_chances(s: Statistics, noise: float) -> Floats:
     return np.asarray(chances)
 
 
-def thompson_gaussian(*, num_arms: int, rng: Generator, noise: float = 0.5) -> Bandit:
+def thompson_gaussian(*, num_arms: int, rng: Generator, noise: Positive = 0.5) -> Bandit:
     """Choose each arm as often as it is the best under the Gaussian posterior (Thompson 1933)."""
-    policy = partial(gaussian_chances, noise=positive("noise", noise))
+    policy = partial(gaussian_chances, noise=noise)
     return Bandit(num_arms=num_arms, rng=rng, policy=policy)
 
 
@@ -212,8 +225,6 @@ class Exp3(DistributionSelector):
     p_k = (1 - gamma) w_k / W + gamma / K with W = sum_j w_j; after reward r of arm k,
     w_k <- w_k exp(gamma r / (p_k K)), and every w_j <- w_j + e alpha W / K. Kept as logarithms.
     """
-
-    contextual = False
 
     def __init__(self, *, num_arms: int, rng: Generator, gamma: float, alpha: float = 0.0) -> None:
         super().__init__(num_arms=num_arms, rng=rng)
@@ -244,38 +255,19 @@ class Exp3(DistributionSelector):
         self._log_weight = np.asarray(memory["log_weight"], np.float64).copy()
 
 
-def exp3(*, num_arms: int, rng: Generator, horizon: int = 1000) -> Exp3:
+def exp3(*, num_arms: int, rng: Generator, horizon: Rounds = 1000) -> Exp3:
     """Tune gamma for ``horizon`` rounds: min(1, sqrt(K ln K / ((e - 1) T))) (corollary 3.2)."""
     arms = max(1, num_arms)
-    gamma = math.sqrt(arms * math.log(arms) / ((math.e - 1.0) * positive("horizon", horizon)))
+    gamma = math.sqrt(arms * math.log(arms) / ((math.e - 1.0) * horizon))
     return Exp3(num_arms=num_arms, rng=rng, gamma=min(1.0, gamma))
 
 
-def exp3_s(*, num_arms: int, rng: Generator, horizon: int = 1000, segments: int = 5) -> Exp3:
+def exp3_s(*, num_arms: int, rng: Generator, horizon: Rounds = 1000, segments: Rounds = 5) -> Exp3:
     """Follow a best arm that changes S - 1 times, S = ``segments``: alpha = 1 / T (corollary 8.3).
 
     gamma = min(1, sqrt(K (S ln(K T) + e) / ((e - 1) T))).
     """
     arms = max(1, num_arms)
-    switching = positive("segments", segments) * math.log(arms * positive("horizon", horizon))
+    switching = segments * math.log(arms * horizon)
     gamma = math.sqrt(arms * (switching + math.e) / ((math.e - 1.0) * horizon))
     return Exp3(num_arms=num_arms, rng=rng, gamma=min(1.0, gamma), alpha=1.0 / horizon)
-
-
-SELECTORS: dict[str, Callable[..., DistributionSelector]] = {
-    "random": Random,
-    "best-first": BestFirst,
-    "epsilon-greedy": epsilon_greedy_bandit,
-    "vdbe": VDBE,
-    "ucb1": ucb1,
-    "ucb1-tuned": ucb1_tuned,
-    "bayes-ucb-beta": bayes_ucb_beta,
-    "bayes-ucb-gaussian": bayes_ucb_gaussian,
-    "thompson-beta": thompson_beta,
-    "thompson-gaussian": thompson_gaussian,
-    "discounted-ucb": discounted_ucb,
-    "sliding-window-ucb": sliding_window_ucb,
-    "exp3": exp3,
-    "exp3-s": exp3_s,
-}
-"""Name -> constructor ``(*, num_arms, rng, own parameters)``."""

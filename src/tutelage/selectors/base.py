@@ -1,11 +1,14 @@
 """What selectors of every kind share: a distribution over the teachers, drawn from and reported.
 
 Two selectors differ in what they learn and in the distribution that they derive from it. Trying
-every teacher first, setting one aside, drawing, checking and resuming are the same for all.
+every teacher first, setting one aside, drawing, checking and resuming are the same for all. One
+that looks at no context is a ``Bandit`` or another ``DistributionSelector``; one that does is a
+``ContextualSelector``.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +16,20 @@ import numpy.typing as npt
 from tutelage.errors import UserError
 from tutelage.selectors.probabilities import epsilon_greedy
 from tutelage.selectors.statistics import Statistics
+from tutelage.specs import Between
 from tutelage.types import Array, Choice, Feedback, Floats, Ints, State, generator_state
 
 Generator = np.random.Generator
+Positive = Annotated[float, Between(1e-6, 1e6)]
+Rounds = Annotated[int, Between(1, 10**9)]
 
 
 class DistributionSelector(ABC):
     """Draws each arm from a distribution, so that the probability it reports is the true one.
 
-    While some teachers have no settled choice yet, the draw is uniform over those.
+    While some teachers have no settled choice yet, the draw is uniform over those. No context is
+    looked at: all rows of one call get one arm.
     """
-
-    contextual = True
-    """Whether rows of context are told apart; if not, all environments get one arm."""
 
     def __init__(self, *, num_arms: int, rng: Generator) -> None:
         if num_arms < 1:
@@ -67,9 +71,7 @@ class DistributionSelector(ABC):
 
     def _rows(self, context: Floats) -> Floats:
         """Return ``p[N,K]``, or ``[1,K]`` where the context does not matter."""
-        if self.contextual:
-            return self._derive(context)
-        # Without a context nothing but what is learnt can change it.
+        # Nothing but what is learnt can change it.
         if self._known is None:
             self._known = self._derive(context[:1])
         return self._known
@@ -157,27 +159,39 @@ class DistributionSelector(ABC):
         self._recall(state["memory"])
 
 
-def check_context(context: Floats, dim: int) -> None:
-    """Raise UserError unless ``context`` is ``[N,dim]`` of finite numbers."""
-    if context.ndim != 2 or context.shape[1] != dim:
-        raise UserError(f"context has shape {context.shape}, expected (N, {dim})")
-    if not np.isfinite(context).all():
-        raise UserError(f"context is {context.tolist()}, expected finite numbers")
+class ContextualSelector(DistributionSelector):
+    """Draws an arm for each row of context, from a distribution of its own."""
+
+    def __init__(self, *, num_arms: int, rng: Generator, context_dim: int) -> None:
+        super().__init__(num_arms=num_arms, rng=rng)
+        self._dim = context_dim
+
+    def _rows(self, context: Floats) -> Floats:
+        self._check(context)
+        return self._derive(context)
+
+    def exploit(self, context: Floats) -> Ints:
+        self._check(context)
+        return super().exploit(context)
+
+    def update(self, feedback: Feedback) -> None:
+        self._check(feedback.context)
+        super().update(feedback)
+
+    def _check(self, context: Floats) -> None:
+        """Raise UserError unless ``context`` is ``[N,d]`` of finite numbers."""
+        if context.ndim != 2 or context.shape[1] != self._dim:
+            raise UserError(f"context has shape {context.shape}, expected (N, {self._dim})")
+        if not np.isfinite(context).all():
+            raise UserError(f"context is {context.tolist()}, expected finite numbers")
 
 
-def scale_reward(value: float, low: float, high: float) -> float:
-    """Return (value - low) / (high - low); raise UserError for a value outside [low, high].
+@runtime_checkable
+class TakesTrials(Protocol):
+    """A selector that is told how well each teacher plays before the first choice."""
 
-    >>> scale_reward(-7.0, low=-21.0, high=21.0)
-    0.3333333333333333
-    """
-    if not low < high:
-        raise UserError(f"rewards from {low} to {high}, expected low < high")
-    if not low <= value <= high:
-        raise UserError(
-            f"reward {value} is outside [{low}, {high}]: name a return_range that holds all returns"
-        )
-    return (value - low) / (high - low)
+    def score(self, trials: Floats) -> None:
+        """Take the mean returns ``trials[K]`` of a short evaluation of each teacher."""
 
 
 Policy = Callable[[Statistics], Floats]
@@ -194,8 +208,6 @@ def by_index(index: Index) -> Policy:
 
 class Bandit(DistributionSelector):
     """One teacher for all environments, drawn from a policy of the statistics alone."""
-
-    contextual = False
 
     def __init__(
         self,

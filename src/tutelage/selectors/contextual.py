@@ -1,30 +1,33 @@
 """Selectors with a context: which teacher to learn from in each state, for N states at once.
 
 All regressions are ridge regressions on [1, context], solved afresh after each batch of feedback,
-so that a choice costs a few matrix products. The tables at the end are what the command line
-offers.
+so that a choice costs a few matrix products. Constructors take ``(*, num_arms, rng,
+context_dim)`` and options of their own.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 
-from tutelage.errors import UserError, positive
-from tutelage.selectors.base import DistributionSelector, Generator, check_context
+from tutelage.errors import UserError
+from tutelage.selectors.base import ContextualSelector, Generator, Positive
 from tutelage.selectors.probabilities import epsilon_greedy, largest_gaussian
-from tutelage.selectors.vw import VowpalWabbit
-from tutelage.types import Array, Feedback, Floats, Ints, Schedule, State
+from tutelage.specs import Between, ProbabilitySchedule, Table
+from tutelage.types import Array, Feedback, Floats, Ints, State
 
 Explore = Callable[[Floats, int], Floats]
 """Scores ``[N,A]`` and the number t of settled choices -> ``p[N,A]``."""
 
 
-def epsilon(schedule: Schedule = lambda t: 0.05) -> Explore:
+def epsilon(schedule: ProbabilitySchedule = lambda t: 0.05) -> Explore:
     """Choose the largest score or, with a probability of ``schedule(t)``, uniformly."""
     return lambda scores, t: epsilon_greedy(scores, schedule(t))
 
 
-def squarecb(scale: float = 10.0, exponent: float = 0.5) -> Explore:
+def squarecb(
+    scale: Positive = 10.0, exponent: Annotated[float, Between(0.0, 10.0)] = 0.5
+) -> Explore:
     """Choose a with p_a = 1 / (A + gamma (s_best - s_a)), and the best with what remains.
 
     Foster & Rakhlin 2020, algorithm 1; gamma = scale t^exponent, as Vowpal Wabbit has it.
@@ -39,6 +42,11 @@ def squarecb(scale: float = 10.0, exponent: float = 0.5) -> Explore:
     return explore
 
 
+EXPLORATIONS: dict[str, Callable[..., Explore]] = {"epsilon": epsilon, "squarecb": squarecb}
+"""Name -> how the regressors explore: ``epsilon(schedule)``, ``squarecb(scale, exponent)``."""
+
+Exploring = Annotated[Explore, Table("exploration of a selector", EXPLORATIONS)]
+Penalty = Annotated[float, Between(1e-12, 1e12)]
 EPSILON = epsilon()
 
 
@@ -50,7 +58,7 @@ class Ridge:
     """
 
     def __init__(self, *, groups: int, outputs: int, dim: int, penalty: float) -> None:
-        self._penalty = positive("penalty", penalty)
+        self._penalty = penalty
         self._gram = np.tile(penalty * np.eye(dim), (groups, 1, 1))
         self._moment = np.zeros((groups, dim, outputs))
         self._solve()
@@ -92,7 +100,7 @@ class Ridge:
         self._solve()
 
 
-class Regressor(DistributionSelector):
+class Regressor(ContextualSelector):
     """Scores each arm in each state by ridge regression, and explores around the best score."""
 
     shared = True
@@ -104,18 +112,16 @@ class Regressor(DistributionSelector):
         num_arms: int,
         rng: Generator,
         context_dim: int,
-        explore: Explore = EPSILON,
-        penalty: float = 1.0,
+        explore: Exploring = EPSILON,
+        penalty: Penalty = 1.0,
     ) -> None:
-        super().__init__(num_arms=num_arms, rng=rng)
+        super().__init__(num_arms=num_arms, rng=rng, context_dim=context_dim)
         groups, outputs = (1, num_arms) if self.shared else (num_arms, 1)
-        self._dim = context_dim
         self._ridge = Ridge(groups=groups, outputs=outputs, dim=1 + context_dim, penalty=penalty)
         self._explore = explore
 
     def _features(self, context: Array) -> Floats:
         """Return [1, context], ``[N,1+d]``."""
-        check_context(context, self._dim)
         features = np.ones((len(context), 1 + self._dim))
         features[:, 1:] = context
         return features
@@ -153,8 +159,8 @@ class LinUCB(DirectMethod):
         num_arms: int,
         rng: Generator,
         context_dim: int,
-        alpha: float = 1.0,
-        penalty: float = 1.0,
+        alpha: Annotated[float, Between(0.0, 1e6)] = 1.0,
+        penalty: Penalty = 1.0,
     ) -> None:
         super().__init__(num_arms=num_arms, rng=rng, context_dim=context_dim, penalty=penalty)
         self._alpha = alpha
@@ -177,11 +183,11 @@ class LinearThompson(DirectMethod):
         num_arms: int,
         rng: Generator,
         context_dim: int,
-        scale: float = 0.5,
-        penalty: float = 1.0,
+        scale: Positive = 0.5,
+        penalty: Penalty = 1.0,
     ) -> None:
         super().__init__(num_arms=num_arms, rng=rng, context_dim=context_dim, penalty=penalty)
-        self._scale = positive("scale", scale)
+        self._scale = scale
 
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
         x = self._features(context)
@@ -217,8 +223,8 @@ class DoublyRobust(Regressor):
         num_arms: int,
         rng: Generator,
         context_dim: int,
-        explore: Explore = EPSILON,
-        penalty: float = 1.0,
+        explore: Exploring = EPSILON,
+        penalty: Penalty = 1.0,
     ) -> None:
         super().__init__(
             num_arms=num_arms, rng=rng, context_dim=context_dim, explore=explore, penalty=penalty
@@ -240,17 +246,3 @@ class DoublyRobust(Regressor):
     def _recall(self, memory: State) -> None:
         super()._recall(memory)
         self._direct.restore(memory["direct"])
-
-
-EXPLORATIONS: dict[str, Callable[..., Explore]] = {"epsilon": epsilon, "squarecb": squarecb}
-"""Name -> how the regressors explore: ``epsilon(schedule)``, ``squarecb(scale, exponent)``."""
-
-CONTEXTUAL: dict[str, Callable[..., DistributionSelector]] = {
-    "direct": DirectMethod,
-    "importance-weighted": ImportanceWeighted,
-    "doubly-robust": DoublyRobust,
-    "linucb": LinUCB,
-    "linear-thompson": LinearThompson,
-    "vw": VowpalWabbit,
-}
-"""Name -> constructor ``(*, num_arms, rng, context_dim, own parameters)``."""

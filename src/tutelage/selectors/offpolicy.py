@@ -1,36 +1,16 @@
 """What a policy would have been paid, from a log of what another one chose: (x, a, r, p)."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tutelage.choice_log import Log
 from tutelage.errors import UserError
-from tutelage.types import Feedback, Floats, Ints
+from tutelage.types import Feedback, Floats
 
 Policy = Callable[[Floats], Floats]
 """``context[N,d] -> p[N,K]``, such as a selector's ``probabilities``."""
-
-
-@dataclass(frozen=True)
-class Log:
-    """The settled choices of a run, row by row, and the round in which each was paid."""
-
-    round: Ints
-    """``[M]``."""
-    feedback: Feedback
-
-    def part(self, rows: npt.NDArray[np.bool_]) -> "Log":
-        """Return the rows where ``rows[M]`` is true."""
-        of = self.feedback
-        return Log(
-            self.round[rows],
-            Feedback(of.context[rows], of.arm[rows], of.reward[rows], of.probability[rows]),
-        )
 
 
 @dataclass(frozen=True)
@@ -167,73 +147,3 @@ def cross_fitted(
             gram = seen.T @ seen + penalty * np.eye(x.shape[1])
             predicted[fold == part, arm] = x[fold == part] @ np.linalg.solve(gram, seen.T @ paid)
     return np.clip(predicted, 0.0, 1.0)
-
-
-FIELDS = ("round", "context", "arm", "probability", "reward")
-
-
-def append_log(path: Path, *, round_number: int, feedback: Feedback) -> None:
-    """Append a line ``{"round", "context", "arm", "probability", "reward"}`` for each row.
-
-    Raises UserError where the system refuses.
-    """
-    columns = (feedback.context, feedback.arm, feedback.probability, feedback.reward)
-    lines = [
-        json.dumps(dict(zip(FIELDS, (round_number, *row), strict=True)))
-        for row in zip(*(column.tolist() for column in columns), strict=True)
-    ]
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in lines))
-    except OSError as error:
-        raise UserError(f"cannot write the log {path}: {error.strerror or error}") from error
-
-
-def read_log(path: Path) -> Log:
-    """Read what ``append_log`` wrote; raise UserError, naming the line, where it is damaged."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the log {path}: {error}") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(_parse(line))
-            if rows[-1].feedback.context.shape != rows[0].feedback.context.shape:
-                raise UserError(
-                    f"context has {rows[-1].feedback.context.shape[1]} numbers, "
-                    f"expected {rows[0].feedback.context.shape[1]} as on line 1"
-                )
-        except UserError as error:
-            text = str(error).removeprefix("row 0: ")
-            raise UserError(f"{path}, line {number}: {text}") from error
-    if not rows:
-        raise UserError(f"the log {path} is empty")
-    parts = [row.feedback for row in rows]
-    return Log(
-        np.concatenate([row.round for row in rows]),
-        Feedback(
-            np.concatenate([part.context for part in parts]),
-            np.concatenate([part.arm for part in parts]),
-            np.concatenate([part.reward for part in parts]),
-            np.concatenate([part.probability for part in parts]),
-        ),
-    )
-
-
-def _parse(line: str) -> Log:
-    """Read one line; raise UserError where it is not a possible row."""
-    try:
-        row: Mapping[str, Any] = json.loads(line)
-        number, context, arm, probability, reward = (row[name] for name in FIELDS)
-        if not isinstance(number, int) or not isinstance(arm, int):
-            raise TypeError(f"round {number!r}, arm {arm!r}: expected integers")
-        feedback = Feedback(
-            np.array([context], np.float64),
-            np.array([arm], np.int64),
-            np.array([reward], np.float64),
-            np.array([probability], np.float64),
-        )
-        return Log(np.array([number], np.int64), feedback)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise UserError(f"not a line of a log ({type(error).__name__}: {error})") from error

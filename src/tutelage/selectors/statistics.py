@@ -1,12 +1,21 @@
 """What is counted of each arm: how often it was chosen and what that was paid."""
 
-import sys
 from collections import deque
 
 import numpy as np
 
-from tutelage.errors import UserError
 from tutelage.types import Floats, Ints, State
+
+
+def mid_rank(values: Floats, among: Floats) -> Floats:
+    """Return u_i = (1/n) sum_j (1[a_j < v_i] + 1[a_j = v_i] / 2), ``[M]``.
+
+    For each of ``values[M]`` the share of the sample ``among[n]`` that is below, ties split: over
+    the sample itself its mean is 1/2 (the ridit of Bross 1958).
+    """
+    order = np.sort(among)
+    below, up_to = (np.searchsorted(order, values, side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / (2.0 * len(order)))
 
 
 class Statistics:
@@ -17,10 +26,6 @@ class Statistics:
     """
 
     def __init__(self, num_arms: int, *, discount: float = 1.0, window: int | None = None) -> None:
-        if not 0.0 < discount <= 1.0:
-            raise UserError(f"discount {discount}, expected more than 0 and at most 1")
-        if window is not None and not 1 <= window <= sys.maxsize:
-            raise UserError(f"window {window}, expected 1 or more and at most {sys.maxsize}")
         self.rounds = 0
         self.count, self.total, self.squares = np.zeros((3, num_arms))
         self._discount = discount

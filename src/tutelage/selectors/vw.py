@@ -1,22 +1,21 @@
 """Vowpal Wabbit behind the contract of the selectors, where it is installed."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from tutelage.errors import UserError, choose_from
-from tutelage.selectors.base import DistributionSelector, Generator, check_context
+from tutelage.errors import UserError
+from tutelage.selectors.base import ContextualSelector, Generator
+from tutelage.specs import Probability
 from tutelage.types import Feedback, Floats, Ints, State
 
-CB_TYPES = ("dm", "dr", "ips", "mtr")
-"""How its ``--cb_type`` makes costs of what was logged; mtr is its own default."""
 
-
-class VowpalWabbit(DistributionSelector):
+class VowpalWabbit(ContextualSelector):
     """``vw --cb_explore_adf`` with epsilon-greedy exploration: a linear model by online gradients.
 
-    Its memory is what it was told: a restored one is told the same again, in the same order.
-    Raises UserError where the package vowpalwabbit is missing.
+    ``cb_type`` is how it makes costs of what was logged; mtr is its own default. Its memory is what
+    it was told: a restored one is told the same again, in the same order. Raises UserError where
+    the package vowpalwabbit is missing.
     """
 
     def __init__(
@@ -25,15 +24,10 @@ class VowpalWabbit(DistributionSelector):
         num_arms: int,
         rng: Generator,
         context_dim: int,
-        cb_type: str = "mtr",
-        epsilon: float = 0.05,
+        cb_type: Literal["dm", "dr", "ips", "mtr"] = "mtr",
+        epsilon: Probability = 0.05,
     ) -> None:
-        super().__init__(num_arms=num_arms, rng=rng)
-        if cb_type not in CB_TYPES:
-            raise choose_from("cb_type", cb_type, CB_TYPES)
-        if not 0.0 <= epsilon <= 1.0:
-            raise UserError(f"epsilon {epsilon}, expected a number in [0, 1]")
-        self._dim = context_dim
+        super().__init__(num_arms=num_arms, rng=rng, context_dim=context_dim)
         self._options = (
             f"--cb_explore_adf --cb_type {cb_type} --epsilon {epsilon} -q SA --quiet "
             "--random_seed 1"
@@ -46,7 +40,7 @@ class VowpalWabbit(DistributionSelector):
             from vowpalwabbit import Workspace
         except ImportError as error:
             raise UserError(
-                "selector vw needs the package vowpalwabbit: pip install -e '.[vw]'"
+                "selector vw needs the package vowpalwabbit: pip install vowpalwabbit"
             ) from error
         return Workspace(self._options)
 
@@ -55,7 +49,6 @@ class VowpalWabbit(DistributionSelector):
         return [shared, *(f"{labels.get(arm, '')} |A arm{arm}" for arm in arms)]
 
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
-        check_context(context, self._dim)
         rows = [self._lines(row, arms.tolist(), {}) for row in context.tolist()]
         p: Floats = np.array([self._workspace.predict(lines) for lines in rows], np.float64)
         p /= p.sum(axis=1, keepdims=True)
@@ -65,7 +58,6 @@ class VowpalWabbit(DistributionSelector):
         return self._distribution(context, arms)
 
     def _learn(self, feedback: Feedback) -> None:
-        check_context(feedback.context, self._dim)
         rows = zip(
             feedback.context.tolist(),
             feedback.arm.tolist(),

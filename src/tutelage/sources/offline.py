@@ -1,15 +1,20 @@
 """Experience from a recorded data set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
-from tutelage.assignment.round import Assignment
+from tutelage.assignment.protocol import Assignment
 from tutelage.dataset import FRAGMENT, Dataset
 from tutelage.environments import Step
 from tutelage.replay import without_earlier
-from tutelage.types import Array, Batch, State, generator_state
+from tutelage.types import Array, Batch, Counted, Owed, State, generator_state, restored
+
+UNSEEN = 1024
+"""States by which it is told how well what was held out is imitated."""
 
 
 class Offline:
@@ -32,16 +37,26 @@ class Offline:
         round_steps: int,
         rng: np.random.Generator,
         pool_fragments: int = 512,
+        held_out: float = 0.0,
+        examine: Callable[[Batch], Mapping[str, float]] = lambda batch: {},
     ) -> None:
+        """Learn from all fragments but a share, ``held_out``, taken evenly.
+
+        Of those, ``examine(batch)`` says after each round how well they are imitated.
+        """
         self.env_steps = 0
         self._dataset = dataset
+        self._examine = examine
+        every = round(1.0 / held_out) if held_out else len(dataset) + 1
+        self._learnt = np.array([i for i in range(len(dataset)) if (i + 1) % every])
+        self._held_out = np.setdiff1d(np.arange(len(dataset)), self._learnt)
         self._batch_size = batch_size
         self._batches_per_step = batches_per_step
         self._round_steps = round_steps
         self._rng = rng
         self._owed = 0.0
         first = dataset[0]
-        size = min(pool_fragments, len(dataset))
+        size = min(pool_fragments, len(self._learnt))
         stack, *frame = dataset.obs_shape
         self._stack = stack
         self._frames = np.zeros((size, stack - 1 + FRAGMENT, *frame), first.frames.dtype)
@@ -49,7 +64,8 @@ class Offline:
         self._label = np.zeros((size, FRAGMENT, first.columns["label"].shape[1]), np.float32)
         self._length = np.zeros(size, np.int64)
         self._indices = np.zeros(size, np.int64)
-        self._fill(rng.permutation(len(dataset))[:size])
+        self._fill(self._learnt[rng.permutation(len(self._learnt))[:size]])
+        self._unseen = self._draw_unseen()
 
     def _fill(self, indices: Array) -> None:
         for slot, index in enumerate(indices.tolist()):
@@ -96,17 +112,36 @@ class Offline:
         return Batch(obs=torch.from_numpy(obs), label=torch.from_numpy(self._label[which, at]))
 
     def _refresh(self) -> None:
-        if len(self._length) == len(self._dataset):
+        if len(self._length) == len(self._learnt):
             return
         seen = 0
         while seen < self._batch_size:
-            slot, index = self._rng.integers([len(self._length), len(self._dataset)])
-            self._put(int(slot), int(index))
+            slot, index = self._rng.integers([len(self._length), len(self._learnt)])
+            self._put(int(slot), int(self._learnt[index]))
             seen += int(self._length[slot])
 
     def metrics(self) -> dict[str, float]:
-        """Nothing is played."""
-        return {}
+        """Return how well what was held out is imitated; nothing is played."""
+        if self._unseen is None:
+            return {}
+        return {f"heldout/{name}": value for name, value in self._examine(self._unseen).items()}
+
+    def _draw_unseen(self) -> Batch | None:
+        """Return up to ``UNSEEN`` states that nothing is learnt from, evenly over the data set."""
+        if not len(self._held_out):
+            return None
+        several = -(-len(self._held_out) * FRAGMENT // UNSEEN)
+        obs, label = [], []
+        for index in self._held_out[::several].tolist():
+            fragment = self._dataset[index]
+            at = np.arange(len(fragment.columns["age"]))
+            stacks = fragment.frames[at[:, None] + np.arange(self._stack)]
+            obs.append(without_earlier(stacks, fragment.columns["age"]))
+            label.append(fragment.columns["label"])
+        return Batch(
+            obs=torch.from_numpy(np.concatenate(obs)),
+            label=torch.from_numpy(np.concatenate(label)),
+        )
 
     def state(self) -> State:
         return {
@@ -117,7 +152,16 @@ class Offline:
         }
 
     def restore(self, state: State) -> None:
-        self.env_steps = int(state["env_steps"])
-        self._owed = float(state["owed"])
-        self._rng.bit_generator.state = state["rng"]
-        self._fill(np.asarray(state["indices"]))
+        saved = msgspec.convert(state, Drawn)
+        self.env_steps, self._owed = saved.env_steps, saved.owed
+        self._rng.bit_generator.state = saved.rng
+        self._fill(restored(saved.indices, self._indices))
+
+
+class Drawn(msgspec.Struct):
+    """What a checkpoint holds of what was drawn."""
+
+    env_steps: Counted
+    owed: Owed
+    rng: State
+    indices: Any

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tutelage import recipes, threads
+from tutelage.choice_log import read_log
 from tutelage.configs import Distill, Record, Teach, build, nested
 from tutelage.dataset import Dataset
 from tutelage.domains import usual_target
@@ -19,7 +20,6 @@ from tutelage.heads import Head, QValues, parse_head
 from tutelage.importers import import_model
 from tutelage.recipes.assembly import open_device, settle_learning
 from tutelage.runs import read_rows
-from tutelage.selectors.offpolicy import read_log
 from tutelage.signals import interruptible
 from tutelage.sources.online import EPISODES
 from tutelage.sweeps.playing import Evaluate, play, settled

@@ -1,0 +1,337 @@
+"""What importers share: reading a file, the shapes of observations, the meaning of numbers."""
+
+import io
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from tutelage.errors import UserError, choose_from
+from tutelage.files import digest
+from tutelage.heads import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Head,
+    MultiCategorical,
+    Point,
+    QValues,
+    head_for,
+)
+from tutelage.policies import Model
+from tutelage.types import Array
+
+Observation = Tensor | Mapping[str, Tensor]
+"""``obs[N,stack,*frame]``, or one such tensor by each key of a Dict space."""
+Space = gymnasium.Space[Any]
+
+CERTAIN = 20.0
+"""The logit between an action that is known to be meant and any other."""
+
+
+@dataclass(frozen=True)
+class Importer:
+    """A format of policies that others trained."""
+
+    recognises: Callable[[Path], bool]
+    """Whether a file's content is of this format; its name says nothing."""
+    load: Callable[..., Model]
+    """``(path, *, space=None, option="…")``: its keywords are the options that may be named.
+
+    ``space`` holds the actions of the environment, where that is known.
+    """
+    program: bool = False
+    """Whether loading it executes what is in it: only when a person names it as such."""
+
+
+def line_of(error: Exception) -> str:
+    """Return what an error of another library says, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def read_bytes(path: Path) -> tuple[bytes, dict[str, str]]:
+    """Return a file's content and its digest by its name; raise UserError where it cannot be."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return data, {path.name: digest(data)}
+
+
+def beginning(path: Path, size: int) -> bytes:
+    """Return the first ``size`` bytes of a file, or none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def members(path: Path) -> list[str]:
+    """Return what a zip archive holds; nothing of any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:  # a damaged archive fails in more ways than zipfile says
+        return []
+
+
+def check_archive(data: bytes, where: str, kind: str) -> None:
+    """Raise UserError unless every part of a zip archive is whole."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+    except Exception as error:  # as above
+        raise UserError(f"{where} is damaged or no {kind} ({line_of(error)})") from error
+    if broken:
+        raise UserError(f"{where} is damaged: its part {broken}")
+
+
+def read_tensors(data: bytes, where: str) -> dict[str, Any]:
+    """Return what ``torch.save`` wrote of tensors and plain data; nothing is executed.
+
+    Raises UserError for anything else, and for what holds other objects.
+    """
+    try:
+        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{where} is damaged, or holds more than tensors and numbers, which is never loaded "
+            f"({type(error).__name__})"
+        ) from error
+    return saved if isinstance(saved, dict) else {"": saved}
+
+
+def finite(tensors: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """Return the tensors of a state dict as fp32; raise UserError for NaN or infinite weights."""
+    weights = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in tensors.items()
+        if isinstance(value, Tensor)
+    }
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{where} holds NaN or infinite weights ({name})")
+    return weights
+
+
+def shaped(obs: Tensor, shape: Sequence[int | None]) -> Tensor:
+    """Return ``obs[N,stack,*frame]`` as ``[N,*shape]``, None standing for any size.
+
+    A stack is joined with the frames' channels, oldest frame first, and images whose channels come
+    last get them first, as Stable-Baselines3's VecFrameStack and VecTransposeImage do it. Raises
+    UserError if no reading of the observations has that shape.
+    """
+    n, stack, *frame = obs.shape
+    readings: list[Callable[[], Tensor]] = [lambda: obs]
+    if frame:
+        readings.append(lambda: obs.flatten(1, 2))
+    if len(frame) == 3:
+        readings.append(lambda: obs.movedim(-1, 2).flatten(1, 2))
+    if len(frame) >= 2:
+        readings.append(lambda: obs.movedim(1, -2).flatten(-2))
+    readings.append(lambda: obs.reshape(n, -1))
+    for read in readings:
+        x = read()
+        if len(x.shape) - 1 == len(shape) and all(
+            want in (None, got) for got, want in zip(x.shape[1:], shape, strict=True)
+        ):
+            return x
+    expected = ["any" if side is None else side for side in shape]
+    raise UserError(
+        f"the policy takes observations {expected}, this environment gives {[stack, *frame]}"
+    )
+
+
+def one_tensor(obs: Observation) -> Tensor:
+    """Return the observation, which has to be one tensor; raise UserError for several parts."""
+    if isinstance(obs, Tensor):
+        return obs
+    raise UserError(
+        f"the policy takes one observation, this environment gives parts: {', '.join(obs)}"
+    )
+
+
+HEADS: Mapping[str, Callable[[int], Head]] = {
+    "q": QValues,
+    "categorical": Categorical,
+    "bernoulli": Bernoulli,
+    "gaussian": lambda size: Gaussian(size // 2),
+    "squashed-gaussian": lambda size: Gaussian(size // 2, squashed=True),
+    "point": Point,
+}
+"""What ``head:NAME`` may say -> the head of L numbers; beside them ``multi-categorical:3/2``."""
+
+
+def named_head(text: str, size: int | None) -> Head:
+    """Return the head that ``text`` names, for ``size`` numbers a state unless it says how many.
+
+    ``q``, ``categorical``, …, or ``categorical:4`` of four actions. Raises UserError for an unknown
+    one, and where nothing says how many actions there are.
+    """
+    kind, _, given = text.partition(":")
+    widths = given.split("/") if given else []
+    if not all(w.isdecimal() and len(w) < 9 and int(w) > 0 for w in widths):
+        raise UserError(f"head {text!r}: expected a number as in {kind}:4")
+    if kind == "multi-categorical" and widths:
+        return MultiCategorical(tuple(int(w) for w in widths))
+    if kind not in HEADS:
+        raise choose_from("head", text, [*HEADS, "multi-categorical:3/2"])
+    if len(widths) == 1:
+        return HEADS[kind](int(widths[0]) * (2 if "gaussian" in kind else 1))
+    if size is None or widths:
+        raise UserError(f"head {text!r}: how many actions is not known, name it as in {kind}:4")
+    return HEADS[kind](size)
+
+
+def chosen_head(text: str, space: Space | None, size: int | None, *, hint: str = "") -> Head:
+    """Return the head that a person names, else the one that fits the environment's actions.
+
+    ``size``: how many numbers a state are said, where that is known. ``hint``, such as an output's
+    name, tells values from logits. Raises UserError where nothing says what the numbers mean, and
+    if they are not ``size``.
+    """
+    usual = None if space is None else head_for(space)
+    word = hint.lower()
+    if text:
+        fitting = size
+        if fitting is None and usual is not None:
+            fitting = usual.size * (2 if "gaussian" in text else 1)
+        head = named_head(text, fitting)
+    elif isinstance(usual, Categorical) and word.startswith("q"):
+        head = QValues(usual.n)
+    elif isinstance(usual, Point) and size == 2 * usual.n:
+        head = Gaussian(usual.n)
+    elif usual is not None:
+        head = usual
+    elif size is not None and word.startswith("q"):
+        head = QValues(size)
+    elif size is not None and "logit" in word:
+        head = Categorical(size)
+    elif size is not None and "action" in word:
+        head = Point(size)
+    else:
+        raise UserError(
+            "what the policy's numbers mean is not known: name it, as in +head:q; choose from "
+            f"{', '.join(HEADS)}, multi-categorical:3/2"
+        )
+    if isinstance(head, Gaussian | Point) and isinstance(usual, Point):
+        head = replace(head, bounded=usual.bounded)
+    if size is not None and head.size != size:
+        raise UserError(
+            f"the policy says {size} numbers a state, {text or 'the environment'} needs {head.size}"
+        )
+    return head
+
+
+class ToRange(nn.Module):
+    """From the units of the action into those of its range: -1 is its lower bound, 1 its upper.
+
+    ``[action] -> [action]`` and ``[mean, log sd] -> [mean, log sd]``: x -> (x - middle) / spread.
+    """
+
+    spread: Tensor
+    middle: Tensor
+
+    def __init__(self, low: Array, high: Array) -> None:
+        """An action without bounds is from -1 to 1: its numbers stay as they are."""
+        super().__init__()
+        bounded = np.isfinite(low) & np.isfinite(high)
+        low, high = np.where(bounded, low, -1.0).ravel(), np.where(bounded, high, 1.0).ravel()
+        self.register_buffer("spread", torch.from_numpy((high - low) / 2.0).float())
+        self.register_buffer("middle", torch.from_numpy((high + low) / 2.0).float())
+
+    def forward(self, out: Tensor) -> Tensor:
+        n = len(self.spread)
+        action = (out[:, :n] - self.middle) / self.spread
+        return (
+            torch.cat([action, out[:, n:] - self.spread.log()], 1) if out.shape[1] > n else action
+        )
+
+
+def to_range(head: Head, space: Space | None, units: str) -> ToRange | None:
+    """Return what takes actions in ``units`` (env or range) into those of their range.
+
+    None where they are so already, and where the bounds are not known. Raises UserError for as many
+    numbers as the environment's actions have not.
+    """
+    if units not in ("env", "range"):
+        raise choose_from("units", units, ["env", "range"])
+    if not isinstance(head, Gaussian | Point) or not isinstance(space, spaces.Box):
+        return None
+    if head.n != space.low.size:
+        raise UserError(
+            f"the policy acts by {head.n} numbers, this environment by {space.low.size}"
+        )
+    squashed = isinstance(head, Gaussian) and head.squashed
+    return None if squashed or units == "range" else ToRange(space.low, space.high)
+
+
+class Reading:
+    """Checks what a program says and makes the numbers ``out[N,L]`` of a head of it.
+
+    Whole numbers are actions themselves: the one meant gets the logit 0, others ``-CERTAIN``.
+    """
+
+    def __init__(self, head: Head, space: Space | None, units: str = "env") -> None:
+        """``units`` of a Box's actions: the environment's own (env), or those of its range."""
+        self.head = head
+        self._start = int(space.start) if isinstance(space, spaces.Discrete) else 0
+        self._to_range = to_range(head, space, units)
+
+    def __call__(self, said: Any, n: int) -> Tensor:
+        """Return ``out[N,L]``; raise UserError for another shape or type, and for NaN."""
+        out: Tensor = said if isinstance(said, Tensor) else torch.as_tensor(np.asarray(said))
+        out = out.detach()
+        if not out.is_floating_point():
+            return self._of_actions(out, n)
+        if out.ndim == 1 and self.head.size == 1:
+            out = out[:, None]
+        if out.shape != (n, self.head.size):
+            raise UserError(
+                f"the policy says numbers {list(out.shape)} of {n} states, expected "
+                f"{[n, self.head.size]} ({type(self.head).__name__})"
+            )
+        if bool(torch.isnan(out).any()) or bool((out == math.inf).any()):
+            raise UserError("the policy says NaN or infinity")
+        if self._to_range is None:
+            return out.float()
+        moved: Tensor = self._to_range.to(out.device)(out.float())
+        return moved
+
+    def _of_actions(self, action: Tensor, n: int) -> Tensor:
+        head = self.head
+        if isinstance(head, QValues | Categorical):
+            sizes: tuple[int, ...] = (head.n,)
+            action = action.reshape(n, -1) - self._start if len(action) == n else action
+        elif isinstance(head, MultiCategorical):
+            sizes = head.sizes
+        elif isinstance(head, Bernoulli):
+            sizes = (2,) * head.n
+        else:
+            raise UserError(f"the policy says {action.dtype}, expected floating-point actions")
+        if action.shape != (n, len(sizes)):
+            raise UserError(
+                f"the policy says actions {list(action.shape)} of {n} states, "
+                f"expected {[n, len(sizes)]}"
+            )
+        action = action.long()
+        if bool((action < 0).any()) or bool((action >= action.new_tensor(sizes)).any()):
+            raise UserError(f"the policy says an action that is not one of {list(sizes)}")
+        if isinstance(head, Bernoulli):
+            return (2.0 * action - 1.0) * CERTAIN
+        parts = [nn.functional.one_hot(action[:, i], k).float() - 1.0 for i, k in enumerate(sizes)]
+        return torch.cat(parts, dim=1) * CERTAIN
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many numbers a network has learnt."""
+    return sum(parameter.numel() for parameter in module.parameters())

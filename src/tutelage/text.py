@@ -1,0 +1,22 @@
+"""Text from outside, made fit for a terminal."""
+
+import unicodedata
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return ``text`` with whatever would steer a terminal, or cannot be encoded, spelled out.
+
+    Control and format characters, unassigned ones and lone surrogates (from names of files that
+    are no UTF-8) become escapes; so a text stays one line, unless ``keep`` has the line's end.
+
+    >>> print(printable("\x1b[31mred\n[b]"))
+    \x1b[31mred\n[b]
+    """
+
+    def steers(char: str) -> bool:
+        return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+    return "".join(
+        char.encode("unicode_escape").decode() if steers(char) and char not in keep else char
+        for char in text
+    )
