@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reproduction import Claim, find_claims
-from reproduction.evidence import Code, Evidence, evidence
+from reproduction import Claim
+from reproduction.evidence import Code, Evidence, all_evidence
 from reproduction.manifest import manifest, word
 from tutelage.files import write_atomic, write_json
 from tutelage.report import courses, profiles
@@ -48,9 +48,13 @@ instead of 2.5 % of cases on either side. Of claim 8 all but one row of seeds 6 
 behind their commit: only the file of rows, to which they were being added, differed from it.
 
 A run is older than the code where its commit had other files in the package than the one that this
-page was written at ("code"), or where its claim would be run with other settings today: these are
-named, each with the number of runs that differ. A model's file of other bytes is another teacher.
+page was written at ("code"; manifest.json beside the rows names both), or where its claim would be
+run with other settings today: these are named, each with the number of runs that differ. A model's
+file of other bytes is another model ("models"): those of the runs so far were rewritten since, the
+weights as they were, to say in their headers what their numbers mean.
 """
+SHORT = ("#", "claim", "paper", "verdict")
+"""The columns of the table of verdicts in the README."""
 LEARNING, SPREAD = (
     textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
     for what, caption in (
@@ -62,30 +66,21 @@ LEARNING, SPREAD = (
 
 def page(rows: Sequence[Row], code: Code) -> str:
     """Return the page: a table of verdicts, then a section for each claim that has rows."""
-    found = find_claims()
-    sections = [section(name, c, evidence(name, c, rows), code) for name, c in found.items()]
-    return "\n".join([HEAD, TERMS, LEARNING, SPREAD, verdicts(rows), *filter(None, sections)])
-
-
-def verdicts(rows: Sequence[Row]) -> str:
-    """Return a table with a line for each claim."""
+    found = all_evidence(rows)
+    sections = [section(name, claim, of, code) for name, (claim, of) in found.items()]
     lines = []
-    for name, claim in find_claims().items():
-        methods = evidence(name, claim, rows).methods
-        cells = verdict_cells(claim, methods)
-        if methods:
+    for claim, of in found.values():
+        cells = verdict_cells(claim, of.methods)
+        if of.methods:
             cells["claim"] = f"[{cells['claim']}](#{_anchor(claim)})"
         lines.append({**cells, "verdict": f"**{cells['verdict']}**"})
-    return markdown(lines)
+    return "\n".join([HEAD, TERMS, LEARNING, SPREAD, markdown(lines), *filter(None, sections)])
 
 
 def summary(rows: Sequence[Row]) -> str:
     """Return the verdicts in short, as the README has them."""
-    lines = []
-    for name, claim in find_claims().items():
-        cells = verdict_cells(claim, evidence(name, claim, rows).methods)
-        lines.append({column: cells[column] for column in ("#", "claim", "paper", "verdict")})
-    return markdown(lines)
+    cells = [verdict_cells(claim, of.methods) for claim, of in all_evidence(rows).values()]
+    return markdown([{column: of[column] for column in SHORT} for of in cells])
 
 
 def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:
@@ -145,8 +140,8 @@ def write(rows: Sequence[Row], docs: Path, *, results: Path, versions: Mapping[s
     """
     code = Code.now(short(versions["commit"]), rows)
     write_atomic(docs / "reproduction.md", page(rows, code).encode())
-    for name, claim in find_claims().items():
-        draw_claim(name, claim, evidence(name, claim, rows).methods, rows, docs / "images")
+    for name, (claim, of) in all_evidence(rows).items():
+        draw_claim(name, claim, of.methods, rows, docs / "images")
     write_json(results / "manifest.json", manifest(rows, versions, code))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from reproduction import ROOT, Claim
+from reproduction import ROOT, Claim, find_claims
 from tutelage.sweeps.rows import FILES, Row, key_of
 
 Methods = dict[str, list[Row]]
@@ -49,6 +49,11 @@ class Evidence:
         return f"Older than the code: {older} of {total} runs, by {by}." if older else ""
 
 
+def all_evidence(rows: Sequence[Row]) -> dict[str, tuple[Claim, Evidence]]:
+    """Return every claim with its evidence, by name."""
+    return {name: (claim, evidence(name, claim, rows)) for name, claim in find_claims().items()}
+
+
 def evidence(name: str, claim: Claim, rows: Sequence[Row]) -> Evidence:
     """Return the rows that were run for a claim, or that do what it would run.
 
@@ -57,12 +62,11 @@ def evidence(name: str, claim: Claim, rows: Sequence[Row]) -> Evidence:
     today = {job.method: job.settings for job in claim.jobs(name, seeds=1)}
     methods = {}
     for method, settings in today.items():
-        now = key_of(settings, 0)
+        now = key_of(settings)
         groups: dict[str, list[Row]] = {now: []}
         for row in rows:
-            group = key_of(row.settings, 0)
-            if (name, method) in row.methods or group == now:
-                groups.setdefault(group, []).append(row)
+            if (name, method) in row.methods or row.configuration == now:
+                groups.setdefault(row.configuration, []).append(row)
         most = max(groups.values(), key=len)
         if most:
             methods[method] = sorted(most, key=lambda row: row.seed)

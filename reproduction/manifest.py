@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reproduction import find_claims
-from reproduction.evidence import Code, evidence
+from reproduction.evidence import Code, all_evidence
 from tutelage.sweeps.judges import ByMethod, Verdict
 from tutelage.sweeps.rows import Row
 
@@ -30,8 +29,8 @@ def manifest(rows: Sequence[Row], versions: Mapping[str, Any], code: Code) -> di
                 **_cost([row for of in methods.values() for row in of]),
                 "verdict": word(claim.judge(methods), methods),
             }
-            for name, claim in find_claims().items()
-            for methods in [evidence(name, claim, rows).methods]
+            for name, (claim, of) in all_evidence(rows).items()
+            for methods in [of.methods]
         ],
     }
 

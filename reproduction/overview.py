@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reproduction import Claim, find_claims
+from reproduction import Claim
 from reproduction.document import LEARNING, SPREAD, TERMS, draw_claim, verdict_cells
-from reproduction.evidence import Code, evidence
+from reproduction.evidence import Code, Evidence, all_evidence
 from tutelage.domains import environment_of
 from tutelage.errors import UserError
 from tutelage.importers import import_model
@@ -32,15 +32,12 @@ def write_overview(rows: Sequence[Row], path: Path, *, runs: Path, film: bool = 
     """
     if not rows:
         raise UserError("no run has a row yet: 'python -m reproduction NAME' runs a claim")
-    found = find_claims()
-    claims = {name: evidence(name, claim, rows) for name, claim in found.items()}
+    found = all_evidence(rows)
     code = Code.now(versions()["commit"], rows)
     with TemporaryDirectory() as drafts:
         album = Album(runs, Path(drafts))
-        verdicts = _verdicts(found, {name: of.methods for name, of in claims.items()})
-        sections = [Section("Verdicts", [verdicts])]
-        for name, of in claims.items():
-            claim = found[name]
+        sections = [Section("Verdicts", [_verdicts(found)])]
+        for name, (claim, of) in found.items():
             blocks: list[Block] = [claim.claim, f"The paper: {claim.paper}."]
             if not of.methods:
                 blocks.append("Not run yet.")
@@ -124,13 +121,13 @@ def _intro(rows: Sequence[Row]) -> list[str]:
     return [f"What came of the paper's claims and of ours. {cost}", TERMS, LEARNING, SPREAD]
 
 
-def _verdicts(found: Mapping[str, Claim], claims: Mapping[str, ByMethod]) -> Table:
+def _verdicts(found: Mapping[str, tuple[Claim, Evidence]]) -> Table:
     lines = []
-    for name, methods in claims.items():
-        cells = verdict_cells(found[name], methods)
+    for name, (claim, of) in found.items():
+        cells = verdict_cells(claim, of.methods)
         number, title, verdict = cells.pop("#"), cells.pop("claim"), cells["verdict"]
-        claim = Link(f"{number} {title}", name)
-        lines.append({"claim": claim, **cells, "verdict": Strong(verdict)})
+        link = Link(f"{number} {title}", name)
+        lines.append({"claim": link, **cells, "verdict": Strong(verdict)})
     return Table("Verdicts", lines, prose=True)
 
 

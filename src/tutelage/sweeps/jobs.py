@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,12 @@ class Job:
         )
 
 
+@cache
+def _commit() -> str:
+    commit: str = versions()["commit"]
+    return commit
+
+
 def jobs(sweep: Sweep, *, seeds: int, root: Path | None = None) -> list[Job]:
     """Return the runs of a sweep, all methods on the first seed before any on the next.
 
@@ -83,7 +89,7 @@ def jobs(sweep: Sweep, *, seeds: int, root: Path | None = None) -> list[Job]:
     UserError for what is no method, and for files that are not there.
     """
     root = Path.cwd() if root is None else root
-    commit: str = versions()["commit"]
+    commit = _commit()
     found: list[Job] = []
     for method, asked in sweep.methods.items():
         settings = dict(asked)

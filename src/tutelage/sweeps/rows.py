@@ -125,6 +125,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """What tells the run from every other."""
         return key_of(self.settings, self.seed)
 
+    @cached_property
+    def configuration(self) -> str:
+        """What the seeds of a method have in common."""
+        return key_of(self.settings)
+
 
 def settings_of(command: Command, data: Command | None, files: Mapping[str, str]) -> dict[str, Any]:
     """Return everything that decides the result of a run but for its seed."""
@@ -132,8 +137,8 @@ def settings_of(command: Command, data: Command | None, files: Mapping[str, str]
     return {**command.settings(files), **made}
 
 
-def key_of(settings: Mapping[str, Any], seed: int) -> str:
-    """Return the digest of everything that decides a result."""
+def key_of(settings: Mapping[str, Any], seed: int | None = None) -> str:
+    """Return the digest of everything that decides a result, of any seed or of one."""
     return sha256(json.dumps([seed, settings], sort_keys=True).encode()).hexdigest()[:16]
 
 
