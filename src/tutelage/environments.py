@@ -205,9 +205,14 @@ class Environments:
             words = seeded(self._seed, self._stream, i, int(self._episode[i])).generate_state(1)
             return int(words[0] >> 1)  # ALE takes a signed 32-bit seed
 
-        return self._view(
-            self._reset_env(np.array([episode_seed(i) for i in range(self.num_envs)]), mask)
-        )
+        seeds = np.array([episode_seed(i) for i in range(self.num_envs)])
+        try:
+            obs = self._reset_env(seeds, mask)
+        except UserError:
+            raise
+        except Exception as error:
+            raise FaultyEnvironmentError(f"the environment raised {error!r} at reset") from error
+        return self._view(obs)
 
 
 class Restricted(Environments):

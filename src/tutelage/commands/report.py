@@ -12,7 +12,7 @@ from tutelage.report import summary
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a run's report.html again, with curve and film; or, with --all, one of all claims."""
+    """Write a run's report.html again, with its learning curve and a film of its players."""
 
     folder: Annotated[Positional[str], arg(metavar="[RUN]")] = ""
     """The run's folder."""
