@@ -67,7 +67,12 @@ def test_a_run_records_a_data_set_of_its_own_and_goes_on_with_it(
 ) -> None:
     began = []
     record = recipes.record
-    monkeypatch.setattr(recipes, "record", lambda *of: (began.append(of), record(*of)))
+
+    def noted(config: Any, folder: Path) -> int:
+        began.append(folder)
+        return record(config, folder)
+
+    monkeypatch.setattr(recipes, "record", noted)
     job, runs = recorded(tmp_path), tmp_path / "runs"
     stop_in("distill", monkeypatch, lambda: job.run(runs))
     row = job.run(runs)
