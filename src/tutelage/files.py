@@ -147,6 +147,8 @@ def unpack_state(path: Path) -> State:
             return {key: full(inner) for key, inner in value.items()}
         return value
 
+    if not isinstance(about.get("state"), dict):
+        raise UserError(f"{path} holds no state: it is another kind of safetensors file")
     state: State = full(about["state"])
     return state
 
