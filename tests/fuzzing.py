@@ -38,7 +38,7 @@ SECONDS = 60
 TINY = {
     "env": "CartPole-v1",
     "num_envs": 2,
-    "env_steps": 96,
+    "env_steps": 160,
     "round_steps": 32,
     "checkpoint_every": 32,
     "threads": 1,
@@ -59,7 +59,7 @@ STUDY = {
 
 
 def make_home(home: Path) -> None:
-    """Put a model, a data set and two runs into ``home``, both runs stopped after a round."""
+    """Put a model, a data set and two runs into ``home``, both stopped before their last round."""
     generator = torch.Generator().manual_seed(1)
     network = Network(parse_size("mlp:4"), (1, 4), QValues(2), generator=generator)
     models.save(
@@ -72,15 +72,19 @@ def make_home(home: Path) -> None:
         "measure": "return",
         "return_range": [0.0, 500.0],
     }
-    stop = recipes.Hooks(interrupted=lambda: True)
+
+    def stopped() -> recipes.Hooks:
+        rounds = iter(range(4))
+        return recipes.Hooks(interrupted=lambda: next(rounds) == 3)
+
     with chdir(home):
-        given = {"teacher": "model.safetensors", "num_envs": 2, "env_steps": 96, "threads": 1}
+        given = {"teacher": "model.safetensors", "num_envs": 2, "env_steps": 128, "threads": 1}
         recipes.record(build(Record, given), "data")
         with suppress(UserError):
-            recipes.distill(build(Distill, STUDY | several), "run", hooks=stop)
+            recipes.distill(build(Distill, STUDY | several), "run", hooks=stopped())
         taught = build(Teach, {**TINY, "size": "mlp:4", "record": "taught-data"})
         with suppress(UserError):
-            recipes.teach(taught, "taught", hooks=stop)
+            recipes.teach(taught, "taught", hooks=stopped())
     figures = {
         "mean_return": 9.0,
         "ci95": [9.0, 9.0],
@@ -95,7 +99,7 @@ def make_home(home: Path) -> None:
         "folder": "run",
         "env": "CartPole-v1",
         **figures,
-        "env_steps": 32,
+        "env_steps": 128,
         "seconds": 1.0,
         "evaluation_seconds": 0.5,
         "env_steps_to_475": None,
@@ -409,14 +413,26 @@ def watchdog(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c6360f8cf00000202010068d7b4f80000000049454e44ae426082"
+)
+"""A picture in PNG."""
+
+
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Leave out the films and figures: most of the time, and nothing that a file could harm."""
     from tutelage.report import summary
 
+    def figure(*given: object, **options: object) -> None:
+        for path in given:
+            if isinstance(path, Path):
+                path.write_bytes(PIXEL)
+
     nothing = mock.Mock(side_effect=UserError("not in a test"))
     with (
-        mock.patch.object(summary, "learning_curve", create=True),
+        mock.patch.object(summary, "learning_curve", figure, create=True),
         mock.patch.object(summary, "side_by_side", nothing, create=True),
         mock.patch("tutelage.report.video.side_by_side", nothing),
     ):

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tutelage import Network, QValues, Size, models
 from tutelage.cli import main
 from tutelage.heads import Head
-from tutelage.policies import Carry
 
 QUICK = ["--threads", "1", "--num-envs", "2", "--env-steps", "512", "--round-steps", "128"]
 QUICK += ["--precision", "fp32"]
@@ -44,26 +42,6 @@ def controller(path: Path, *, env: str = "CartPole-v1") -> str:
         network.output.weight.copy_(torch.eye(2))
     models.save(path, network, env=env, card={})
     return str(path)
-
-
-class Counter:
-    """A policy with a memory: it says 1 of the action that its count of the episode's steps picks.
-
-    ``carry`` is that count, ``[N]``; ``asked`` is every count it was shown.
-    """
-
-    head = QValues(2)
-
-    def __init__(self) -> None:
-        self.asked: list[list[int]] = []
-
-    def initial(self, n: int) -> Carry:
-        return (torch.zeros(n, dtype=torch.int64),)
-
-    def step(self, obs: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
-        (count,) = carry
-        self.asked.append(count.tolist())
-        return torch.eye(2)[count % 2], (count + 1,)
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

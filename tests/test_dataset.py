@@ -226,7 +226,8 @@ def test_another_label_makes_another_digest(first_version: bool, tmp_path: Path)
     added, other = experience(steps=20), experience(steps=20)
     other[13].label[2, 1] += 1.0
     folders = [
-        write(tmp_path / str(i), steps) for i, steps in enumerate((added, experience(steps=20), other))
+        write(tmp_path / str(i), steps)
+        for i, steps in enumerate((added, experience(steps=20), other))
     ]
     if first_version:
         folders = [as_format_1(folder, checksum=False) for folder in folders]

@@ -12,10 +12,13 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from tutelage.domains.atari import EnvironmentConfig, make
+from tests.players import assert_equal_arrays
+from tutelage.configs import build
+from tutelage.domains import EnvironmentConfig, make
 from tutelage.domains.pong import ball_half
 from tutelage.environments import Environments, Step
 from tutelage.files import pack_state, unpack_state
+from tutelage.heads import head_for
 
 Actions = npt.NDArray[np.int64]
 NOOP = 0
@@ -24,18 +27,18 @@ NOOP = 0
 def pong(
     *, seed: int = 1, stream: str = "training", threads: int = 1, **config: Any
 ) -> Environments:
-    return make(EnvironmentConfig(**config), seed=seed, stream=stream, threads=threads)
+    return make(build(EnvironmentConfig, config), seed=seed, stream=stream, threads=threads)
 
 
 def random_play(envs: Environments, *, steps: int, seed: int = 0) -> list[Step]:
     rng = np.random.default_rng(seed)
-    return [envs.step(rng.integers(envs.num_actions, size=envs.num_envs)) for _ in range(steps)]
+    head = head_for(envs.action_space)
+    return [envs.step(head.random(envs.num_envs, rng)) for _ in range(steps)]
 
 
 def assert_same(a: list[Step], b: list[Step]) -> None:
     for one, other in zip(a, b, strict=True):
-        for name, value in vars(one).items():
-            np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+        assert_equal_arrays(one, other)
 
 
 def differ(a: list[Step], b: list[Step]) -> npt.NDArray[np.bool_]:

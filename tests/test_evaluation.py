@@ -1,6 +1,6 @@
 """Evaluation: whole episodes, counted fairly, with an interval that covers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -12,30 +12,43 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tutelage import EnvironmentConfig, Evaluation, evaluate, load
-from tutelage.evaluation import Abandoned, examine
-from tutelage.teachers import environment_of
+from tests.clock import Clock
+from tests.fakes import Counter
+from tutelage import EnvironmentConfig, Function, QValues, load
+from tutelage.configs import build
+from tutelage.domains import environment_of
+from tutelage.errors import UserError
+from tutelage.evaluation import Abandoned, Bound, Evaluation, evaluate, examine
+from tutelage.policies import Carry, Policy
+from tutelage.threads import owning
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1")
 
 
-def lean(obs: Tensor) -> Tensor:
-    """Push towards where the pole leans: falls after some dozens of steps."""
+def says(function: Callable[[Tensor], Tensor], actions: int = 2) -> Policy:
+    return Function(function, QValues(actions))
+
+
+def towards(obs: Tensor) -> Tensor:
     angle = obs[:, 0, 2]
     return torch.stack([-angle, angle], dim=1)
 
 
+LEAN = says(towards)
+"""Push towards where the pole leans: falls after some dozens of steps."""
+
+
 @pytest.mark.parametrize("episodes", [1, 7, 32, 45])
 def test_as_many_episodes_are_played_as_were_asked_for(episodes: int) -> None:
-    evaluation = evaluate(lean, CARTPOLE, episodes=episodes)
+    evaluation = evaluate(LEAN, CARTPOLE, episodes=episodes)
     assert len(evaluation.returns) == episodes
     np.testing.assert_array_equal(evaluation.returns, evaluation.lengths)
 
 
 def test_short_episodes_are_not_over_represented() -> None:
     """Of 64 episodes every one of the 32 environments plays two, however long the others take."""
-    both = evaluate(lean, CARTPOLE, episodes=64, seed=3)
-    first = evaluate(lean, CARTPOLE, episodes=32, seed=3)
+    both = evaluate(LEAN, CARTPOLE, episodes=64, seed=3)
+    first = evaluate(LEAN, CARTPOLE, episodes=32, seed=3)
     remaining = sorted(both.returns.tolist())
     for value in first.returns.tolist():
         remaining.remove(value)
@@ -43,16 +56,16 @@ def test_short_episodes_are_not_over_represented() -> None:
 
 
 def test_the_same_seed_plays_the_same_episodes_and_another_stream_does_not() -> None:
-    once = evaluate(lean, CARTPOLE, episodes=16, seed=1)
-    again = evaluate(lean, CARTPOLE, episodes=16, seed=1)
-    other = evaluate(lean, CARTPOLE, episodes=16, seed=1, stream="training")
+    once = evaluate(LEAN, CARTPOLE, episodes=16, seed=1)
+    again = evaluate(LEAN, CARTPOLE, episodes=16, seed=1)
+    other = evaluate(LEAN, CARTPOLE, episodes=16, seed=1, stream="training")
     np.testing.assert_array_equal(once.returns, again.returns)
     assert not np.array_equal(np.sort(once.returns), np.sort(other.returns))
 
 
 def test_rewards_are_never_clipped() -> None:
-    config = EnvironmentConfig(env="freeway", clip_rewards=True, noop_max=0)
-    up = evaluate(lambda obs: torch.eye(3)[[1] * len(obs)], config, episodes=1)
+    config = build(EnvironmentConfig, {"env": "freeway", "clip_rewards": True, "noop_max": 0})
+    up = evaluate(says(lambda obs: torch.eye(3)[[1] * len(obs)], 3), config, episodes=1)
     assert up.returns[0] > 10.0
 
 
@@ -66,14 +79,103 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
     assert 0.89 <= covered / 300 <= 0.98
 
 
-def test_the_summary_has_the_names_used_everywhere() -> None:
-    summary = Evaluation(np.array([1.0, 3.0]), np.array([10, 30])).summary()
-    assert summary["mean_return"] == 2.0
-    assert summary["episodes"] == 2
-    assert summary["min_return"] == 1.0
-    assert summary["max_return"] == 3.0
-    assert summary["mean_length"] == 20.0
-    assert summary["reward_per_step"] == 0.1
+def test_the_figures_are_what_the_hand_computes() -> None:
+    figures = Evaluation(np.array([1.0, 3.0]), np.array([10, 30]), cut=1).figures()
+    assert figures == {
+        "mean_return": 2.0,
+        "ci95": [1.0, 3.0],
+        "min_return": 1.0,
+        "max_return": 3.0,
+        "episodes": 2,
+        "mean_length": 20.0,
+        "reward_per_step": 0.1,
+        "cut_episodes": 1,
+        "returns": [1.0, 3.0],
+    }
+
+
+# Policies with a memory, episodes without an end.
+
+
+class SeededClock(Clock):
+    """A clock whose episodes last 3 to 7 steps, as their seeds say."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._length = length_of(seed or 0)
+        return super().reset(seed=seed)
+
+
+def length_of(seed: int) -> int:
+    return 3 + seed % 5
+
+
+class Taped(Counter):
+    """Counts the steps of each episode; notes each observation and what it remembered at it."""
+
+    def __init__(self, head: QValues | None = None) -> None:
+        super().__init__(head or QValues(2))
+        self.tape: list[tuple[int, ...]] = []
+
+    def step(self, obs: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        self.tape += zip(*obs[:, 0].T.tolist(), carry[0].flatten().tolist(), strict=True)
+        return super().step(obs, carry)
+
+
+def test_a_memory_is_each_environments_own_and_begins_anew_with_its_episode() -> None:
+    gymnasium.register("Clock-v0", entry_point=lambda **_: SeededClock(length=1))
+    policy = Taped(QValues(4))
+    evaluation = evaluate(policy, EnvironmentConfig(env="Clock-v0"), episodes=70)
+    gymnasium.registry.pop("Clock-v0")
+    # Episodes that do not count have no seed; of an ended one the last observation is left.
+    played = [row for row in policy.tape if row[0] and row[1] < length_of(row[0])]
+    assert all(remembered == age for _, age, remembered in played)
+    seeds = {seed for seed, *_ in played}
+    assert len(played) == evaluation.lengths.sum()
+    assert sorted(map(length_of, seeds)) == sorted(evaluation.lengths)
+
+
+def test_an_episode_without_an_end_is_cut_and_counted_as_it_stands() -> None:
+    Scripted.scripts = ([1] * 10_000, [2] * 3)
+    Scripted.played.clear()
+    policy = Taped()
+    evaluation = evaluate(policy, SCRIPTED, episodes=40, max_steps=7)
+    assert len(evaluation.returns) == 40
+    endless = evaluation.lengths == 7
+    np.testing.assert_array_equal(evaluation.returns, np.where(endless, 7.0, 6.0))
+    assert evaluation.cut == evaluation.summary()["cut_episodes"] == endless.sum()
+    assert 0 < evaluation.cut < 40
+    # The next one begins anew, in the environment and in the policy.
+    assert max(remembered for *_, remembered in policy.tape) == 6
+
+
+def test_a_policy_is_told_apart_from_its_environment_before_it_plays() -> None:
+    with pytest.raises(UserError, match=r"QValues\(n=3.*CartPole-v1.*Discrete\(2\)"):
+        evaluate(says(lambda obs: torch.zeros(len(obs), 3), 3), CARTPOLE, episodes=1)
+    for episodes, max_steps in ((0, 9), (-1, 9), (9, 0)):
+        with pytest.raises(UserError, match="at least 1"):
+            evaluate(LEAN, CARTPOLE, episodes=episodes, max_steps=max_steps)
+
+
+def test_what_goes_on_is_told_and_torchs_threads_are_left_alone() -> None:
+    threads: set[int] = set()
+
+    def noting(obs: Tensor) -> Tensor:
+        threads.add(torch.get_num_threads())
+        return towards(obs)
+
+    told: list[str] = []
+    torch.set_num_threads(3)
+    evaluate(says(noting), CARTPOLE, episodes=4, note=told.append)
+    assert threads == {3}
+    counts = [int(line.split()[1]) for line in told]
+    assert counts == sorted(set(counts))
+    assert counts
+    assert 0 < counts[0] < counts[-1] + 1 <= 4
+    with owning(2):
+        evaluate(says(noting), CARTPOLE, episodes=1)
+        assert torch.get_num_threads() == 2
+    assert threads == {3, 1}
+    assert torch.get_num_threads() == 3
 
 
 # Stopping once a target is out of reach.
@@ -116,14 +218,14 @@ def _scripted() -> Iterator[None]:
     gymnasium.registry.pop("Scripted-v0")
 
 
-def anything(obs: Tensor) -> Tensor:
-    return torch.zeros(len(obs), 2)
+ANYTHING = says(lambda obs: torch.zeros(len(obs), 2))
 
 
 def played(*scripts: Script, episodes: int, target: float, most: float) -> Evaluation | Abandoned:
     Scripted.scripts = scripts
     Scripted.played.clear()
-    return examine(anything, SCRIPTED, target=target, most=most, episodes=episodes)
+    bound = Bound(target=target, most=most)
+    return examine(ANYTHING, SCRIPTED, bound=bound, episodes=episodes)
 
 
 LOSING = [-1, 0, 1, -1, 1, -1, 1]
@@ -194,7 +296,7 @@ def test_it_is_the_whole_evaluation_or_an_upper_bound_of_its_mean(
     most = float(max(sum(reward > 0 for reward in script) for script in scripts))
     examined = played(*scripts, episodes=episodes, target=target, most=most)
     Scripted.played.clear()
-    whole = evaluate(anything, SCRIPTED, episodes=episodes)
+    whole = evaluate(ANYTHING, SCRIPTED, episodes=episodes)
     expected = reference(Scripted.played, episodes=episodes, target=target, most=most)
     if isinstance(examined, Abandoned):
         assert expected is not None
@@ -215,8 +317,10 @@ def test_a_hopeless_player_of_real_pong_is_found_out_within_a_fraction_of_its_ga
         asked[0] += len(obs)
         return torch.eye(6)[torch.zeros(len(obs), dtype=torch.int64)]
 
-    pong = environment_of(load("pong"))
-    abandoned = examine(still, pong, target=20.0, most=21.0, episodes=2, threads=1)
+    model = load("pong")
+    pong = environment_of(model.env, model.obs_shape)
+    bound = Bound(target=20.0, most=21.0)
+    abandoned = examine(says(still, 6), pong, bound=bound, episodes=2, threads=1)
     assert isinstance(abandoned, Abandoned)
     assert abandoned.at_most == 19.5
     assert abandoned.reward_per_step == pytest.approx(-3.0 / asked[0], rel=0.02)
