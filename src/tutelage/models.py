@@ -76,7 +76,7 @@ def find(name: str | Path) -> Path:
         if path.is_dir():
             best, last = path / "best.safetensors", path / "last.safetensors"
             return best if best.exists() else last
-        if path.exists():
+        if path.is_file():  # a pipe or a device may have no end
             return path
     except (OSError, ValueError) as error:  # a name longer than the system allows, a zero byte
         raise UserError(f"no model {str(name)[:200]!r}: {error}") from error
