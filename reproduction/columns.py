@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tutelage.heads import QValues
 from tutelage.networks import count_parameters, parse_size
-from tutelage.report.comparison import Return, sizes_plot
+from tutelage.sweeps.comparison import Return, sizes_plot
 from tutelage.sweeps.figures import mean_of, target_of
 from tutelage.sweeps.judges import ByMethod
 from tutelage.sweeps.rows import Row

@@ -9,7 +9,7 @@ from reproduction import Claim
 from reproduction.evidence import Code, Evidence, all_evidence
 from reproduction.manifest import manifest, word
 from tutelage.files import write_atomic, write_json
-from tutelage.report import courses, profiles
+from tutelage.sweeps import courses, profiles
 from tutelage.sweeps.figures import draw, figures, played_by_teacher
 from tutelage.sweeps.judges import ByMethod
 from tutelage.sweeps.rows import Row

@@ -208,7 +208,8 @@ def test_a_run_that_fails_loses_no_other(
 
 @pytest.mark.slow
 def test_a_node_that_is_killed_costs_what_it_was_running(two_nodes: Any, tmp_path: Path) -> None:
-    book, long = tmp_path / "book", {"env_steps": 2_560, "checkpoint_every": 256}
+    book = tmp_path / "book"
+    long: dict[str, Any] = {"env_steps": 2_560, "checkpoint_every": 256}
     jobs = grid(Signed, tmp_path, seeds=4, book=book, **long)
     it = run_grid(
         ENGINES["ray"], jobs, results=tmp_path / "results", runs=tmp_path / "runs", workers=3

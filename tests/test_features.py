@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.configs import build
+from tutelage.domains import EnvironmentConfig, make
 from tutelage.domains.pong import (
     FASTEST,
     FEATURES,
@@ -20,7 +21,6 @@ from tutelage.domains.pong import (
     ball_motion,
     ball_position,
     find_ball,
-    parse_region,
 )
 from tutelage.errors import UserError
 
@@ -144,7 +144,7 @@ def test_contract_d_numbers_per_state_independent_of_the_other_states(name: str)
 
 def test_regions_are_the_columns_of_the_feature_of_halves() -> None:
     obs = np.concatenate([observed(court(b), size=84) for b in [(20, 30), (120, 80), (90, 9)]])
-    masks = np.stack([parse_region(name)(obs) for name in ("ball-top", "ball-bottom")], axis=1)
+    masks = np.stack([REGIONS[name](obs) for name in ("ball-top", "ball-bottom")], axis=1)
     assert masks.dtype == np.bool_
     assert masks.tolist() == [[True, False], [False, True], [False, True]]
     np.testing.assert_array_equal(masks, FEATURES["ball-half"].of(obs))
@@ -166,13 +166,9 @@ def test_other_observations_are_refused(obs: Frame) -> None:
         with pytest.raises(UserError) as raised:
             read(obs)
         given, _, expected = str(raised.value).partition(", expected ")
-        assert f"{obs.dtype} of shape {obs.shape}" in given
-        assert expected == "uint8 [N, 4, 84, 84] or [N, 4, 80, 80]"
-
-
-def test_unknown_names_are_refused_with_the_choices() -> None:
-    with pytest.raises(UserError, match="unknown region 'ball': choose from ball-bottom, ball-top"):
-        parse_region("ball")
+        assert str(obs.dtype) in given
+        assert str(obs.shape) in given
+        assert "[N, 4, 84, 84]" in expected
 
 
 class Game(NamedTuple):
@@ -190,7 +186,11 @@ class Game(NamedTuple):
 def game() -> Game:
     """Play so that both sides score and segments are long: follow the ball, but often at random."""
     envs = {
-        size: make(EnvironmentConfig(num_envs=1, noop_max=0, frame=size), seed=0, threads=1)
+        size: make(
+            build(EnvironmentConfig, {"num_envs": 1, "noop_max": 0, "frame": size}),
+            seed=0,
+            threads=1,
+        )
         for size in (84, 80)
     }
     emulator = ale_py.ALEInterface()
@@ -241,7 +241,7 @@ def test_the_half_is_what_the_emulators_memory_says(size: int, game: Game) -> No
     off = game.place[:, 0] - 0.5
     sure = game.played & (np.abs(off) > MIDLINE)
     for name, truth in [("ball-top", off < 0), ("ball-bottom", off > 0)]:
-        np.testing.assert_array_equal(parse_region(name)(game.obs[size])[sure], truth[sure])
+        np.testing.assert_array_equal(REGIONS[name](game.obs[size])[sure], truth[sure])
         assert truth[sure].mean() > 0.2
 
 

@@ -61,7 +61,7 @@ def make_learner(
     )
 
 
-def weights_of(network: Network) -> Tensor:
+def weights_of(network: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 

@@ -21,9 +21,10 @@ from tutelage.evaluation import evaluate
 from tutelage.heads import Categorical, Head
 from tutelage.importers import import_model
 from tutelage.learner import Learner
+from tutelage.logs import read_metrics
 from tutelage.networks import Size
 from tutelage.recipes import assembly, distill, record, teach
-from tutelage.runs import read_config, read_rows
+from tutelage.runs import read_config
 from tutelage.teachers import load_teachers
 from tutelage.types import Batch
 
@@ -129,7 +130,7 @@ def test_every_loss_distils_a_controller_online(
     tmp_path: Path, loss: str, target: str, tau: float | None, head: Head
 ) -> None:
     config = taught(
-        tmp_path, head=head, loss=loss, target=target, tau=tau, env_steps=3_000, eval_from=10**9
+        tmp_path, head=head, loss=loss, target=target, tau=tau, env_steps=1_500, eval_from=10**9
     )
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=10)
@@ -160,9 +161,9 @@ def test_a_student_is_a_teacher_whose_labels_are_values_at_its_own_temperature(
 def test_the_students_temperature_is_that_of_its_loss(tmp_path: Path) -> None:
     norms = []
     for tau in (1.0, 1e9):
-        config = taught(tmp_path, env_steps=1_024, eval_from=10**9, student_tau=tau)
+        config = taught(tmp_path, env_steps=512, eval_from=10**9, student_tau=tau)
         distill(config, tmp_path / f"{tau}")
-        norms.append(read_rows(tmp_path / f"{tau}")[-1]["train/grad_norm"])
+        norms.append(read_metrics(tmp_path / f"{tau}")[-1]["train/grad_norm"])
     # A student so hot is uniform whatever it learns, so nothing pulls at it.
     assert norms[0] > 1e-3
     assert norms[1] < 1e-6
@@ -170,10 +171,10 @@ def test_the_students_temperature_is_that_of_its_loss(tmp_path: Path) -> None:
 
 def test_a_recording_is_enough_to_distil_from(tmp_path: Path) -> None:
     teacher = controller(tmp_path / "teacher.safetensors")
-    settings = {"env_steps": 3_000, "num_envs": 8, "explore": "epsilon:0.3", "threads": 1}
+    settings = {"env_steps": 2_000, "num_envs": 8, "explore": "epsilon:0.3", "threads": 1}
     record(build(Record, {"teacher": str(teacher), **settings}), tmp_path / "data")
     teacher.unlink()
-    config = changed(DISTILL, dataset=str(tmp_path / "data"), env_steps=3_000, eval_from=10**9)
+    config = changed(DISTILL, dataset=str(tmp_path / "data"), env_steps=2_000, eval_from=10**9)
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=10)
     assert_gain(trained.returns, untrained_returns(), at_least=150.0)
@@ -185,7 +186,7 @@ def test_kickstarting_learns_from_reward_and_teacher_at_once(tmp_path: Path) -> 
         tau=0.02,
         distill_weight="5:1:1000",
         reward_weight="0.1",
-        env_steps=3_000,
+        env_steps=2_000,
         eval_from=10**9,
     )
     outcome = distill(config, tmp_path / "run")
@@ -206,14 +207,19 @@ class Bounded(GymDomain):
 def test_abandoning_evaluations_changes_neither_what_is_learnt_nor_what_passes(
     tmp_path: Path,
 ) -> None:
-    settings = {"eval_every": 1_000, "eval_episodes": 4, "confirm_episodes": 8, "round_steps": 512}
+    settings: dict[str, Any] = {
+        "eval_every": 1_000,
+        "eval_episodes": 4,
+        "confirm_episodes": 8,
+        "round_steps": 512,
+    }
     config = taught(tmp_path, domain=f"{__name__}:Bounded", **settings)
     folders = tmp_path / "stopped", tmp_path / "whole"
     outcomes = [
         distill(changed(config, eval_whole=whole), folder)
         for whole, folder in zip((False, True), folders, strict=True)
     ]
-    stopped, whole = map(read_rows, folders)
+    stopped, whole = map(read_metrics, folders)
     assert any("eval/at_most" in row for row in stopped)
     assert not any("eval/at_most" in row for row in whole)
     for a, b in zip(stopped, whole, strict=True):
@@ -255,7 +261,7 @@ def test_a_learning_rate_over_the_whole_run_comes_to_its_end_however_late_learni
     assert len(Rated.rates) == 128  # of 64 samples each, 8 per env step
     assert Rated.rates[0] == 1e-3
     assert Rated.rates[64] == pytest.approx(5.5e-4)
-    assert Rated.rates[-1] == pytest.approx(1e-4, rel=0.05)
+    assert Rated.rates[-1] == pytest.approx(1e-4 + 9e-4 / 128)
 
 
 def unexamined(row: Mapping[str, float]) -> dict[str, float]:
@@ -326,10 +332,10 @@ def test_a_scheduled_dropout_goes_over_env_steps_offline_too(
 
 
 def test_what_explores_and_who_acts_are_in_the_metrics(tmp_path: Path) -> None:
-    settings = {"env_steps": 512, "round_steps": 256, "eval_from": 10_000}
+    settings: dict[str, Any] = {"env_steps": 512, "round_steps": 256, "eval_from": 10_000}
     config = taught(tmp_path, explore="epsilon:1:0:512", teacher_acts="1:0:512", **settings)
     distill(config, tmp_path / "run")
-    rows = read_rows(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
     assert [row["rollout/epsilon"] for row in rows] == [0.5, 0.0]
     # beta falls from 1 to 1/2, then to 0: its mean over a round, within four deviations of a share.
     shares = [row["rollout/teacher_acts"] for row in rows]

@@ -197,6 +197,6 @@ def test_what_makes_no_loss_is_refused(text: str, head: Head, says: str) -> None
 
 def test_losses_that_fit_a_head_are_named() -> None:
     losses = {"kl": LOSSES["kl"], "mine": CONTINUOUS_ONLY}
-    with pytest.raises(UserError, match="choose from mine$"):
+    with pytest.raises(UserError, match=r"choose from mine$"):
         parse_loss("kl", Gaussian(2), losses)
     assert parse_loss("mine", Gaussian(2), losses)(rows((1.0, 2.0)), rows((0.0, 0.0)), Q2) == 3.0

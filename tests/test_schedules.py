@@ -46,10 +46,10 @@ def test_start_end_alone_goes_over_the_steps_that_are_given() -> None:
 
 @pytest.mark.parametrize("text", ["-0.1", "1.1", "0:1.5:10", "-1:1:10", "1:-1"])
 def test_a_schedule_beyond_its_bounds_is_refused_at_either_end(text: str) -> None:
-    with pytest.raises(UserError, match="from 0 to 1$"):
+    with pytest.raises(UserError, match=r"from 0 to 1$"):
         parse_schedule(text, over=10, low=0.0, high=1.0)
     if "-" in text:
-        with pytest.raises(UserError, match="from 0 up$"):
+        with pytest.raises(UserError, match=r"from 0 up$"):
             parse_schedule(text, over=10, low=0.0)
 
 
@@ -63,7 +63,7 @@ def test_bounds_are_within_themselves(text: str) -> None:
     ["", "x", "1:0", "1:0:0", "1:0:-5", "1:2:3:4", "nan", "inf", "0:nan:10", "0:1:inf", "1e999"],
 )
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UserError, match="1:0.02:80000"):
+    with pytest.raises(UserError, match=r"1:0\.02:80000"):
         parse_schedule(text)
 
 

@@ -3,15 +3,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tutelage
 from tests.fakes import FakeLearner, FakeSource, Fixed, controller
+from tutelage import Distilled
 from tutelage.configs import Teach
+from tutelage.domains.gym import GymDomain
+from tutelage.environments import Environments
 from tutelage.errors import FaultyEnvironmentError, UserError
-from tutelage.runs import FAULTS, Run, read_rows
+from tutelage.logs import read_metrics, read_timing
+from tutelage.runs import FAULTS, Run
 from tutelage.session import Judge, Never, Parts, conduct, open_run
 from tutelage.types import Row, State
 
@@ -73,15 +81,15 @@ def checkpoints(run: Run) -> list[int]:
 
 
 def written(run: Run) -> list[float]:
-    return [row["env_steps"] for row in read_rows(run.folder)]
+    return [row["env_steps"] for row in read_metrics(run.folder)]
 
 
 def test_stops_at_the_budget_with_every_row_written(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert conduct_all(run, make_parts(), env_steps=35) == [10, 20, 30, 40]
     assert written(run) == [10, 20, 30, 40]
-    assert read_rows(run.folder)[0]["train/loss"] == 0.5
-    assert len(read_rows(run.folder, "timing.jsonl")) == 4
+    assert read_metrics(run.folder)[0]["train/loss"] == 0.5
+    assert len(read_timing(run.folder)) == 4
 
 
 def test_a_network_that_diverged_ends_the_run_and_none_of_that_round_is_kept(
@@ -89,7 +97,7 @@ def test_a_network_that_diverged_ends_the_run_and_none_of_that_round_is_kept(
 ) -> None:
     run, parts = make_run(tmp_path), make_parts()
     learner = FakeLearner([], losses=(0.5, 0.5, 0.5, 0.5, 0.5, float("nan")))
-    with pytest.raises(UserError, match="30 env steps.*learning_rate"):
+    with pytest.raises(UserError, match=r"30 env steps.*learning_rate"):
         conduct_all(run, replace(parts, learner=learner), env_steps=100, checkpoint_every=10)
     assert written(run) == checkpoints(run) == [10, 20]
 
@@ -107,7 +115,7 @@ def test_checkpoints_when_due_and_at_the_end(tmp_path: Path) -> None:
 def test_stops_when_the_judge_is_done_and_writes_what_it_measured(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert conduct_all(run, make_parts(DoneAt(30)), env_steps=1000) == [10, 20, 30]
-    assert [row["eval/looked_at"] for row in read_rows(run.folder)] == [10.0, 20.0, 30.0]
+    assert [row["eval/looked_at"] for row in read_metrics(run.folder)] == [10.0, 20.0, 30.0]
     assert checkpoints(run) == [30]
 
 
@@ -212,42 +220,80 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(
         resumed(run, replace(make_parts(), learner=learner([])))
 
 
-def short_distillation(folder: Path) -> tuple[object, ...]:
-    """Distil for a moment; return what a library must leave alone, as it is in the middle."""
-    seen: list[tuple[object, ...]] = []
+class Snapping(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Raises at its 40th step, until it is mended."""
 
-    def process(*row: object) -> None:
-        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        seen.append((*handlers, torch.get_num_threads()))
+    mended: ClassVar[bool] = False
+    steps = 0
 
-    tutelage.distill(
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.steps == 40 and not self.mended:
+            raise RuntimeError("the pole snapped")
+        return super().step(action)
+
+
+class Fragile(GymDomain):
+    """Environments that snap."""
+
+    def make(self, env: str, *, num_envs: int, seed: int, stream: str, **_: Any) -> Environments:
+        made = SyncVectorEnv(
+            [lambda: Snapping(gymnasium.make(env))] * num_envs,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+        return Environments(made, seed=seed, stream=stream, view=lambda obs: obs[:, np.newaxis])
+
+
+def short_distillation(folder: Path, **settings: Any) -> Distilled:
+    """Distil for a moment: five rounds of 16 steps of four environments."""
+    return tutelage.distill(
         str(controller(folder.with_suffix(".safetensors"))),
         student="mlp:4",
         out=folder,
-        watch=process,
-        env_steps=64,
-        num_envs=4,
-        round_steps=64,
-        learning_starts=16,
-        batch_size=16,
-        samples_per_step=1.0,
-        precision="fp32",
-        threads=2,
-        eval_from=10**6,
-        confirm_episodes=1,
-        eval_max_steps=2,
+        **{
+            "env_steps": 320,
+            "num_envs": 4,
+            "round_steps": 64,
+            "learning_starts": 16,
+            "batch_size": 16,
+            "samples_per_step": 1.0,
+            "precision": "fp32",
+            "eval_from": 10**6,
+            "confirm_episodes": 1,
+            "eval_max_steps": 2,
+            **settings,
+        },
     )
-    (inside,) = seen
-    process()
-    assert seen[-1] == inside
-    return inside
+
+
+def test_a_run_whose_environment_snapped_comes_to_the_same_once_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = f"{__name__}:Fragile"
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    with pytest.raises(UserError, match=rf"the pole snapped.*tutelage resume {folder}"):
+        short_distillation(folder, domain=domain, checkpoint_every=64)
+    assert "Traceback" in (folder / FAULTS).read_text()
+    assert [row["env_steps"] for row in read_metrics(folder)] == [64, 128]
+    monkeypatch.setattr(Snapping, "mended", True)
+    short_distillation(folder, domain=domain, checkpoint_every=64, resume=True)
+    short_distillation(whole, domain=domain)
+    rows = [(run / "metrics.jsonl").read_bytes() for run in (folder, whole)]
+    assert rows[0] == rows[1]
 
 
 def test_a_library_call_leaves_signals_and_threads_alone_in_any_thread(tmp_path: Path) -> None:
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    as_it_is = (*handlers, torch.get_num_threads())
-    assert short_distillation(tmp_path / "here") == as_it_is
+    def process() -> list[object]:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return [*handlers, torch.get_num_threads()]
+
+    def during(folder: Path) -> list[list[object]]:
+        states: list[list[object]] = [process()]
+        short_distillation(folder, watch=lambda row: states.append(process()), threads=2)
+        return [*states, process()]
+
     with ThreadPoolExecutor(1) as thread:
-        own = thread.submit(torch.get_num_threads).result()
-        there = thread.submit(short_distillation, tmp_path / "there").result()
-    assert there == (*handlers, own)
+        seen = [during(tmp_path / "here"), thread.submit(during, tmp_path / "there").result()]
+    for states in seen:
+        assert len(states) == 7
+        assert all(state == states[0] for state in states)

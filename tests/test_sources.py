@@ -403,7 +403,9 @@ class Slider(gymnasium.Env[Array, Array]):
     """Shows the action that it was given."""
 
     observation_space = gymnasium.spaces.Box(-9.0, 9.0, (2,), np.float32)
-    action_space = gymnasium.spaces.Box(np.float32([-2.0, 0.0]), np.float32([4.0, 1.0]))
+    action_space = gymnasium.spaces.Box(
+        np.array([-2.0, 0.0], np.float32), np.array([4.0, 1.0], np.float32)
+    )
 
     def reset(self, **given: Any) -> tuple[Array, dict[str, Any]]:
         return np.zeros(2, np.float32), {}
@@ -438,7 +440,8 @@ def test_actions_may_be_vectors_of_numbers_in_units_of_their_range() -> None:
     next(run(source, Scene(), Fixed([0] * 3)))
     followed = 0
     for step in memory.steps:
-        assert (step.action.shape, step.action.dtype) == ((3, 2), np.float32)
+        assert step.action.shape == (3, 2)
+        assert step.action.dtype == np.float32
         assert step.label.tolist() == [[-1.0, 9.0]] * 3
         for action, seen in zip(step.action.tolist(), step.next_obs[:, 0].tolist(), strict=True):
             followed += action == [-1.0, 1.0]

@@ -141,13 +141,23 @@ def test_a_run_is_known_by_what_decides_its_result(tmp_path: Path) -> None:
     one = cartpole_model(tmp_path / "one.safetensors")
     usual = key(teachers=[one], tau=0.1)
     # What is asked for or usual, what is left open or named: all the same.
-    same = [{}, {"loss": "kl", "env": "CartPole-v1"}, {"threads": 2}, {"checkpoint_every": 9}]
+    same: list[dict[str, Any]] = [
+        {},
+        {"loss": "kl", "env": "CartPole-v1"},
+        {"threads": 2},
+        {"checkpoint_every": 9},
+    ]
     assert {key(teachers=[one], **settings) for settings in same} == {usual}
     (tmp_path / "elsewhere").mkdir()
     moved = shutil.copy(one, tmp_path / "elsewhere" / "two.safetensors")
     assert key(teachers=[str(moved)]) == usual
     assert job_of({"teachers": [one]}, seed=2).key != usual
-    for other in ({"tau": 0.2}, {"teachers": [f"{one}+noise:1"]}, {"record": {"teacher": one}}):
+    others: list[dict[str, Any]] = [
+        {"tau": 0.2},
+        {"teachers": [f"{one}+noise:1"]},
+        {"record": {"teacher": one}},
+    ]
+    for other in others:
         assert key(**{"teachers": [one], **other}) != usual
     other_model = cartpole_model(tmp_path / "three.safetensors", seed=2)
     assert key(teachers=[other_model]) != usual

@@ -1,3 +1,6 @@
+"""Teachers: each labels the states of its own environments, and what one does wrong is named."""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,165 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.fakes import tiny_network
-from tutelage import teachers
+from tests.fakes import Counter
+from tests.players import cartpole_model
+from tutelage.configs import build
+from tutelage.domains import EnvironmentConfig, make
 from tutelage.errors import UserError
-from tutelage.files import load_tensors, save_tensors
-from tutelage.networks import QNetwork, parse_size
-from tutelage.teachers import Ensemble, Model, Teacher, TeacherError, parse_teacher
-from tutelage.types import QFunction
-
-CARD = {"mean_return": 20.5, "config": {"seed": 1, "milestones": [0.0, 15.0]}}
-
-
-def make_network(size: str = "mlp:16") -> QNetwork:
-    network = tiny_network(size)
-    network.shift.fill_(87.0)
-    network.scale.fill_(1 / 30)
-    return network
-
-
-def save(path: Path, network: QNetwork | None = None, *, half: bool = False) -> Path:
-    teachers.save(path, network or make_network(), env="CartPole-v1", card=CARD, half=half)
-    return path
-
-
-def rewrite(path: Path, **about: str) -> None:
-    """Change entries of a model's header; an empty one is left out."""
-    tensors, before = load_tensors(path)
-    save_tensors(path, tensors, {k: v for k, v in {**before, **about}.items() if v})
-
-
-def load(path: Path) -> Model:
-    return teachers.load(str(path))
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return save(tmp_path / "model.safetensors")
-
-
-def test_a_network_comes_back_with_all_that_is_known_of_it(model: Path) -> None:
-    network, loaded = make_network(), load(model)
-    assert (loaded.path, loaded.env, loaded.card) == (model, "CartPole-v1", CARD)
-    assert loaded.network.size == network.size
-    assert (loaded.network.obs_shape, loaded.network.num_actions) == ((1, 3), 2)
-    for name, weights in network.state_dict().items():
-        assert torch.equal(loaded.network.state_dict()[name], weights), name
-    assert not loaded.network.training
-    assert not any(p.requires_grad for p in loaded.network.parameters())
-
-
-def test_half_precision_halves_the_weights_and_keeps_the_scaling(tmp_path: Path) -> None:
-    network = make_network("mlp:500")
-    path = save(tmp_path / "half.safetensors", network, half=True)
-    whole = save(tmp_path / "whole.safetensors", network)
-    assert path.stat().st_size < 0.65 * whole.stat().st_size
-    for name, loaded in load(path).network.state_dict().items():
-        given = network.state_dict()[name]
-        assert loaded.dtype == torch.float32
-        assert torch.equal(loaded, given.half().float() if given.ndim else given), name
-
-
-def test_a_folder_stands_for_its_best_model_or_else_its_last(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no file .*last\.safetensors"):
-        load(tmp_path)
-    for name in ("last", "best"):
-        path = save(tmp_path / f"{name}.safetensors")
-        assert load(tmp_path).path == path
-
-
-def test_a_bundled_model_is_loaded_by_name_and_an_unknown_name_lists_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(teachers, "BUNDLED", tmp_path)
-    for name in ("pong-student", "pong"):
-        save(tmp_path / f"{name}.safetensors")
-    assert teachers.load("pong").path == tmp_path / "pong.safetensors"
-    with pytest.raises(UserError, match=r"no model 'pang'.*bundled name \(pong, pong-student\)"):
-        teachers.load("pang")
-
-
-def test_a_network_of_another_size_than_the_header_says_is_refused(model: Path) -> None:
-    rewrite(model, size="mlp:8")
-    with pytest.raises(UserError, match=r"says it is of size mlp:8 but its tensors differ: size"):
-        load(model)
-
-
-@pytest.mark.parametrize("format_", ["other-1", ""])
-def test_a_safetensors_file_of_another_format_is_refused(format_: str, model: Path) -> None:
-    rewrite(model, format=format_)
-    shown = repr(format_ or None)
-    with pytest.raises(UserError, match=rf"no Tutelage model \(format {shown}, expected 'tut"):
-        load(model)
-
-
-@pytest.mark.parametrize(
-    "about",
-    [
-        {"env": ""},
-        {"card": "{"},
-        {"obs_shape": "3"},
-        {"obs_shape": "[null]"},
-        {"num_actions": "x"},
-        {"num_actions": "-2"},
-        {"obs_shape": "[-1, 3]"},
-        {"num_actions": "99999999999"},
-    ],
-)
-def test_a_damaged_header_is_refused(about: dict[str, str], model: Path) -> None:
-    rewrite(model, **about)
-    with pytest.raises(UserError, match=f"{model.name} has a damaged header"):
-        load(model)
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("name", ["head.weight", "body.1.bias", "scale"])
-def test_weights_that_are_not_finite_are_refused(name: str, value: float, tmp_path: Path) -> None:
-    network = make_network()
-    network.state_dict()[name].view(-1)[0] = value
-    with pytest.raises(UserError, match="holds NaN or infinite weights"):
-        load(save(tmp_path / "model.safetensors", network))
-
-
-def test_a_model_fits_the_environment_it_was_made_for(model: Path) -> None:
-    teachers.check_fits(load(model), "mine", "CartPole-v1", (1, 3), 2)
-
-
-@pytest.mark.parametrize(
-    ("env", "obs_shape", "num_actions"),
-    [("Acrobot-v1", (1, 3), 2), ("CartPole-v1", (1, 6), 2), ("CartPole-v1", (1, 3), 3)],
-)
-def test_a_model_made_for_something_else_is_refused_showing_both(
-    env: str, obs_shape: tuple[int, ...], num_actions: int, model: Path
-) -> None:
-    shown = (
-        r"teacher 'mine' plays CartPole-v1 \(observations \[1, 3\], 2 actions\); "
-        rf"this run plays {env} \(observations \[1, {obs_shape[1]}\], {num_actions} actions\)"
-    )
-    with pytest.raises(UserError, match=shown):
-        teachers.check_fits(load(model), "mine", env, obs_shape, num_actions)
-
-
-@pytest.mark.parametrize(("side", "frame"), [(84, 84), (80, 80)])
-def test_a_models_environment_has_the_frames_it_was_made_for(
-    side: int, frame: int, model: Path
-) -> None:
-    network = QNetwork(parse_size("1/1/1/1"), (4, side, side), 6)
-    config = teachers.environment_of(Model(model, network, "pong", {}), sticky=0.25)
-    assert (config.env, config.frame, config.sticky) == ("pong", frame, 0.25)
-
-
-# A ensemble of teachers.
+from tutelage.files import pack_state, unpack_state
+from tutelage.heads import Categorical, Gaussian, Head, Point, QValues
+from tutelage.importers import import_model
+from tutelage.policies import Function, Memoryless, Model, Policy
+from tutelage.recipes.assembly import check_fits
+from tutelage.teachers import Ensemble, Teacher, TeacherError, load_teachers, parse_teacher
+from tutelage.wrappers import parse_wrapper
 
 
 @dataclass
-class Counted:
-    """A network of two actions that counts: q = (sign * the state's number, 1)."""
+class Counted(Memoryless):
+    """A policy of two actions that counts: q = (sign * the state's number, 1)."""
 
     sign: float = 1.0
     broken: float | None = None
     """The state for which it says NaN."""
+    head: Head = field(default_factory=lambda: QValues(2))
     calls: list[int] = field(default_factory=list)
 
     def __call__(self, obs: Tensor) -> Tensor:
@@ -178,10 +44,13 @@ class Counted:
         return q
 
 
-def staff_of(*teachers: tuple[QFunction, str], seed: int = 0) -> Ensemble:
-    """Return a ensemble of networks with their wrappers, such as ``+negate``."""
+def staff_of(*teachers: tuple[Policy, str], seed: int = 0) -> Ensemble:
+    """Return an ensemble of policies with their wrappers, such as ``+negate``."""
     return Ensemble(
-        [Teacher(f"{i}{text}", q, parse_teacher(text)[1]) for i, (q, text) in enumerate(teachers)],
+        [
+            Teacher(f"{i}{text}", policy, tuple(parse_wrapper(w, {}) for w in text.split("+")[1:]))
+            for i, (policy, text) in enumerate(teachers)
+        ],
         seed=seed,
     )
 
@@ -189,6 +58,10 @@ def staff_of(*teachers: tuple[QFunction, str], seed: int = 0) -> Ensemble:
 def states(*numbers: int) -> Tensor:
     """Return ``obs[N,2,1]``: each number and before it its hundredfold."""
     return torch.tensor([[[100.0 * n], [float(n)]] for n in numbers])
+
+
+def arms(*of: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array(of, np.int64)
 
 
 def test_copies_of_a_network_share_one_pass_and_only_those_asked_do_anything() -> None:
@@ -227,7 +100,7 @@ def test_the_teacher_that_says_nan_is_named() -> None:
     obs = states(1, 2, 3, 4)
     for culprit in (1, 2, 3):
         arm = np.array([1, 2, culprit, 3])
-        with pytest.raises(TeacherError, match="NaN or infinite Q-values at env step 24") as raised:
+        with pytest.raises(TeacherError, match=r"NaN .* env step 24") as raised:
             ensemble(obs, arm, 24)
         assert raised.value.arm == culprit
     assert ensemble(obs, np.array([1, 2, 0, 3]), 24).isfinite().all()
@@ -245,7 +118,8 @@ def test_the_teacher_that_raises_is_named() -> None:
     def broken(obs: Tensor) -> Tensor:
         raise ZeroDivisionError("no luck")
 
-    ensemble = staff_of((Counted(), ""), (Counted(), ""), (broken, "+negate"), (broken, ""))
+    policy = Function(broken, QValues(2))
+    ensemble = staff_of((Counted(), ""), (Counted(), ""), (policy, "+negate"), (policy, ""))
     for arm, culprit in ([0, 1, 2], 2), ([3, 1, 0], 3), ([3, 1, 2], 2):
         with pytest.raises(TeacherError, match=r"ZeroDivisionError\('no luck'\)") as raised:
             ensemble(states(1, 2, 3), np.array(arm), 0)
@@ -253,9 +127,10 @@ def test_the_teacher_that_raises_is_named() -> None:
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 3])
-def test_a_teacher_that_answers_for_other_rows_is_named(rows: int) -> None:
-    ensemble = staff_of((Counted(), ""), (lambda obs: torch.zeros(rows, 2), ""))
+@pytest.mark.parametrize("shape", [(0, 2), (1, 2), (3, 2), (2, 3), (2,)])
+def test_a_teacher_that_answers_in_another_shape_is_named(shape: tuple[int, ...]) -> None:
+    odd = Function(lambda obs: torch.zeros(shape), QValues(2))
+    ensemble = staff_of((Counted(), ""), (odd, ""))
     with pytest.raises(TeacherError) as raised:
         ensemble(states(1, 2, 3), np.array([0, 1, 1]), 0)
     assert raised.value.arm == 1
@@ -263,10 +138,10 @@ def test_a_teacher_that_answers_for_other_rows_is_named(rows: int) -> None:
 
 def test_a_wrapper_that_does_not_fit_is_the_users_mistake() -> None:
     ensemble = staff_of((Counted(), ""), (Counted(), "+delay:2"))
-    with pytest.raises(UserError, match="a stack of 2 frames shows at most 1") as raised:
+    with pytest.raises(UserError, match="stack of 2") as raised:
         ensemble(states(1, 2), np.array([0, 1]), 0)
     assert not isinstance(raised.value, TeacherError)
-    with pytest.raises(UserError, match="a stack of 2 frames shows at most 1"):
+    with pytest.raises(UserError, match="stack of 2"):
         ensemble.check(states(1, 2))
 
 
@@ -280,32 +155,168 @@ def test_a_teacher_alone_plays_with_a_noise_that_is_another_in_each_call() -> No
     ensemble = staff_of((Counted(), ""), (Counted(sign=3.0), "+noise:1"), seed=4)
     obs = states(*range(200))
     one, again = ensemble.alone(1), ensemble.alone(1)
-    first, second = one(obs), one(obs)
-    assert torch.equal(again(obs), first)
-    assert torch.equal(again(obs), second)
+    first, second = (one.step(obs, ())[0] for _ in range(2))
+    assert torch.equal(again.step(obs, ())[0], first)
+    assert torch.equal(again.step(obs, ())[0], second)
     noise = torch.stack(
         [q - torch.stack([obs[:, 1, 0] * 3.0, torch.ones(200)], 1) for q in (first, second)]
     )
     assert abs(np.corrcoef(noise.flatten(1).numpy())[0, 1]) < 0.2
-    assert ensemble.alone(0)(states(7)).tolist() == [[7.0, 1.0]]
+    assert ensemble.alone(0).step(states(7), ())[0].tolist() == [[7.0, 1.0]]
 
 
-def test_no_teachers_are_refused() -> None:
-    with pytest.raises(UserError, match="no teachers, expected at least one"):
+def test_actions_that_a_teacher_rules_out_stay_so_and_all_of_them_are_no_label() -> None:
+    masked = Function(lambda obs: torch.tensor([[-torch.inf, 2.0]] * len(obs)), QValues(2))
+    ensemble = staff_of((masked, "+negate+noise:1+scale:3"))
+    label = ensemble(states(1, 2), arms(0, 0), 0)
+    assert label[:, 0].tolist() == [-torch.inf] * 2
+    assert label[:, 1].isfinite().all()
+    nothing = Function(lambda obs: torch.full((len(obs), 2), -torch.inf), QValues(2))
+    with pytest.raises(TeacherError):
+        staff_of((nothing, ""))(states(1), arms(0), 0)
+
+
+# What they say, in one language.
+
+
+def test_a_student_of_another_temperature_teaches_values() -> None:
+    """Q / tau, as a network taught at tau says it, becomes Q again."""
+    cold = Counted(head=QValues(2, temperature=0.1))
+    ensemble = staff_of((cold, "+scale:2"), (Counted(), ""))
+    label = ensemble(states(5, 5), arms(0, 1), 0)
+    torch.testing.assert_close(label, torch.tensor([[1.0, 0.2], [5.0, 1.0]]))
+    assert ensemble.head == QValues(2)
+
+
+def test_values_beside_logits_become_logits_and_distributions_the_action_meant() -> None:
+    ensemble = staff_of((Counted(), "+scale:3"), (Counted(head=Categorical(2)), ""))
+    assert ensemble.head == Categorical(2)
+    label = ensemble(states(2, 2), arms(0, 1), 0)
+    torch.testing.assert_close(label, torch.tensor([[60.0, 30.0], [2.0, 1.0]]))  # of tau 0.1
+    wide = Function(lambda obs: torch.tensor([[3.0, 0.0]] * len(obs)), Gaussian(1, squashed=True))
+    ensemble = staff_of((wide, ""), (Function(lambda obs: obs[:, -1] / 4.0, Point(1)), ""))
+    assert ensemble.head == Point(1)
+    label = ensemble(states(1, 2), arms(0, 1), 0)
+    torch.testing.assert_close(label, torch.tensor([[np.tanh(3.0)], [0.5]]).float())
+
+
+@pytest.mark.parametrize("other", [QValues(3), Point(2), Gaussian(1)])
+def test_teachers_of_different_actions_are_refused(other: Head) -> None:
+    with pytest.raises(UserError, match="different actions"):
+        staff_of((Counted(), ""), (Counted(head=other), ""))
+    with pytest.raises(UserError, match="no teachers"):
         Ensemble([])
 
 
+# Teachers with a memory.
+
+
+def test_a_memory_sees_every_state_though_another_teacher_is_asked() -> None:
+    mine, other = Counter(), Counted()
+    ensemble = staff_of((mine, ""), (other, ""), (mine, "+negate"))
+    obs = states(1, 2, 3)
+    ensemble(obs, arms(1, 1, 1), 0)
+    ensemble(obs, arms(1, 1, 1), 3)
+    # Asked twice in one env step, as where a teacher leads, it remembers the step once.
+    for arm in (arms(1, 1, 1), arms(0, 2, 1)):
+        label = ensemble(obs, arm, 6)
+    assert label[:2].tolist() == [[0.0, 3.0], [0.0, -3.0]]
+    ensemble.ended(np.array([False, True, False]))
+    label = ensemble(obs, arms(0, 0, 2), 9)
+    assert label[:, 1].tolist() == [4.0, 1.0, -4.0]
+
+
+def test_a_memory_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    one, two = (staff_of((Counter(), ""), (Counted(), "")) for _ in range(2))
+    for step in range(5):
+        one(states(1, 2), arms(1, 1), step)
+        one.ended(np.array([step == 2, False]))
+    (tmp_path / "state").write_bytes(pack_state(one.state()))
+    two.restore(unpack_state(tmp_path / "state"))
+    label = two(states(1, 2), arms(0, 0), 5)
+    assert label[:, 1].tolist() == [3.0, 6.0]
+    assert torch.equal(label, one(states(1, 2), arms(0, 0), 5))
+
+
+def test_a_memory_that_fails_matters_once_it_is_asked_and_then_always(tmp_path: Path) -> None:
+    ensemble = staff_of((Counter(failing_at=2), ""), (Counted(), ""))
+    obs = states(1, 2)
+    for step in range(4):  # at the second step it fails, unasked
+        assert ensemble(obs, arms(1, 1), step)[:, 0].tolist() == [1.0, 2.0]
+    (tmp_path / "state").write_bytes(pack_state(ensemble.state()))
+    again = staff_of((Counter(failing_at=2), ""), (Counted(), ""))
+    again.restore(unpack_state(tmp_path / "state"))
+    for one in (ensemble, again):
+        for _ in range(2):
+            with pytest.raises(TeacherError, match="lost count") as raised:
+                one(obs, arms(0, 1), 4)
+            assert raised.value.arm == 0
+        assert one(obs, arms(1, 1), 4)[:, 0].tolist() == [1.0, 2.0]
+
+
+def test_a_check_leaves_no_memory_behind() -> None:
+    ensemble = staff_of((Counter(), ""), (Counter(failing_at=1), ""))
+    ensemble.check(states(1, 2))
+    assert ensemble(states(1, 2), arms(0, 0), 0)[:, 1].tolist() == [1.0, 1.0]
+
+
+# By their names.
+
+
+def load(*names: str) -> tuple[Ensemble, dict[str, Model]]:
+    return load_teachers(names, device=torch.device("cpu"), seed=3, regions=lambda model: {})
+
+
 def test_a_model_is_loaded_once_for_all_of_its_copies(tmp_path: Path) -> None:
-    one, two = (str(save(tmp_path / f"{name}.safetensors")) for name in "ab")
+    one, two = (cartpole_model(tmp_path / f"{name}.safetensors") for name in "ab")
     names = (f"{one}+noise:1", two, one, f"{one}+negate")
-    ensemble, models = teachers.load_teachers(names, device=torch.device("cpu"), seed=3)
+    ensemble, models = load(*names)
     assert list(models) == [one, two]
     assert tuple(teacher.name for teacher in ensemble.teachers) == names
-    networks = [teacher.network for teacher in ensemble.teachers]
-    assert [networks.index(network) for network in networks] == [0, 1, 0, 0]
-    obs = torch.randn(2, 1, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        ensemble(obs, np.array([2, 3]), 0)[1], -load(Path(one)).network(obs)[1]
-    )
-    with pytest.raises(UserError, match="unknown wrapper of a teacher 'loud'"):
-        teachers.load_teachers([one, f"{two}+loud"], device=torch.device("cpu"), seed=3)
+    policies = [teacher.policy for teacher in ensemble.teachers]
+    assert [policies.index(policy) for policy in policies] == [0, 1, 0, 0]
+    obs = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0))
+    expected, _ = import_model(one).policy.step(obs, ())
+    torch.testing.assert_close(ensemble(obs, arms(2, 3), 0)[1], -expected[1])
+
+
+def test_a_name_and_its_wrappers_are_written_with_plus_signs(tmp_path: Path) -> None:
+    assert parse_teacher("pong") == ("pong", ())
+    assert parse_teacher("runs/x.y+noise:0.5+negate") == ("runs/x.y", ("noise:0.5", "negate"))
+    # What is no wrapper is an option of the file's.
+    assert parse_teacher("a.zip+negate+activation:tanh") == ("a.zip+activation:tanh", ("negate",))
+    path = cartpole_model(tmp_path / "t.safetensors")
+    for name, words in (
+        ("", "no model"),
+        ("+negate", "no model"),
+        (f"{path}+loud", "'loud'"),
+        (f"{path}+noise:-1", "noise"),
+        (f"{path}+restrict:ball-top", "no region"),
+        ("nobody+negate", "'nobody'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load(name)
+
+
+@pytest.mark.parametrize(
+    ("head", "env", "words"),
+    [
+        (QValues(2), "CartPole-v1", []),
+        (Categorical(2), "CartPole-v1", []),
+        (QValues(2), "Acrobot-v1", ["[1, 4]", "[1, 6]", "Discrete(3)"]),
+        (QValues(3), "CartPole-v1", ["'n': 3", "Discrete(2)"]),
+        (Point(2), "CartPole-v1", ["point", "Discrete(2)"]),
+    ],
+)
+def test_a_model_fits_what_it_was_made_for_and_is_refused_showing_both(
+    head: Head, env: str, words: Sequence[str], tmp_path: Path
+) -> None:
+    model = import_model(cartpole_model(tmp_path / "t.safetensors", head=head))
+    config = build(EnvironmentConfig, {"env": env, "num_envs": 1})
+    envs = make(config, seed=1)
+    if not words:
+        check_fits(model, config, envs)
+        return
+    with pytest.raises(UserError) as caught:
+        check_fits(model, config, envs)
+    assert all(word in str(caught.value) for word in (*words, model.name, env))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import UserError, look_up
+from tutelage.text import printable
 
 COMMANDS = {
     "distill": (
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end(text: str, *, code: int = 2) -> None:
-    line = " ".join(text.splitlines())
+    line = printable(text)
     shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     print(f"tutelage: {shown}", file=sys.stderr)
     sys.exit(code)

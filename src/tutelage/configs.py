@@ -120,7 +120,7 @@ class Examination:
     """Evaluate from this fraction of the teacher's reward per step on, where known; 0: always."""
     eval_whole: bool = False
     """Play evaluations to the end even when the target is out of reach: slower, a finer curve."""
-    eval_max_steps: Annotated[int, Meta(ge=1, le=10**9)] = 27_000
+    eval_max_steps: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
     """Env steps after which an episode of an evaluation is cut."""
 
 

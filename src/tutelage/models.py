@@ -74,12 +74,15 @@ def find(name: str | Path) -> Path:
         return BUNDLED / f"{name}.safetensors"
     try:
         if path.is_dir():
-            best, last = path / "best.safetensors", path / "last.safetensors"
-            return best if best.exists() else last
+            for file in ("best.safetensors", "last.safetensors"):
+                if (there := path / file).exists():
+                    return there
+            raise UserError(f"{path} holds no model: neither best.safetensors nor last.safetensors")
         if path.is_file():  # a pipe or a device may have no end
             return path
     except (OSError, ValueError) as error:  # a name longer than the system allows, a zero byte
-        raise UserError(f"no model {str(name)[:200]!r}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"no model {str(name)[:200]!r}: {reason}") from error
     wrapped = "; wrappers (+noise:1) are for teachers and 'evaluate'" if "+" in path.name else ""
     raise UserError(
         f"no model {str(name)!r}: expected a file, a run's folder or a bundled name "

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tutelage.report.comparison import Return, env_steps_plot, returns_plot
-from tutelage.report.courses import curves_plot
-from tutelage.report.profiles import profiles_plot
+from tutelage.sweeps.comparison import Return, env_steps_plot, returns_plot
+from tutelage.sweeps.courses import curves_plot
 from tutelage.sweeps.judges import ByMethod, spent
+from tutelage.sweeps.profiles import profiles_plot
 from tutelage.sweeps.rows import Row
 from tutelage.sweeps.statistics import profile
 from tutelage.types import Floats

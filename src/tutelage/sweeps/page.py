@@ -7,9 +7,9 @@ from typing import Any
 
 from tutelage.errors import UserError
 from tutelage.files import write_atomic
-from tutelage.report import courses, profiles
 from tutelage.report.blocks import Block, Figure, Table
 from tutelage.report.page import Section, write_page
+from tutelage.sweeps import courses, profiles
 from tutelage.sweeps.figures import draw, env_steps, figures, played_by_teacher, returns, studied
 from tutelage.sweeps.judges import ByMethod, returns_of
 from tutelage.sweeps.rows import Row

@@ -1,6 +1,5 @@
 """Methods side by side: how many env steps each took and what it returns, seed by seed."""
 
-import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from tutelage.report.style import (
     scale,
     write_png,
 )
+from tutelage.sweeps.statistics import median
 
 T = TypeVar("T")
 Return = tuple[float, float, float]
@@ -53,12 +53,6 @@ MISSED: dict[str, Any] = {
 }
 BAR: dict[str, Any] = {**REACHED, "elinewidth": 2.0, "capsize": 5, "capthick": 2.0}
 WHISKER: dict[str, Any] = {**REACHED, "linestyle": "-", "linewidth": 2.0}
-
-
-def median(steps: Sequence[float | None]) -> float | None:
-    """Return the median of ``steps``, where None took longer than all others; None if it does."""
-    middle = float(np.median([math.inf if value is None else value for value in steps]))
-    return middle if math.isfinite(middle) else None
 
 
 def env_steps_plot(
