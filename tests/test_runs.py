@@ -14,12 +14,12 @@ import torch
 from tutelage.configs import Distill, Teach, build, changed, nested
 from tutelage.errors import UserError
 from tutelage.files import UNFINISHED, read_toml
+from tutelage.logs import read_metrics, read_timing
 from tutelage.runs import (
     KEEP_CHECKPOINTS,
     Run,
     check_files,
     read_config,
-    read_rows,
     versions,
 )
 from tutelage.types import Row
@@ -56,7 +56,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def steps_of(folder: Path, name: str = "metrics.jsonl") -> list[float]:
-    return [row["env_steps"] for row in read_rows(folder, name)]
+    return [row["env_steps"] for row in read_metrics(folder, name)]
 
 
 def damage(path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_line_that_is_no_row_ends_the_rows(line: bytes, tmp_path: Path) -> Non
     whole = b'{"env_steps": 1}\n{"env_steps": 2}\n'
     (tmp_path / "metrics.jsonl").write_bytes(whole + line + b"\n" + whole)
     assert steps_of(tmp_path) == [1, 2]
-    assert read_rows(tmp_path, "timing.jsonl") == []
+    assert read_timing(tmp_path) == []
 
 
 def test_the_newest_checkpoint_comes_back_and_the_logs_are_cut_to_it(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_the_clock_leaves_evaluations_out_and_goes_on_after_a_resume(
     assert resumed.resume() == {}
     now += 2.0
     resumed.write(Row(250, 0, {}))
-    assert read_rows(run.folder, "timing.jsonl") == [
+    assert read_timing(run.folder) == [
         {"env_steps": 100, "time/fps": 25.0, "time/seconds": 4.0, "time/evaluation": 0.0},
         {"env_steps": 200, "time/fps": 50.0, "time/seconds": 9.0, "time/evaluation": 3.0},
         {"env_steps": 250, "time/fps": 25.0, "time/seconds": 11.0, "time/evaluation": 3.0},
