@@ -4,15 +4,23 @@ The reference is ALE's vector environment under random actions, with the same nu
 environments and emulator threads.
 """
 
-from collections import deque
-
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
 
 from benchmarks.timing import paired
-from tutelage import EnvironmentConfig, Online, QNetwork, Replay, load, make, parse_exploration
-from tutelage.assignment.round import Alone
+from tutelage import (
+    Behaviour,
+    EnvironmentConfig,
+    Network,
+    Online,
+    QValues,
+    Replay,
+    load,
+    make,
+    parse_exploration,
+)
+from tutelage.assignment.alone import Alone
 from tutelage.networks import SIZES
 from tutelage.teachers import Ensemble, Teacher
 
@@ -31,33 +39,36 @@ def _measure(threads: int) -> dict[str, float]:
     bare.reset(seed=1)
     rng = np.random.default_rng(1)
     envs = make(EnvironmentConfig(num_envs=NUM_ENVS), seed=1, threads=threads)
-    teacher = load("pong").network
-    student = QNetwork(SIZES["student"], envs.obs_shape, envs.num_actions)
+    teacher = load("pong").policy
+    student = Network(SIZES["student"], envs.obs_shape, QValues(6))
     student.calibrate(envs.obs)
     replay = Replay(
         capacity=STEPS,
         num_envs=NUM_ENVS,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
-        num_actions=envs.num_actions,
+        label_size=6,
         rng=rng,
     )
     source = Online(
         envs,
-        student=lambda obs, env_steps: student(obs),
-        label=Ensemble([Teacher("pong", teacher)]),
-        select=parse_exploration("greedy").select,
+        behaviour=Behaviour(
+            network=lambda obs, env_steps: student(obs),
+            head=student.head,
+            select=parse_exploration("greedy", student.head).select,
+            rng=rng,
+        ),
+        teachers=Ensemble([Teacher("pong", teacher)]),
         memories={"replay": replay},
-        sample=lambda: replay.sample(1),
-        batches_per_step=0.0,
-        learning_starts=0,
+        learning=None,
         round_steps=STEPS,
-        rng=rng,
         device=torch.device("cpu"),
     )
 
     def collect() -> int:
-        deque(source.collect(Alone()), maxlen=0)
+        for _ in range(source.steps_per_round):
+            source.act(Alone())
+            source.store(source.receive())
         return STEPS
 
     def emulate() -> int:

@@ -15,7 +15,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
-from tutelage import Row, Teach, teach
+from tutelage import Row, Teach, recipes
+from tutelage.configs import build
+from tutelage.threads import owning
 
 THREADS = 2
 OURS = 8_192
@@ -49,9 +51,10 @@ def _ours() -> float:
         if row.updates > 0:
             times.append((row.env_steps, time.perf_counter()))
 
-    config = Teach(size="nature", env_steps=OURS, learning_starts=1_000, threads=THREADS)
-    with tempfile.TemporaryDirectory() as folder:
-        teach(config, Path(folder) / "run", watch=watch)
+    asked = {"size": "nature", "env_steps": OURS, "learning_starts": 1_000, "threads": THREADS}
+    with tempfile.TemporaryDirectory() as folder, owning(THREADS):
+        hooks = recipes.Hooks(watch=watch)
+        recipes.teach(build(Teach, asked), Path(folder) / "run", hooks=hooks)
     (first, began), (last, ended) = times[0], times[-1]
     return (last - first) / (ended - began)
 

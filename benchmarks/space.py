@@ -18,7 +18,7 @@ def measure() -> dict[str, float]:
         num_envs=1,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
-        num_actions=envs.num_actions,
+        label_size=6,
         rng=np.random.default_rng(1),
     )
     with tempfile.TemporaryDirectory() as folder:

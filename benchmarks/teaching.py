@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.timing import paired
+from reproduction.teams import EXPERTS, NOISY
 from tutelage import Distill, recipes
-from tutelage.experiments.teams import EXPERTS, NOISY
+from tutelage.configs import build
 
 STEPS = 2_048
 TEAMS = {
@@ -28,7 +29,8 @@ def measure() -> dict[str, dict[str, float]]:
 
 def _work(team: tuple[str, ...]) -> Callable[[], int]:
     def work() -> int:
-        config = Distill(teachers=team, env_steps=STEPS, eval_from=10**9, teacher_acts="1")
+        asked = {"teachers": team, "env_steps": STEPS, "eval_from": 10**9, "teacher_acts": "1"}
+        config = build(Distill, asked)
         with TemporaryDirectory() as folder:
             recipes.distill(config, Path(folder) / "run")
         return STEPS

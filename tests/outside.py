@@ -28,10 +28,10 @@ class Nearest(ContextualSelector):
     _sum: Floats = np.zeros((1, 1))
 
     def _worth(self, context: Floats, arms: Ints) -> Floats:
-        return -np.abs(context[:, None] - self._sum[arms]).sum(axis=2)
+        return np.asarray(-np.abs(context[:, None] - self._sum[arms]).sum(axis=2))
 
     def _distribution(self, context: Floats, arms: Ints) -> Floats:
-        return np.eye(len(arms))[self._worth(context, arms).argmax(axis=1)]
+        return np.asarray(np.eye(len(arms))[self._worth(context, arms).argmax(axis=1)])
 
     def _learn(self, feedback: Feedback) -> None:
         rewarded = np.eye(self.num_arms)[feedback.arm].T * feedback.reward

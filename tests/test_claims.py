@@ -1,18 +1,70 @@
-"""Each claim's own judge on rows for the claim and on rows against it."""
+"""The claims: each settled by rows for it and against it, all of them run for a look, one added."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.test_verdicts import play, study
-from tutelage.experiments import Row, find_experiments
-from tutelage.experiments.verdicts import FAILS, HOLDS
+import reproduction
+from reproduction import BUDGETS, Claim, document, evidence, find_claims
+from reproduction.__main__ import main
+from tests.rows import Crew, play, refusal, row_of_job, study
+from tutelage.sweeps import local
+from tutelage.sweeps.figures import returns
+from tutelage.sweeps.grid import by_method
+from tutelage.sweeps.judges import FAILS, HOLDS, OPEN, reaches
+from tutelage.sweeps.rows import Row, finished
+from tutelage.sweeps.tables import lines_of
 
-FOUND = find_experiments()
+FOUND = find_claims()
 Rows = Mapping[str, list[Row]]
+MINE = Claim(
+    number="13",
+    title="Sharp targets",
+    claim="A student of sharper targets reaches 20 as well.",
+    paper="-",
+    methods={"usual": {}, "sharp": {"tau": 0.05}},
+    judge=reaches("sharp"),
+    plot=returns,
+)
 
-QUICK, SLOW = study([10_000.0, 11_000.0, 12_000.0]), study([40_000.0, 42_000.0, 44_000.0])
+
+# Each claim.
+
+
+def test_the_numbers_of_the_claims_are_theirs_alone_and_in_order() -> None:
+    numbers = [claim.number for claim in FOUND.values()]
+    assert len(set(numbers)) == len(numbers)
+    # The paper's own, then what is beside each.
+    assert [n for n in numbers if n.isdigit()] == [str(i) for i in range(1, 13)]
+    at = [numbers.index(n) for n in ("3", "4", "4b", "4c", "5", "9", "9b", "10", "12")]
+    assert at == sorted(at)
+
+
+def test_every_method_can_be_run_within_every_budget() -> None:
+    jobs = {
+        budget: {
+            (name, job.method): job
+            for name, claim in FOUND.items()
+            for job in claim.jobs(name, seeds=1, budget=budget)
+        }
+        for budget in BUDGETS
+    }
+    methods = {(name, method) for name, claim in FOUND.items() for method in claim.methods}
+    assert all(of.keys() == methods for of in jobs.values())
+    usual = jobs["short"]["offline", "online"].settings
+    assert (usual["env_steps"], usual["precision"], usual["env"]) == (50_000, "bf16", "pong")
+    assert jobs["paper"]["offline", "online"].settings == {**usual, "env_steps": 250_000}
+    assert all(job.task.most_env_steps <= 256 for job in jobs["smoke"].values())
+    played = jobs["smoke"]["offline", "offline, the teacher plays"].settings
+    assert (played["data.env_steps"], played["data.teacher"]) == (256, usual["teachers"][0])
+    # Claims that ask for the same share its runs.
+    assert len({job.key for job in jobs["short"].values()}) < len(methods)
+
+
+QUICK, SLOW = study([10_000, 11_000, 12_000]), study([40_000, 42_000, 44_000])
 MISSED = study([None] * 3, [-9.0, -10.0, -11.0])
 HIGH, MIDDLE, LOW = ([mean - 0.5, mean, mean + 0.5] for mean in (20.0, 15.0, -10.0))
 
@@ -91,7 +143,7 @@ CASES: dict[str, Case] = {
     "alone": Case(
         {"distilled": QUICK, "by itself": MISSED},
         [
-            {"distilled": QUICK, "by itself": study([44_000.0] * 3, [20.0, 20.1, 20.2])},
+            {"distilled": QUICK, "by itself": study([44_000] * 3, [20.0, 20.1, 20.2])},
             {"distilled": MISSED, "by itself": MISSED},
         ],
     ),
@@ -139,5 +191,106 @@ def test_a_claim_holds_by_rows_for_it_and_fails_by_rows_against_it(name: str) ->
     judge, case = FOUND[name].judge, CASES[name]
     for rows in (case.holds, *case.fails):
         assert rows.keys() <= FOUND[name].methods.keys()
+    assert judge({}).word == OPEN
     assert judge(case.holds).word == HOLDS
     assert [judge(rows).word for rows in case.fails] == [FAILS] * len(case.fails)
+
+
+# What a claim is told by.
+
+
+def rows_of(name: str, **given: Any) -> list[Row]:
+    """Return a row for every run of a claim."""
+    return [row_of_job(job, **given) for job in FOUND[name].jobs(name, seeds=3)]
+
+
+def test_rows_of_other_settings_still_speak_for_a_claim_and_are_said_to_be_older(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = rows_of("boltzmann", commit="c" * 40)
+    code = evidence.Code("1234567", frozenset())
+    now = evidence.evidence("boltzmann", FOUND["boltzmann"], rows)
+    assert {method: len(of) for method, of in now.methods.items()} == dict.fromkeys(now.methods, 3)
+    assert now.age(code) == ""
+    other = evidence.Code("1234567", frozenset({"c" * 40}))
+    assert now.age(other) == "Older than the code: 9 of 9 runs, by code (9)."
+    # Another default.
+    usual = {**reproduction.USUAL, "distill": {"precision": "fp32", "tau": 0.2}}
+    monkeypatch.setattr(reproduction, "USUAL", usual)
+    then = evidence.evidence("boltzmann", FOUND["boltzmann"], rows)
+    assert then.methods == now.methods
+    assert then.age(code) == "Older than the code: 9 of 9 runs, by precision (9), tau (9)."
+    # What is run now counts alone once there is as much of it.
+    new = [row for row in rows_of("boltzmann") if row.seed < 3]
+    assert evidence.evidence("boltzmann", FOUND["boltzmann"], [*rows, *new]).methods == now.methods
+    new = rows_of("boltzmann")
+    found = evidence.evidence("boltzmann", FOUND["boltzmann"], [*rows, *new])
+    assert found.age(other) == ""
+    # Without its name a run speaks for whoever would run it.
+    nameless = rows_of("boltzmann", methods=(("other", "x"),))
+    assert evidence.evidence("boltzmann", FOUND["boltzmann"], nameless).methods.keys() == {
+        *FOUND["boltzmann"].methods
+    }
+
+
+def test_a_claim_from_outside_is_run_and_judged_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(local, "in_a_process", Crew())
+    places = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    main(["tests.test_claims:MINE", "--workers", "1", *places])
+    assert "1,000 1,000 1,000" in capsys.readouterr().out
+    methods = evidence.evidence(
+        "tests.test_claims:MINE", MINE, finished(tmp_path / "results")
+    ).methods
+    assert MINE.judge(methods).word == HOLDS
+
+
+# The command.
+
+
+def test_without_a_claim_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in FOUND)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["toys"], ["claim 'toys'", "choose from", "losses", "all"]),
+        (["losses", "--methods", "greedy"], ["method of losses 'greedy'", "choose from", "kl"]),
+        (["losses", "--seeds", "0"], ["seeds"]),
+        (["no.module:MINE"], ["claim 'no.module:MINE'"]),
+        (["--report", "page.html", "--results", "nowhere"], ["no run has a row yet"]),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(
+    words: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(lambda: main(words), capsys)
+    assert all(word in line for word in expected), line
+
+
+def test_a_look_at_every_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # models are found from any folder
+    main(["all", "--seeds", "1", "--budget", "smoke", "--docs", "docs", "--report", "page.html"])
+    rows = finished(tmp_path / "results" / "smoke")
+    shown = capsys.readouterr().out
+    for name, claim in FOUND.items():
+        grid = claim.jobs(name, seeds=1, budget="smoke")
+        methods = by_method(grid, rows)
+        assert {m: len(of) for m, of in methods.items()} == dict.fromkeys(claim.methods, 1)
+        assert name in shown
+        assert len({tuple(line) for line in lines_of(methods, columns=claim.columns)}) == 1
+        claim.plot(methods, tmp_path / "figure.png", claim.title)
+    for row in rows:
+        assert row.episodes == 1 or row.command.name == "teach"
+        assert row.env_steps_to_target is None
+        assert not any(name.startswith("/") for name in row.files)
+    page = (tmp_path / "docs" / "reproduction.md").read_text()
+    assert page.count("\n## ") == len(FOUND)
+    assert document.HEAD in page
+    assert (tmp_path / "page.html").stat().st_size > 10**5

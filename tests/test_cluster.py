@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import tutelage
-from tests.toys import cartpole_study
+from tests.rows import cartpole, job_of
 from tutelage.errors import UserError
-from tutelage.experiments import Row, cluster
-from tutelage.experiments.engines import ENGINES
-from tutelage.experiments.grid import Outcome, run_grid
-from tutelage.experiments.jobs import Job
-from tutelage.experiments.rows import finished
-from tutelage.experiments.tasks import Study, Task
+from tutelage.sweeps import cluster
+from tutelage.sweeps.engines import ENGINES
+from tutelage.sweeps.grid import Outcome, run_grid
+from tutelage.sweeps.jobs import Job
+from tutelage.sweeps.rows import Row, finished
 
 # Refusals: these need no Ray.
 
@@ -65,59 +65,41 @@ def test_without_ray_it_says_what_to_install(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_the_command_line_knows_it() -> None:
-    assert ENGINES["ray"] is cluster.run_ray
+# Jobs that the nodes can import, and what they write down.
 
 
-# Tasks that the nodes can import, and what they write down.
+@dataclass(frozen=True, kw_only=True)
+class Signed(Job):
+    """A run that signs ``book`` with the node that runs it, as it begins and as it ends."""
 
-
-@dataclass(frozen=True)
-class Signed:
-    """A task that signs ``book`` with the node that runs it, as it begins and as it ends."""
-
-    task: Task
     book: Path
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.task.settings
+    def run(self, runs: Path) -> Row:
+        self._sign("began")
+        row = super().run(runs)
+        self._sign("ended")
+        scores = {"threads": float(os.environ["OMP_NUM_THREADS"]), "pid": float(os.getpid())}
+        return msgspec.structs.replace(row, scores=scores)
 
-    @property
-    def most_env_steps(self) -> int:
-        return self.task.most_env_steps
-
-    def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
-        self._sign("began", seed)
-        row = self.task.run(folder, seed=seed)
-        self._sign("ended", seed)
-        return {**row, "threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
-
-    def _sign(self, word: str, seed: int) -> None:
+    def _sign(self, word: str) -> None:
         import ray
 
         with self.book.open("a") as file:
-            file.write(f"{word} {seed} {ray.get_runtime_context().get_node_id()}\n")
+            file.write(f"{word} {self.seed} {ray.get_runtime_context().get_node_id()}\n")
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A task that divides by zero, or aborts its process."""
+class Broken(Job):
+    """A run that divides by zero."""
 
-    aborts: bool
+    def run(self, runs: Path) -> Row:
+        raise ArithmeticError(1 // 0)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"aborts": self.aborts}
 
-    @property
-    def most_env_steps(self) -> int:
-        return 0
+class Aborting(Job):
+    """A run whose process ends without a word."""
 
-    def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
-        if self.aborts:
-            os.abort()
-        return {"row": 1 // 0}
+    def run(self, runs: Path) -> Row:
+        os.abort()
 
 
 def signed(book: Path) -> list[list[str]]:
@@ -125,12 +107,14 @@ def signed(book: Path) -> list[list[str]]:
     return [line.split() for line in book.read_text().splitlines()] if book.exists() else []
 
 
-def study(folder: Path, **settings: Any) -> Study:
-    return cartpole_study(folder, **{"eval_from": 10**9, **settings})
-
-
-def grid(task: Task, *, seeds: int) -> list[Job]:
-    return [Job("four-experts", "a b", seed, task) for seed in range(1, seeds + 1)]
+def grid(
+    kind: type[Job], folder: Path, *, seeds: int, book: Path | None = None, **settings: Any
+) -> list[Any]:
+    """Return runs of a method, of a kind that may write into a book."""
+    job = job_of(cartpole(folder, **{"eval_from": 10**9, **settings}))
+    given = {name: value for name, value in vars(job).items() if name in Job.__dataclass_fields__}
+    given |= {} if book is None else {"book": book}
+    return [kind(**{**given, "seed": seed}) for seed in range(1, seeds + 1)]
 
 
 def go(engine: str, jobs: list[Job], folder: Path, *, workers: int = 0) -> list[Outcome]:
@@ -143,9 +127,9 @@ def go(engine: str, jobs: list[Job], folder: Path, *, workers: int = 0) -> list[
 
 def comparable(rows: list[Row]) -> list[Row]:
     """Return rows by seed, without what tells where and when they came about."""
-    apart = {"seconds", "machine", "commit", "threads", "pid"}
-    stripped = [{k: v for k, v in row.items() if k not in apart} for row in rows]
-    return sorted(stripped, key=lambda row: row["seed"])
+    apart = {"seconds": 0.0, "machine": "", "commit": "", "scores": {}}
+    stripped = [msgspec.structs.replace(row, **apart) for row in rows]
+    return sorted(stripped, key=lambda row: row.seed)
 
 
 def wait_until(there: Any) -> Any:
@@ -183,13 +167,12 @@ def test_the_rows_are_those_of_the_local_engine(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the nodes are elsewhere: a relative folder must become absolute
     before = signal.getsignal(signal.SIGTERM)
-    task = study(tmp_path)
-    go("ray", grid(Signed(task, tmp_path / "book"), seeds=3), Path("cluster"))
-    go("local", grid(task, seeds=3), Path("local"), workers=1)
+    go("ray", grid(Signed, tmp_path, seeds=3, book=tmp_path / "book"), Path("cluster"))
+    go("local", grid(Job, tmp_path, seeds=3), Path("local"), workers=1)
     rows = finished(tmp_path / "cluster/results")
     assert comparable(rows) == comparable(finished(tmp_path / "local/results"))
-    assert [row["threads"] for row in rows] == ["1"] * 3
-    assert len({row["pid"] for row in rows}) == 3
+    assert [row.scores["threads"] for row in rows] == [1.0] * 3
+    assert len({row.scores["pid"] for row in rows}) == 3
     assert len(list((tmp_path / "cluster/runs").iterdir())) == 3
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -197,7 +180,7 @@ def test_the_rows_are_those_of_the_local_engine(
 @pytest.mark.slow
 def test_jobs_start_in_their_order_and_only_so_many_at_once(two_nodes: Any, tmp_path: Path) -> None:
     book = tmp_path / "book"
-    go("ray", grid(Signed(study(tmp_path), book), seeds=3), tmp_path, workers=1)
+    go("ray", grid(Signed, tmp_path, seeds=3, book=book), tmp_path, workers=1)
     events = [(word, seed) for word, seed, _ in signed(book)]
     assert events == [(word, seed) for seed in "123" for word in ("began", "ended")]
 
@@ -207,27 +190,27 @@ def test_a_run_that_fails_loses_no_other(
     two_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "RETRIES", 0)  # for the one that kills its process each time
-    (good,) = grid(study(tmp_path), seeds=1)
-    (bad,) = grid(study(tmp_path, teachers=("nobody",)), seeds=1)
-    (broken,) = grid(Broken(aborts=False), seeds=1)
-    (aborting,) = grid(Broken(aborts=True), seeds=1)
+    (good,) = grid(Job, tmp_path, seeds=1)
+    (bad,) = grid(Job, tmp_path / "gone", seeds=1, tau=2.0)
+    (tmp_path / "gone" / "teacher.safetensors").unlink()
+    (broken,) = grid(Broken, tmp_path, seeds=1, tau=3.0)
+    (aborting,) = grid(Aborting, tmp_path, seeds=1, tau=4.0)
     outcomes = {job.key: came for job, came in go("ray", [bad, broken, aborting, good], tmp_path)}
     assert isinstance(outcomes[bad.key], UserError)
-    assert str(outcomes[bad.key]).startswith("no model 'nobody'")
+    assert str(outcomes[bad.key]).startswith("no model ")
     failure = outcomes[broken.key]
     assert isinstance(failure, ZeroDivisionError)
-    assert 'return {"row": 1 // 0}' in str(failure.__cause__)  # the traceback from over there
+    assert "1 // 0" in str(failure.__cause__)  # the traceback from over there
     assert isinstance(outcomes[aborting.key], UserError)
     assert "process was killed" in str(outcomes[aborting.key])
-    assert [row["seed"] for row in finished(tmp_path / "results")] == [1]
-    assert not isinstance(outcomes[good.key], Exception)
+    assert [row.key for row in finished(tmp_path / "results")] == [good.key]
 
 
 @pytest.mark.slow
 def test_a_node_that_is_killed_costs_what_it_was_running(two_nodes: Any, tmp_path: Path) -> None:
     book = tmp_path / "book"
-    task = study(tmp_path, env_steps=2_560, checkpoint_every=256)
-    jobs = grid(Signed(task, book), seeds=4)
+    long: dict[str, Any] = {"env_steps": 2_560, "checkpoint_every": 256}
+    jobs = grid(Signed, tmp_path, seeds=4, book=book, **long)
     it = run_grid(
         ENGINES["ray"], jobs, results=tmp_path / "results", runs=tmp_path / "runs", workers=3
     )
@@ -248,7 +231,7 @@ def test_a_node_that_is_killed_costs_what_it_was_running(two_nodes: Any, tmp_pat
         yielded += [job.seed for job, _ in outcomes]
     assert sorted(yielded) == [1, 2, 3, 4]
     assert sorted(seed for word, seed, _ in signed(book) if word == "began") == [*"12334"]
-    go("local", [grid(task, seeds=3)[2]], tmp_path / "local")
+    go("local", grid(Job, tmp_path, seeds=3, **long)[2:], tmp_path / "local")
     # The one that was lost went on from its checkpoint, as if nothing had been.
     third = comparable(finished(tmp_path / "results"))[2:3]
     assert third == comparable(finished(tmp_path / "local/results"))
@@ -258,8 +241,8 @@ def test_a_node_that_is_killed_costs_what_it_was_running(two_nodes: Any, tmp_pat
 def test_runs_under_way_are_saved_when_it_is_closed(
     two_nodes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (short,) = grid(study(tmp_path), seeds=1)
-    (long,) = grid(study(tmp_path, env_steps=10**7), seeds=1)
+    (short,) = grid(Job, tmp_path, seeds=1)
+    (long,) = grid(Job, tmp_path, seeds=1, env_steps=10**7)
     folder = long.folder(tmp_path / "runs")
     it = run_grid(
         ENGINES["ray"],
@@ -273,4 +256,4 @@ def test_runs_under_way_are_saved_when_it_is_closed(
         wait_until((folder / "metrics.jsonl").exists)
     assert "finish their round and save it" in capsys.readouterr().err
     assert len(list(folder.glob("checkpoints/*.safetensors"))) == 1
-    assert [row["seed"] for row in finished(tmp_path / "results")] == [1]
+    assert [row.key for row in finished(tmp_path / "results")] == [short.key]

@@ -8,7 +8,6 @@ import pytest
 
 from tutelage.errors import UserError
 from tutelage.selectors import SELECTORS, is_contextual
-from tutelage.selectors.base import DistributionSelector
 from tutelage.selectors.contextual import Ridge, epsilon, squarecb
 from tutelage.types import Feedback, Floats, Selector
 
@@ -17,7 +16,7 @@ CONTEXTUAL = [name for name in SELECTORS if is_contextual(name)]
 
 def make(
     name: str, num_arms: int = 2, context_dim: int = 1, seed: int = 0, **parameters: Any
-) -> DistributionSelector:
+) -> Selector:
     rng = np.random.default_rng(seed)
     return SELECTORS[name](num_arms=num_arms, rng=rng, context_dim=context_dim, **parameters)
 

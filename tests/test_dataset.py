@@ -1,6 +1,9 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +13,18 @@ from safetensors.numpy import load_file, save_file
 from tests.streams import FRAME, NUM_ACTIONS, invent, random_ends
 from tutelage import dataset
 from tutelage.dataset import Dataset, Fragment, Writer
-from tutelage.domains.atari import EnvironmentConfig, make
+from tutelage.domains import EnvironmentConfig, make
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
 from tutelage.types import Transitions
 
 NUM_ENVS = 3
+HEAD = {"kind": "q", "n": NUM_ACTIONS}
 
 
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments of 8 steps, at least 5 of them in a chunk."""
+    """Fragments of 8 steps, at least 5 of them in a chunk."""
     monkeypatch.setattr(dataset, "FRAGMENT", 8)
     monkeypatch.setattr(dataset, "FRAGMENTS_PER_CHUNK", 5)
 
@@ -29,13 +33,15 @@ def experience(*, steps: int, stack: int = 4) -> list[Transitions]:
     return invent(random_ends(steps=steps, num_envs=NUM_ENVS), stack=stack)
 
 
-def writer(folder: Path, *, stack: int = 4, resume: bool = False) -> Writer:
+def writer(
+    folder: Path, *, stack: int = 4, resume: bool = False, head: dict[str, Any] = HEAD
+) -> Writer:
     return Writer(
         folder,
         num_envs=NUM_ENVS,
         obs_shape=(stack, *FRAME),
         obs_dtype=np.dtype(np.int32),
-        about={"env": "invented", "num_actions": NUM_ACTIONS},
+        about={"env": "invented", "head": head},
         resume=resume,
     )
 
@@ -91,19 +97,18 @@ def test_what_is_read_equals_what_was_written(steps: int, stack: int, tmp_path: 
 
 
 @pytest.mark.usefixtures("_small")
-def test_segments_and_chunks_are_cut_and_the_rest_comes_last(tmp_path: Path) -> None:
+def test_fragments_and_chunks_are_cut_and_the_rest_comes_last(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", experience(steps=61))
     lengths = [[len(s.columns["age"]) for s in fragments] for fragments in by_stream(folder)]
     assert lengths == [[8] * 7 + [5]] * NUM_ENVS
     # Two cuts of three fragments fill a chunk of at least five.
     assert json.loads((folder / "dataset.json").read_text())["chunks"] == [48, 48, 48, 39]
     assert len(list(folder.glob("chunk-*.safetensors"))) == 4
-    about = Dataset(folder).about
-    assert (about["env"], about["num_actions"]) == ("invented", NUM_ACTIONS)
-    assert Dataset(folder).obs_shape == (4, *FRAME)
+    data = Dataset(folder)
+    assert (data.env, data.head, data.obs_shape) == ("invented", HEAD, (4, *FRAME))
 
 
-def test_an_environment_may_reuse_what_it_gave_after_a_segment_is_cut(tmp_path: Path) -> None:
+def test_an_environment_may_reuse_what_it_gave_after_a_fragment_is_cut(tmp_path: Path) -> None:
     added, kept = experience(steps=2), experience(steps=2)
     to = writer(tmp_path)
     to.add(added[0])
@@ -176,58 +181,171 @@ def test_a_data_set_whose_chunks_are_gone_is_not_gone_on_with(tmp_path: Path) ->
 
 def test_a_folder_that_holds_anything_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("dear")
-    with pytest.raises(UserError, match=f"{tmp_path} exists and is not empty"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         writer(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
 
-def _manifest(text: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / "dataset.json").write_text(text)
+def as_format_1(folder: Path, *, checksum: bool = True) -> Path:
+    """Make of a data set what the first version wrote: Q-values in ``teacher_q``, no head."""
+    path = folder / "dataset.json"
+    about = json.loads(path.read_text())
+    about = {**about, "format": "tutelage-dataset-1", "num_actions": about.pop("head")["n"]}
+    path.write_text(json.dumps(about))
+    for chunk in folder.glob("chunk-*.safetensors"):
+        with rewritten(chunk) as (tensors, header):
+            tensors["teacher_q"] = tensors.pop("label")
+            header["format"] = "tutelage-dataset-1"
+            if not checksum:
+                del header["checksum"]
+    return folder
 
 
-def _cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def _flip_a_frame(path: Path) -> None:
-    """Change one compressed byte and nothing else."""
-    tensors = load_file(path)
-    tensors["frames"][len(tensors["frames"]) // 2] ^= 1
-    save_file(tensors, path, {"about": json.dumps({"format": dataset.FORMAT})})
-
-
-def _change(path: Path, name: str) -> None:
-    """Make one number of a column another, and leave the file whole; or take the column away."""
+@contextmanager
+def rewritten(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield a file's tensors and its header, and write what became of them."""
     with safe_open(path, framework="np") as file:
-        about = file.metadata()
+        header = json.loads(file.metadata()["about"])
     tensors = load_file(path)
-    if name.startswith("no "):
-        del tensors[name.removeprefix("no ")]
-    else:
-        tensors[name].view(np.uint8).flat[0] ^= 1
-    save_file(tensors, path, about)
+    yield tensors, header
+    save_file(tensors, path, {"about": json.dumps(header)})
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("checksum", [True, False])
+def test_what_the_first_version_wrote_is_still_read(checksum: bool, tmp_path: Path) -> None:
+    added = experience(steps=61)
+    folder = as_format_1(write(tmp_path / "data", added), checksum=checksum)
+    assert_holds(folder, added)
+    assert Dataset(folder).head == HEAD
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("first_version", [True, False])
+def test_another_label_makes_another_digest(first_version: bool, tmp_path: Path) -> None:
+    added, other = experience(steps=20), experience(steps=20)
+    other[13].label[2, 1] += 1.0
+    folders = [
+        write(tmp_path / str(i), steps)
+        for i, steps in enumerate((added, experience(steps=20), other))
+    ]
+    if first_version:
+        folders = [as_format_1(folder, checksum=False) for folder in folders]
+    same, again, different = (Dataset(folder).digest for folder in folders)
+    assert same == again != different
+
+
+def test_actions_and_labels_may_be_vectors_of_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    added = [
+        replace(
+            step,
+            action=rng.normal(size=(NUM_ENVS, 2)).astype(np.float32),
+            label=rng.normal(size=(NUM_ENVS, 4)).astype(np.float32),
+        )
+        for step in experience(steps=70)
+    ]
+    head = {"kind": "gaussian", "n": 2, "squashed": True}
+    to = writer(tmp_path, head=head)
+    for step in added:
+        to.add(step)
+    to.close()
+    assert_holds(tmp_path, added)
+    assert Dataset(tmp_path).head == head
+
+
+def test_what_a_reader_must_know_is_asked_for_when_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="head"):
+        writer(tmp_path, head={})
+
+
+def _says(**about: Any) -> Callable[[Path], object]:
+    """Let the manifest say something else; what is None is left out."""
+
+    def change(folder: Path) -> None:
+        path = folder / "dataset.json"
+        given = {**json.loads(path.read_text()), **about}
+        path.write_text(json.dumps({k: v for k, v in given.items() if v is not None}))
+
+    return change
+
+
+def _manifest(text: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / "dataset.json").write_bytes(text)
+
+
+def _chunk(*, checksum: bool = False, **change: Callable[[Any], Any]) -> Callable[[Path], object]:
+    """Change tensors of the first chunk, without its checksum unless it is to be kept."""
+
+    def rewrite(folder: Path) -> None:
+        with rewritten(folder / CHUNK) as (tensors, header):
+            for name, of in change.items():
+                if (tensor := of(tensors.pop(name))) is not None:
+                    tensors[name] = tensor
+            if not checksum:
+                del header["checksum"]
+
+    return rewrite
+
+
+def _one_more(tensor: Any) -> Any:
+    return np.concatenate([tensor, tensor[:1]])
+
+
+def _other(tensor: Any) -> Any:
+    """Make one number another, and leave the rest."""
+    tensor.view(np.uint8).flat[tensor.nbytes // 2] ^= 1
+    return tensor
+
+
+def _gone(tensor: Any) -> None:
+    return None
 
 
 CHUNK = "chunk-000000.safetensors"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda folder: (folder / "dataset.json").unlink(), "dataset.json"),
-    "cut manifest": (_manifest('{"format": "tut'), "dataset.json is damaged"),
-    "binary manifest": (lambda f: (f / "dataset.json").write_bytes(b"\x80\xff"), "is damaged"),
-    "manifest without keys": (_manifest(f'{{"format": "{dataset.FORMAT}"}}'), "obs_shape"),
-    "manifest is a list": (_manifest("[]"), "is damaged"),
-    "another format": (_manifest('{"format": "arff"}'), f"'arff'.*{dataset.FORMAT}"),
+    "cut manifest": (_manifest(b'{"format": "tut'), "dataset.json"),
+    "binary manifest": (_manifest(b"\x80\xff"), "dataset.json"),
+    "deep manifest": (_manifest(b"[" * 100_000), "dataset.json"),
+    "a list as manifest": (_manifest(b"[]"), "dataset.json"),
+    "another format": (_says(format="arff"), f"'arff'.*{dataset.FORMAT}"),
+    "a list as format": (_says(format=["x"]), dataset.FORMAT),
+    "no environment": (_says(env=None), "dataset.json.*env"),
+    "no shape": (_says(obs_shape=None), "dataset.json.*obs_shape"),
+    "an empty shape": (_says(obs_shape=[]), "dataset.json.*obs_shape"),
+    "a shape of words": (_says(obs_shape=["x"]), "dataset.json.*obs_shape"),
+    "another shape": (_says(obs_shape=[4, 3]), CHUNK),
+    "no such dtype": (_says(obs_dtype="int33"), "dataset.json"),
+    "objects": (_says(obs_dtype="O"), "dataset.json"),
+    "another dtype": (_says(obs_dtype="int64"), CHUNK),
+    "chunks of words": (_says(chunks="many"), "dataset.json.*chunks"),
+    "no head": (_says(head=None), "dataset.json"),
+    "a list as head": (_says(head=[1]), "dataset.json.*head"),
+    "a head of another size": (_says(head={"kind": "q", "n": 6}), CHUNK),
+    "more chunks": (_says(chunks=[120, 1]), "chunk-000001"),
     "no chunk": (lambda folder: (folder / CHUNK).unlink(), CHUNK),
-    "empty chunk": (lambda folder: (folder / CHUNK).write_bytes(b""), f"{CHUNK} is damaged"),
-    "cut chunk": (lambda folder: _cut_short(folder / CHUNK), f"{CHUNK} is damaged"),
+    "empty chunk": (lambda folder: (folder / CHUNK).write_bytes(b""), CHUNK),
+    "cut chunk": (lambda f: (f / CHUNK).write_bytes((f / CHUNK).read_bytes()[:-100]), CHUNK),
     "pickled chunk": (lambda f: (f / CHUNK).write_bytes(b"\x80\x04."), "pickle"),
     "another file as chunk": (
         lambda folder: save_file({"weights": np.zeros(3)}, folder / CHUNK),
-        f"{CHUNK} is no chunk",
+        CHUNK,
     ),
-    "another label": (lambda f: _change(f / CHUNK, "label"), "labels are not those"),
-    "another action": (lambda f: _change(f / CHUNK, "action"), "labels are not those"),
-    "a column is gone": (lambda f: _change(f / CHUNK, "no reward"), "labels are not those"),
-    "a flipped bit": (lambda folder: _flip_a_frame(folder / CHUNK), f"{CHUNK} is damaged"),
+    "a list as header": (
+        lambda folder: save_file({"w": np.zeros(3)}, folder / CHUNK, {"about": "[]"}),
+        CHUNK,
+    ),
+    "another label": (_chunk(checksum=True, label=_other), CHUNK),
+    "another action": (_chunk(checksum=True, action=_other), CHUNK),
+    "a column is gone": (_chunk(checksum=True, reward=_gone), CHUNK),
+    "the counts are gone": (_chunk(lengths=_gone), CHUNK),
+    "whole numbers as labels": (_chunk(label=lambda t: t.astype(np.int32)), CHUNK),
+    "a column is longer": (_chunk(reward=_one_more), CHUNK),
+    "counts below 0": (_chunk(lengths=lambda t: -t), CHUNK),
+    "counts that do not add up": (_chunk(packed=lambda t: t + 1), CHUNK),
+    "frames are gone": (_chunk(frames=_gone), CHUNK),
+    "a flipped bit": (_chunk(checksum=True, frames=_other), CHUNK),
 }
 
 
@@ -254,7 +372,7 @@ def test_a_step_of_pong_takes_at_most_200_bytes_on_disk(tmp_path: Path) -> None:
         num_envs=4,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
-        about={"env": "pong"},
+        about={"env": "pong", "head": {"kind": "q", "n": 6}},
     )
     rng = np.random.default_rng(0)
     for _ in range(256):

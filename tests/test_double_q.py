@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutelage.learner import DoubleQ, Learner, Term
-from tutelage.networks import QNetwork, parse_size
+from tutelage.heads import QValues
+from tutelage.learner import Learner, Term
+from tutelage.networks import Network, parse_size
+from tutelage.objectives import DoubleQ
 from tutelage.schedules import constant
 from tutelage.types import Batch
 
@@ -11,21 +13,21 @@ TARGET = ((10.0, 0.0), (0.0, 5.0))
 ONLINE = ((1.0, 0.0), (0.0, 2.0))
 
 
-def set_head(network: QNetwork, weight: tuple[tuple[float, ...], ...]) -> None:
-    network.head.weight.data.copy_(torch.tensor(weight))
+def set_output(network: Network, weight: tuple[tuple[float, ...], ...]) -> None:
+    network.output.weight.data.copy_(torch.tensor(weight))
 
 
-def linear_q(weight: tuple[tuple[float, ...], ...]) -> QNetwork:
+def linear_q(weight: tuple[tuple[float, ...], ...]) -> Network:
     """Return a network with q = weight @ obs for observations that are not negative."""
-    network = QNetwork(parse_size("mlp:2"), (1, 2), 2)
+    network = Network(parse_size("mlp:2"), (1, 2), QValues(2))
     assert isinstance(network.body[1], nn.Linear)
     network.body[1].weight.data.copy_(torch.eye(2))
-    set_head(network, weight)
+    set_output(network, weight)
     return network
 
 
 def make_learner(
-    network: QNetwork, objective: DoubleQ, *, learning_rate: float, max_grad_norm: float
+    network: Network, objective: DoubleQ, *, learning_rate: float, max_grad_norm: float
 ) -> Learner:
     return Learner(
         network,
@@ -50,7 +52,7 @@ def make_batch() -> Batch:
 def test_the_online_network_chooses_and_the_target_network_values() -> None:
     network = linear_q(TARGET)
     objective = DoubleQ(network, target_every=100)
-    set_head(network, ONLINE)
+    set_output(network, ONLINE)
     # Online q(s') = [1, 2], [1, 2], [3, 2] chooses 1, 1, 0; the target network values them at
     # 5, 5, 30. Plain DQN would value the first at max(10, 5), the online network alone at 2.
     # y = [1.5 + 0.9 * 5, -1 + 0 * 5, 0.81 * 30] = [6, -1, 24.3]
@@ -69,7 +71,7 @@ def test_the_online_network_chooses_and_the_target_network_values() -> None:
 def test_the_squared_error_is_not_cut() -> None:
     network = linear_q(TARGET)
     objective = DoubleQ(network, target_every=100, loss="mse")
-    set_head(network, ONLINE)
+    set_output(network, ONLINE)
     q = torch.tensor([[5.5, 0.0], [9.0, 2.0], [24.0, 99.0]], requires_grad=True)  # y as above
     losses = objective(q, make_batch())
     assert losses.tolist() == pytest.approx([0.25, 9.0, 0.09], rel=1e-4)
@@ -95,9 +97,9 @@ def test_only_the_squared_error_settles_at_the_mean_return() -> None:
 
     def settled(loss: str) -> float:
         network = linear_q(((0.0, 0.0), (0.0, 0.0)))
-        objective = DoubleQ(network, target_every=20, loss=loss)
-        learner = make_learner(network, objective, learning_rate=0.02, max_grad_norm=100.0)
-        for _ in range(3000):
+        objective = DoubleQ(network, target_every=2, loss=loss)
+        learner = make_learner(network, objective, learning_rate=0.1, max_grad_norm=100.0)
+        for _ in range(400):
             learner.update(batch)
         return float(network(batch.obs)[0, 0].detach())
 
@@ -105,7 +107,7 @@ def test_only_the_squared_error_settles_at_the_mean_return() -> None:
     assert settled("huber") > 20.0
 
 
-def snapshot(network: QNetwork) -> dict[str, Tensor]:
+def snapshot(network: Network) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
@@ -117,7 +119,7 @@ def test_the_target_network_is_copied_exactly_every_so_many_updates() -> None:
     for updates in range(1, 8):
         learner.update(make_batch())
         after.append(snapshot(network))
-        assert not torch.equal(after[-1]["head.weight"], after[-2]["head.weight"])
+        assert not torch.equal(after[-1]["output.weight"], after[-2]["output.weight"])
         copied = after[3 * (updates // 3)]
         for name, value in objective.state().items():
             assert torch.equal(value, copied[name]), (updates, name)
@@ -128,5 +130,5 @@ def test_the_target_network_is_restored() -> None:
     saved = snapshot(linear_q(ONLINE))
     objective = DoubleQ(network, target_every=3)
     objective.restore(saved)
-    assert torch.equal(objective.state()["head.weight"], saved["head.weight"])
-    assert torch.equal(network.head.weight, torch.tensor(TARGET))
+    assert torch.equal(objective.state()["output.weight"], saved["output.weight"])
+    assert torch.equal(network.output.weight, torch.tensor(TARGET))

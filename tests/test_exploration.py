@@ -17,7 +17,6 @@ from tutelage.heads import (
     QValues,
 )
 from tutelage.networks import Network, parse_size
-from tutelage.schedules import constant
 from tutelage.specs import ProbabilitySchedule
 from tutelage.types import Array
 
@@ -212,9 +211,7 @@ def test_contract_gives_an_action_per_row_from_the_given_generator_alone(
     strategy = parse_exploration(SPELT[name], head)
     assert all(schedule(0) == 0.5 for schedule in strategy.shown.values())
     globals_before = (repr(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
-    first, again = (
-        strategy.select(head, out, 0, np.random.default_rng(seed)) for seed in (3, 3)
-    )
+    first, again = (strategy.select(head, out, 0, np.random.default_rng(seed)) for seed in (3, 3))
     globals_after = (repr(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
     some = head.random(64, np.random.default_rng(0))
     assert (first.shape, first.dtype) == (some.shape, some.dtype)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,6 +14,8 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes import tiny_network
+from tutelage import models
 from tutelage.errors import UserError
 from tutelage.heads import (
     HEADS,
@@ -125,7 +129,7 @@ def test_sampling_of_a_gaussian_has_its_mean_and_its_variance_times_tau() -> Non
 
 
 def test_a_deterministic_policy_has_nothing_to_draw() -> None:
-    assert draw(Point(2), [0.25, -3.0], tau=9.0).unique(dim=0).tolist() == [[0.25, -1.0]]
+    assert (draw(Point(2), [0.25, -3.0], tau=9.0) == torch.tensor([0.25, -1.0])).all()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_random_actions_are_every_one_of_the_space_alike(
     action = head.random(DRAWS, np.random.default_rng(0))
     assert action.shape == tuple(head.mode(torch.zeros(DRAWS, head.size)).shape)
     done = to_space(action, space)
-    assert all(space.contains(space.dtype.type(a) if space.shape == () else a) for a in done[:50])
+    assert all(space.contains(a) for a in done[:50])
     flat = done.reshape(DRAWS, -1)
     if head.discrete:
         for column in flat.T:
@@ -173,9 +177,7 @@ def test_a_head_fits_no_space_of_other_actions(head: Head) -> None:
 
 def test_how_far_q_values_are_from_the_teachers_is_regret() -> None:
     ours = rows([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0])
-    theirs = rows(
-        [5.0, 3.0, 1.0], [5.0, 3.0, 1.0], [-math.inf, 2.0, 1.0], [4.0, -math.inf, 1.0]
-    )
+    theirs = rows([5.0, 3.0, 1.0], [5.0, 3.0, 1.0], [-math.inf, 2.0, 1.0], [4.0, -math.inf, 1.0])
     assert readable(QValues(3).compare(ours, theirs)) == {
         "agreement": [1.0, 0.0, 1.0, 0.0],
         "regret": [0.0, 2.0, 0.0, 3.0],  # what is ruled out counts as the worst of the others
@@ -247,27 +249,42 @@ def test_what_describes_no_head_is_refused(about: dict[str, Any]) -> None:
         parse_head(about)
 
 
-def test_a_head_that_no_file_could_name_is_refused() -> None:
-    class Mine(Point):
-        pass
+@dataclass(frozen=True)
+class Opposite(Point):
+    """Means the opposite of what it says: a head from outside of the package."""
 
-    with pytest.raises(UserError, match="Mine"):
-        describe_head(Mine(2))
+    def mode(self, out: torch.Tensor) -> torch.Tensor:
+        return -super().mode(out)
+
+
+def test_a_head_of_ones_own_is_an_entry_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HEADS, "opposite", Opposite)
+    network = tiny_network(head=Opposite(2))
+    models.save(tmp_path / "mine.safetensors", network, env="Slider-v0", card={})
+    read = models.load_network(tmp_path / "mine.safetensors").policy
+    assert read.head == Opposite(2)
+    obs = torch.ones(1, 1, 3)
+    assert torch.equal(read.head.mode(read.step(obs, ())[0]), -network(obs).clamp(-1.0, 1.0))
+
+
+def test_a_head_that_no_file_could_name_is_refused() -> None:
+    with pytest.raises(UserError, match="Opposite"):
+        describe_head(Opposite(2))
 
 
 @pytest.mark.parametrize(
     ("space", "head"),
     [
         (spaces.Discrete(3, start=-1), Categorical(3)),
-        (spaces.MultiDiscrete([[2, 3], [4, 5]]), MultiCategorical((2, 3, 4, 5))),
+        (spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])), MultiCategorical((2, 3, 4, 5))),
         (spaces.MultiBinary([2, 3]), Bernoulli(6)),
         (spaces.Box(-1.0, 1.0, (2, 3)), Point(6)),
     ],
     ids=str,
 )
-def test_every_space_of_actions_has_its_usual_head(
-    space: gymnasium.Space[Any], head: Head
-) -> None:
+def test_every_space_of_actions_has_its_usual_head(space: gymnasium.Space[Any], head: Head) -> None:
     assert head_for(space) == head
     assert head.fits(space)
 
@@ -280,16 +297,18 @@ def test_a_space_without_a_head_is_refused() -> None:
 def test_actions_are_put_into_their_space_by_hand() -> None:
     discrete = to_space(np.array([0, 2]), spaces.Discrete(3, start=-1))
     assert discrete.tolist() == [-1, 1]
-    several = spaces.MultiDiscrete([[2, 3]], start=[[5, 10]])
+    several = spaces.MultiDiscrete(np.array([[2, 3]]), start=np.array([[5, 10]]))
     assert to_space(np.array([[1, 2]]), several).tolist() == [[[6, 12]]]
     bits = to_space(np.array([[1, 0]]), spaces.MultiBinary([2, 1]))
-    assert (bits.tolist(), bits.dtype) == ([[[1], [0]]], np.int8)
+    assert bits.tolist() == [[[1], [0]]]
+    assert bits.dtype == np.int8
     infinite = math.inf
-    low, high = np.float32([[-2.0, 0.0, -infinite], [2.0, 10.0, infinite]])
+    low, high = np.array([[-2.0, 0.0, -infinite], [2.0, 10.0, infinite]], np.float32)
     box = to_space(np.array([[0.5, -1.0, 7.0], [9.0, 0.0, -7.0]]), spaces.Box(low, high))
     assert box.tolist() == [[1.0, 0.0, 7.0], [2.0, 5.0, -7.0]]
     grey = to_space(np.array([[1.0], [-0.999]]), spaces.Box(0, 255, (1,), np.uint8))
-    assert (grey.tolist(), grey.dtype) == ([[255], [0]], np.uint8)
+    assert grey.tolist() == [[255], [0]]
+    assert grey.dtype == np.uint8
 
 
 BOUND = st.floats(-1e6, 1e6, width=32)

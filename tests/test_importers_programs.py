@@ -35,11 +35,12 @@ class Forgetful(nn.Module):
         self.lstm, self.out = nn.LSTM(5, 4), nn.Linear(4, 3)
         self.register_buffer("h", torch.zeros(1, 1, 4))
         self.register_buffer("c", torch.zeros(1, 1, 4))
-        self.register_buffer("mean", torch.ones(5))
+        self.normaliser = nn.Module()
+        self.normaliser.register_buffer("mean", torch.ones(5))
 
     def forward(self, x: Tensor) -> Tensor:
         own: Any = self
-        out, (h, c) = own.lstm((x - own.mean).unsqueeze(0), (own.h, own.c))
+        out, (h, c) = own.lstm((x - own.normaliser.mean).unsqueeze(0), (own.h, own.c))
         own.h[:] = h
         own.c[:] = c
         said: Tensor = own.out(out.squeeze(0))
@@ -91,6 +92,25 @@ def test_a_state_inside_of_a_program_is_kept_by_environment(tmp_path: Path) -> N
         with torch.no_grad():
             expected = torch.cat([one(x) for one, x in zip(originals, obs, strict=True)])
         assert (out - expected).abs().max() <= 1e-5
+
+
+class Counting(nn.Module):
+    """Keeps a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += 1
+        return x * self.steps
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_state_that_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
+    name = script(Counting(), tmp_path / "policy")
+    with pytest.raises(UserError, match="steps"):
+        import_model(f"torchscript:{name}+head:q:5")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

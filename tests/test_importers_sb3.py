@@ -250,6 +250,25 @@ def test_a_stack_and_any_order_of_channels_are_those_of_the_librarys_wrappers(
     assert all(torch.equal(said[0], other) for other in said)
 
 
+def test_parts_without_an_image_may_come_flattened(tmp_path: Path) -> None:
+    space = spaces.Dict({key: part for key, part in DICT.spaces.items() if key != "picture"})
+    model = made(sb3.PPO, "MultiInputPolicy", space, spaces.Discrete(3))
+    model.save(tmp_path / "model")
+
+    def as_in_2021(about: dict[str, Any]) -> None:
+        pairs = ", ".join(f"('{key}', {part})" for key, part in space.spaces.items())
+        about["observation_space"]["spaces"] = f"OrderedDict([{pairs}])"
+
+    name = edited(tmp_path / "model.zip", tmp_path / "old.zip", as_in_2021)
+    obs, seen = states(space)
+    flatten: Any = spaces.flatten
+    flat = np.stack([flatten(space, {k: part[i] for k, part in obs.items()}) for i in range(N)])
+    whole: Any = import_model(tmp_path / "model.zip").policy
+    expected, _ = whole.step(seen, ())
+    for policy in (whole, import_model(name).policy):
+        assert torch.equal(policy.step(torch.from_numpy(flat)[:, None], ())[0], expected)
+
+
 def test_observations_are_normalised_as_in_training(tmp_path: Path) -> None:
     actions = spaces.Discrete(3)
     env = VecNormalize(DummyVecEnv([lambda: Anything(VECTOR, actions)] * 2), clip_obs=1.5)
@@ -296,9 +315,13 @@ def test_a_pickle_of_statistics_runs_nothing(tmp_path: Path) -> None:
         with pytest.raises(UserError):
             vecnormalize.read(path)
     assert not (tmp_path / "ran").exists()
-    path.write_bytes(b"\x80\x04cnumpy\nload\n.")
-    with pytest.raises(UserError):
-        vecnormalize.read(path)
+    imports = b"\x80\x04cnumpy\nload\n."
+    far = b"\x80\x04}r\xff\xff\xff\x7f."  # remembers at a place two billion long
+    long = b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"."  # says it has a terabyte
+    for data in (imports, far, long, b""):
+        path.write_bytes(data)
+        with pytest.raises(UserError):
+            vecnormalize.read(path)
 
 
 def edited(
@@ -431,6 +454,19 @@ def test_what_is_not_the_librarys_own_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=says):
         import_model(edited(saved[1], tmp_path / "other.zip", **change))
+
+
+def test_a_file_is_known_by_its_content(saved: tuple[Any, Path], tmp_path: Path) -> None:
+    other = tmp_path / "policy.onnx"
+    other.write_bytes(saved[1].read_bytes())
+    assert import_model(other).format == import_model(f"sb3:{other}").format == "sb3"
+    with pytest.raises(UserError, match="ONNX Runtime"):
+        import_model(f"onnx:{other}")
+    other.write_bytes(b"What is this?")
+    with pytest.raises(UserError, match="sb3, torchscript"):
+        import_model(other)
+    with pytest.raises(UserError, match="no model"):
+        import_model(tmp_path / "nothing.zip")
 
 
 def test_an_activation_is_named_where_the_file_does_not_say_and_not_against_it(

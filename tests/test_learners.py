@@ -10,36 +10,43 @@ from torch import Tensor, nn
 
 from tests.fakes import make_batch, tiny_network
 from tutelage.files import pack_state, unpack_state
-from tutelage.learner import Distillation, DoubleQ, Learner, Loss, Term
-from tutelage.losses import parse_loss
-from tutelage.networks import QNetwork
+from tutelage.heads import Categorical, Head, QValues
+from tutelage.learner import Learner, Term
+from tutelage.losses import Loss, parse_loss
+from tutelage.networks import Network
+from tutelage.objectives import Distillation, DoubleQ
 from tutelage.schedules import parse_schedule
 from tutelage.targets import parse_target
-from tutelage.types import State, StepQ
+from tutelage.types import State, StepOut
+
+HEAD = QValues(2)
 
 
-def distil(loss: str | Loss = "kl") -> Distillation:
-    return Distillation(
-        parse_loss(loss) if isinstance(loss, str) else loss, parse_target("raw", 1.0)
-    )
+def distil(loss: str | Loss = "kl", head: Head = HEAD) -> Distillation:
+    chosen = parse_loss(loss, head) if isinstance(loss, str) else loss
+    return Distillation(chosen, parse_target("raw", 1.0), head)
+
+
+def loss_of(name: str, out: Tensor, label: Tensor) -> Tensor:
+    return parse_loss(name, HEAD)(out, label, HEAD)
 
 
 def term(objective: Distillation | DoubleQ, weight: str = "1") -> Term:
     return Term(objective, parse_schedule(weight))
 
 
-def sum_of_q(student_q: Tensor, target: Tensor) -> Tensor:
-    """Return a loss whose gradient for every output, and so for the head's bias, is 1."""
-    return student_q.sum(dim=1)
+def sum_of_q(out: Tensor, target: Tensor, head: Head) -> Tensor:
+    """Return a loss whose gradient for every output, and so for the output's bias, is 1."""
+    return out.sum(dim=1)
 
 
 def make_learner(
-    network: QNetwork,
+    network: Network,
     terms: Mapping[str, Term],
     *,
     learning_rate: str = "0.01",
     max_grad_norm: float = 1e9,
-    forward: StepQ | None = None,
+    forward: StepOut | None = None,
     autocast: torch.dtype | None = None,
     average: float = 0.0,
 ) -> Learner:
@@ -54,11 +61,11 @@ def make_learner(
     )
 
 
-def weights_of(network: QNetwork) -> Tensor:
+def weights_of(network: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 
-def gradients_of(network: QNetwork) -> Tensor:
+def gradients_of(network: Network) -> Tensor:
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     return torch.cat([gradient.flatten() for gradient in gradients])
 
@@ -74,7 +81,8 @@ def test_a_temperature_of_the_students_own_leaves_it_on_the_scale_of_returns() -
     tau = 0.5
     label = torch.tensor([[tau * math.log(3.0), 0.0]])  # softmax(q / tau) = 3/4, 1/4
     batch = replace(make_batch(size=1), label=label)
-    alike = Distillation(parse_loss("kl"), parse_target("divide", tau), student_tau=tau)
+    target = parse_target("divide", tau)
+    alike = Distillation(parse_loss("kl", HEAD), target, HEAD, student_tau=tau)
     q = torch.zeros(1, 2, requires_grad=True)
     loss = alike(q, batch)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -117,7 +125,7 @@ def test_every_part_is_told_the_exact_count_of_updates() -> None:
         network,
         {
             "told": Term(
-                Told(parse_loss("mse"), parse_target("raw", 1.0)),
+                Told(parse_loss("mse", HEAD), parse_target("raw", 1.0), HEAD),
                 lambda updates: note("weight", updates, 1.0),
             )
         },
@@ -142,14 +150,29 @@ def test_what_is_measured_is_what_the_hand_computes() -> None:
     q, label = network(batch.obs).detach(), batch.label
     terms = {"one": term(distil("mse"), "0.5"), "two": term(distil("nll"), "3")}
     measured = make_learner(network, terms).update(batch)
-    one, two = (parse_loss(loss)(q, label).mean() for loss in ("mse", "nll"))
+    one, two = (loss_of(loss, q, label).mean() for loss in ("mse", "nll"))
     torch.testing.assert_close(measured["train/loss"], 0.5 * one + 3.0 * two)
     torch.testing.assert_close(measured["train/loss_one"], one)
     torch.testing.assert_close(measured["train/loss_two"], two)
     torch.testing.assert_close(measured["train/q"], q.amax(dim=1).mean())
     agreeing = [int(a.argmax() == b.argmax()) for a, b in zip(q, label, strict=True)]
     assert measured["distill/agreement"].item() == pytest.approx(sum(agreeing) / len(agreeing))
+    lost = [(b.max() - b[a.argmax()]).item() for a, b in zip(q, label, strict=True)]
+    assert measured["distill/regret"].item() == pytest.approx(sum(lost) / len(lost))
     assert not any(value.requires_grad for value in measured.values())
+
+
+def test_an_objective_says_what_its_head_and_its_kind_have_to_tell() -> None:
+    network, batch = tiny_network(head=Categorical(2)), make_batch()
+    told = make_learner(network, {"d": term(distil(head=network.head))}).update(batch)
+    assert {name for name in told if "train/" not in name} == {
+        "distill/agreement",
+        "distill/probability",
+    }
+    assert "train/q" not in told
+    network = tiny_network()
+    told = make_learner(network, {"rl": term(DoubleQ(network, target_every=9))}).update(batch)
+    assert set(told) == {"train/loss", "train/loss_rl", "train/grad_norm", "train/q"}
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
@@ -159,7 +182,7 @@ def test_a_learner_knows_a_network_that_diverged(wrong: float) -> None:
     learner.update(make_batch())
     assert learner.is_finite()
     with torch.no_grad():
-        network.head.bias[0] = wrong
+        network.output.bias[0] = wrong
     assert not learner.is_finite()
 
 
@@ -187,7 +210,7 @@ def test_weights_follow_their_schedules_over_updates() -> None:
 @pytest.mark.parametrize(("limit", "clipped"), [(0.25, True), (1e6, False)])
 def test_gradients_are_clipped_to_the_global_norm(limit: float, clipped: bool) -> None:
     network, batch = tiny_network(), make_batch()
-    sum_of_q(network(batch.obs), batch.label).mean().backward()  # type: ignore[no-untyped-call]
+    sum_of_q(network(batch.obs), batch.label, HEAD).mean().backward()  # type: ignore[no-untyped-call]
     whole = gradients_of(network)
     terms = {"distill": term(distil(sum_of_q))}
     measured = make_learner(network, terms, max_grad_norm=limit).update(batch)
@@ -202,7 +225,7 @@ def test_adam_moves_by_the_scheduled_learning_rate() -> None:
     # Under a constant gradient Adam moves by the rate itself: 0.1, 0.2, 0.3, 0.3.
     for moved in (0.1, 0.3, 0.6, 0.9):
         learner.update(make_batch())
-        torch.testing.assert_close(network.head.bias.detach(), torch.full((2,), -moved))
+        torch.testing.assert_close(network.output.bias.detach(), torch.full((2,), -moved))
 
 
 def test_the_average_follows_its_formula_and_holds_no_graph() -> None:
@@ -216,25 +239,6 @@ def test_the_average_follows_its_formula_and_holds_no_graph() -> None:
         torch.testing.assert_close(weights_of(learner.averaged), expected)
     assert not torch.equal(weights_of(learner.averaged), weights_of(network))
     assert not any(p.requires_grad for p in learner.averaged.parameters())
-
-
-def test_without_an_average_the_network_itself_is_evaluated() -> None:
-    network = tiny_network()
-    assert make_learner(network, {"distill": term(distil())}).averaged is network
-
-
-def test_labels_count_by_how_far_they_are_trusted() -> None:
-    batch = make_batch()
-    weight = torch.zeros(16)
-    weight[[2, 3, 7]] = torch.tensor([1.0, 0.5, 0.25])
-    q = tiny_network()(batch.obs).detach()
-    each = parse_loss("mse")(q, batch.label)
-    for given in (weight, 8.0 * weight):  # the step is as large however many are trusted
-        loss = distil("mse")(q, replace(batch, weight=given))
-        torch.testing.assert_close(loss.mean(), (each[2] + 0.5 * each[3] + 0.25 * each[7]) / 1.75)
-    alike = distil("mse")(q, replace(batch, weight=torch.full((16,), 0.3)))
-    torch.testing.assert_close(alike, each)
-    assert distil("mse")(q, replace(batch, weight=torch.zeros(16))).tolist() == [0.0] * 16
 
 
 def test_trust_is_of_labels_and_does_not_touch_reward() -> None:
@@ -253,7 +257,7 @@ def test_autocast_rounds_the_forward_pass_only() -> None:
     def forward(obs: Tensor, updates: int) -> Tensor:
         hidden = network.hidden(obs)
         seen.append(hidden.dtype)
-        q: Tensor = network.head(hidden)
+        q: Tensor = network.output(hidden)
         return q.float()
 
     learner = make_learner(
@@ -267,9 +271,9 @@ def test_autocast_rounds_the_forward_pass_only() -> None:
 def given_losses(*losses: float) -> Loss:
     """Return a loss that is given; its gradient for every output of sample i is i + 1."""
 
-    def loss(student_q: Tensor, target: Tensor) -> Tensor:
+    def loss(out: Tensor, target: Tensor, head: Head) -> Tensor:
         number = torch.arange(1.0, len(losses) + 1.0)
-        return torch.tensor(losses) + number * (student_q - student_q.detach()).sum(dim=1)
+        return torch.tensor(losses) + number * (out - out.detach()).sum(dim=1)
 
     return loss
 
@@ -324,16 +328,21 @@ def test_a_batch_that_nobody_trusts_changes_nothing_and_is_finite() -> None:
     assert torch.equal(weights_of(network), before)
 
 
-def test_trust_of_another_shape_is_refused_showing_both() -> None:
+@pytest.mark.parametrize("wrong", [{"weight": torch.ones(16, 1)}, {"label": torch.zeros(16, 3)}])
+def test_trust_and_labels_of_another_shape_are_refused(wrong: dict[str, Tensor]) -> None:
     learner = make_learner(tiny_network(), {"distill": term(distil())})
-    with pytest.raises(ValueError, match=r"weight has shape \(16, 1\), expected \(16,\)"):
-        learner.update(replace(make_batch(), weight=torch.ones(16, 1)))
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} has shape"):
+        learner.update(replace(make_batch(), **wrong))
 
 
-def test_labels_of_another_shape_are_refused_showing_both() -> None:
-    learner = make_learner(tiny_network(), {"distill": term(distil())})
-    with pytest.raises(ValueError, match=r"label has shape \(16, 3\), expected \(16, 2\)"):
-        learner.update(replace(make_batch(), label=torch.zeros(16, 3)))
+def test_a_label_that_rules_an_action_out_leaves_the_network_finite() -> None:
+    batch = make_batch()
+    masked = replace(batch, label=batch.label.index_fill(1, torch.tensor([0]), -torch.inf))
+    for loss in ("kl", "mse", "nll", "mse-prob"):
+        learner = make_learner(tiny_network(), {"distill": term(distil(loss))})
+        measured = [learner.update(masked) for _ in range(20)][-1]
+        assert learner.is_finite()
+        assert all(bool(torch.isfinite(value)) for value in measured.values())
 
 
 def make_resumable(*, seed: int) -> Learner:

@@ -94,7 +94,9 @@ def test_contract_an_action_that_the_teacher_rules_out_is_one_of_no_probability(
 ) -> None:
     """-inf counts as the limit: as a value far below the others' does."""
     student, label = random_q(4), random_q(4, seed=1)
-    ruled_out = torch.tensor([[False, True, False], [True, True, False], [False] * 3, [True] + [False] * 2])
+    ruled_out = torch.tensor(
+        [[False, True, False], [True, True, False], [False] * 3, [True] + [False] * 2]
+    )
     far = parse_target(target, tau)(label.masked_fill(ruled_out, -1e5))
     limit = parse_target(target, tau)(label.masked_fill(ruled_out, -math.inf))
     value, gradient = with_gradient(name, student, limit)
@@ -195,6 +197,6 @@ def test_what_makes_no_loss_is_refused(text: str, head: Head, says: str) -> None
 
 def test_losses_that_fit_a_head_are_named() -> None:
     losses = {"kl": LOSSES["kl"], "mine": CONTINUOUS_ONLY}
-    with pytest.raises(UserError, match="choose from mine$"):
+    with pytest.raises(UserError, match=r"choose from mine$"):
         parse_loss("kl", Gaussian(2), losses)
     assert parse_loss("mine", Gaussian(2), losses)(rows((1.0, 2.0)), rows((0.0, 0.0)), Q2) == 3.0

@@ -13,10 +13,9 @@ from tutelage import dataset
 from tutelage.dataset import Dataset, Fragment, Writer
 from tutelage.files import pack_state, unpack_state
 from tutelage.sources.offline import Offline
-from tutelage.types import Transitions
+from tutelage.types import Array, Batch, Transitions
 
 NUM_ENVS, STEPS, STACK = 3, 43, 3
-ARM = Fixed([0])
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def data(steps: list[Transitions], tmp_path: Path, monkeypatch: pytest.MonkeyPat
         num_envs=NUM_ENVS,
         obs_shape=(STACK, *FRAME),
         obs_dtype=np.dtype(np.int32),
-        about={"num_actions": NUM_ACTIONS},
+        about={"env": "invented", "head": {"kind": "q", "n": NUM_ACTIONS}},
     )
     for step in steps:
         writer.add(step)
@@ -55,12 +54,64 @@ def offline(data: Dataset, *, seed: int = 0, **settings: Any) -> Offline:
     )
 
 
+def play(source: Offline, *, rounds: int = 1) -> list[Batch]:
+    """Return the batches of so many rounds; nothing is played in them."""
+    batches = []
+    for _ in range(rounds):
+        source.begin()
+        source.act(Fixed([0]))
+        batches += list(source.batches())
+        source.receive()
+    return batches
+
+
+class Reference:
+    """What an offline source draws, a state at a time."""
+
+    def __init__(self, data: Dataset, *, pool_fragments: int, seed: int = 0) -> None:
+        self._data = data
+        self._rng = np.random.default_rng(seed)
+        order = self._rng.permutation(len(data))[:pool_fragments]
+        self._pool = [data[int(i)] for i in order]
+
+    def batch(self) -> tuple[Array, Array]:
+        lengths = np.array([len(fragment.columns["age"]) for fragment in self._pool])
+        which = self._rng.choice(len(lengths), 32, p=lengths / lengths.sum())
+        at = (self._rng.random(32) * lengths[which]).astype(np.int64)
+        obs, label = [], []
+        for w, t in zip(which, at, strict=True):
+            fragment = self._pool[w]
+            stack = fragment.frames[t : t + STACK].copy()
+            stack[: max(STACK - 1 - fragment.columns["age"][t], 0)] = 0
+            obs.append(stack)
+            label.append(fragment.columns["label"][t])
+        seen = 0
+        while seen < 32 and len(self._pool) < len(self._data):
+            slot, index = self._rng.integers([len(self._pool), len(self._data)])
+            self._pool[slot] = self._data[int(index)]
+            seen += len(self._pool[slot].columns["age"])
+        return np.stack(obs), np.stack(label)
+
+
+@pytest.mark.parametrize("pool_fragments", [4, 18, 512])
+def test_batches_are_those_of_a_slow_reference_with_the_same_seed(
+    pool_fragments: int, data: Dataset
+) -> None:
+    batches = play(offline(data, pool_fragments=pool_fragments), rounds=3)
+    reference = Reference(data, pool_fragments=pool_fragments)
+    assert len(batches) == 60
+    for batch in batches:
+        obs, label = reference.batch()
+        np.testing.assert_array_equal(batch.obs, obs)
+        np.testing.assert_array_equal(batch.label, label)
+
+
 @pytest.mark.parametrize("pool_fragments", [4, 512])
 def test_every_sample_is_a_recorded_state_with_its_label(
     pool_fragments: int, steps: list[Transitions], data: Dataset
 ) -> None:
     known = index(steps)
-    for batch in offline(data, pool_fragments=pool_fragments).collect(ARM):
+    for batch in play(offline(data, pool_fragments=pool_fragments)):
         drawn = identify(batch.obs, known)
         np.testing.assert_array_equal(batch.obs, [steps[t].obs[s] for t, s in drawn])
         np.testing.assert_array_equal(batch.label, [steps[t].label[s] for t, s in drawn])
@@ -75,14 +126,14 @@ def test_every_recorded_state_is_drawn_and_equally_often(
     known = index(steps)
     source = offline(data, pool_fragments=pool_fragments, round_steps=1600)
     counts = np.zeros((STEPS, NUM_ENVS))
-    batches = list(source.collect(ARM))
+    batches = play(source)
     for batch in batches:
         for at in identify(batch.obs, known):
             counts[at] += 1
     assert len(batches) == 400
     assert (counts > 0).all()
-    by_segment = np.add.reduceat(counts, np.arange(0, STEPS, 8))
-    share = by_segment / by_segment.sum() * data.env_steps / np.array([[8]] * 5 + [[3]])
+    by_fragment = np.add.reduceat(counts, np.arange(0, STEPS, 8))
+    share = by_fragment / by_fragment.sum() * data.env_steps / np.array([[8]] * 5 + [[3]])
     # A small pool shows a fragment for a while; none may be shown much more than another.
     assert (np.abs(share - 1.0) < (0.5 if pool_fragments < 18 else 0.2)).all()
 
@@ -98,17 +149,19 @@ def test_a_pool_as_large_as_the_data_set_is_read_once(
         return original(self, index)
 
     monkeypatch.setattr(Dataset, "__getitem__", reading)
-    list(offline(data, pool_fragments=18).collect(ARM))
-    assert sorted(read) == list(range(18))
+    whole, part = offline(data, pool_fragments=18), offline(data, pool_fragments=3)
+    assert set(read) == set(range(18))
     read.clear()
-    list(offline(data, pool_fragments=3).collect(ARM))
+    play(whole)
+    assert read == []
+    play(part)
     # As many states as a batch learns from are read anew after each of the 20 batches.
-    assert len(read) >= 3 + 20 * 32 / 8
+    assert len(read) >= 20 * 32 / 8
 
 
 def test_batches_are_those_that_as_many_env_steps_would_be_due_online(data: Dataset) -> None:
     source = offline(data, round_steps=10, batches_per_step=0.25)
-    counts = [len(list(source.collect(ARM))) for _ in range(4)]
+    counts = [len(play(source)) for _ in range(4)]
     assert counts == [2, 3, 2, 3]
     assert source.env_steps == 40
 
@@ -119,12 +172,12 @@ def test_a_restored_source_goes_on_identically(
 ) -> None:
     settings = {"pool_fragments": pool_fragments, "round_steps": 50}
     original, restored = (offline(data, seed=seed, **settings) for seed in (0, 1))
-    list(original.collect(ARM))
-    list(restored.collect(ARM))
+    play(original)
+    play(restored)
     (tmp_path / "state").write_bytes(pack_state(original.state()))
     restored.restore(unpack_state(tmp_path / "state"))
     for _ in range(3):
-        batches = [list(source.collect(ARM)) for source in (original, restored)]
+        batches = [play(source) for source in (original, restored)]
         assert len(batches[0]) in (12, 13)
         for a, b in zip(*batches, strict=True):
             assert torch.equal(a.obs, b.obs)

@@ -3,14 +3,12 @@
 import json
 from pathlib import Path
 
-import pytest
+from tests.rows import toy
+from tutelage.sweeps.jobs import Job, jobs
+from tutelage.sweeps.progress import Progress
 
-from tutelage.configs import Distill
-from tutelage.experiments.jobs import Job
-from tutelage.experiments.progress import Progress
-from tutelage.experiments.tasks import Play, Study
-
-JOBS = [Job("toy", f"m{i}", 1, Study(Distill(env_steps=1_000, tau=float(i)))) for i in (1, 2, 3)]
+IT = toy(**{f"m{i}": {"env_steps": 1_000, "tau": float(i)} for i in (1, 2, 3)})
+JOBS = jobs(IT, seeds=1)
 
 
 def came_to(job: Job, runs: Path, env_steps: int, *, cut: bool = False) -> None:
@@ -39,28 +37,21 @@ def test_the_line_counts_runs_and_env_steps_and_says_how_long_the_rest_may_take(
     line = "0 of 3 runs done, 2 running, 0 failed, 100 env steps/s, at most 0 min left"
     assert progress.line() == line
     now[0] = 200.0
-    progress.note((one, {}))
+    progress.note((one, ValueError()))
     progress.begin(three)
     progress.note((two, ValueError()))
     # Ten a second; of what is not over 600 steps are to go.
-    line = "1 of 3 runs done, 1 running, 1 failed, 10 env steps/s, at most 1 min left"
+    line = "0 of 3 runs done, 1 running, 2 failed, 10 env steps/s, at most 1 min left"
     assert progress.line() == line
-
-
-@pytest.mark.parametrize(("minutes", "left"), [(30, "50 min"), (60, "1 h 40 min")])
-def test_the_time_left_is_of_hours_and_minutes(tmp_path: Path, minutes: int, left: str) -> None:
-    now = [0.0]
-    progress = Progress(JOBS[:1], tmp_path, clock=lambda: now[0])
-    now[0] = 60.0 * minutes
-    came_to(JOBS[0], tmp_path, 375)
-    assert progress.line().endswith(f"at most {left} left")
+    now[0] = 100.0 + 3_600.0 * 50  # 1,000 steps in 50 hours: 600 more take 30
+    assert progress.line().endswith("at most 30 h 00 min left")
 
 
 def test_a_line_that_is_being_written_and_a_model_that_plays_have_no_env_steps(
     tmp_path: Path,
 ) -> None:
     now = [0.0]
-    plays = Job("toy", "plays", 1, Play("pong"))
+    (plays,) = jobs(toy(plays={"command": "evaluate"}), seeds=1)
     progress = Progress([*JOBS[:1], plays], tmp_path, clock=lambda: now[0])
     now[0] = 1.0
     progress.begin(plays)

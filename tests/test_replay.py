@@ -1,7 +1,7 @@
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from tests.streams import (
     random_ends,
 )
 from tutelage.files import pack_state, unpack_state
-from tutelage.replay import Replay
+from tutelage.replay import Replay, without_earlier
 from tutelage.types import Array, Batch, Transitions
 
 GAMMA = 0.9
@@ -30,13 +30,13 @@ GAMMA = 0.9
 
 @pytest.fixture(autouse=True)
 def _never_hangs() -> Iterator[None]:
-    """Turn an endless search for a state to draw into a failure (10 s of CPU time)."""
+    """Turn an endless search for a state to draw into a failure (30 s of CPU time)."""
 
     def fail(number: int, frame: object) -> None:
         raise TimeoutError("drawing from the replay does not end")
 
     before = signal.signal(signal.SIGVTALRM, fail)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 10.0, 10.0)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 30.0, 30.0)
     yield
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
     signal.signal(signal.SIGVTALRM, before)
@@ -48,7 +48,7 @@ def empty(*, capacity: int, num_envs: int, stack: int = 2, n_step: int = 1) -> R
         num_envs=num_envs,
         obs_shape=(stack, *FRAME),
         obs_dtype=np.int32,
-        num_actions=NUM_ACTIONS,
+        label_size=NUM_ACTIONS,
         rng=np.random.default_rng(0),
         n_step=n_step,
         gamma=GAMMA,
@@ -188,10 +188,9 @@ def test_transitions_equal_a_step_by_step_reference(it: Situation) -> None:
         batch.n_step_reward, [expected[at][0] for at in drawn], rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(batch.bootstrap, [expected[at][1] for at in drawn], rtol=1e-6)
-    for at, obs, next_obs in zip(drawn, batch.obs, batch.next_obs, strict=True):
-        last = expected[at][2]
-        # Beyond termination lies no observation; the state itself stands in for it.
-        np.testing.assert_array_equal(next_obs, obs if last is None else last)
+    # Beyond termination lies no observation; the state itself stands in for it.
+    after = {at: it.steps[at[0]].obs[at[1]] if e[2] is None else e[2] for at, e in expected.items()}
+    np.testing.assert_array_equal(batch.next_obs, [after[at] for at in drawn])
 
 
 def test_termination_stops_the_bootstrap_and_truncation_keeps_the_true_last_observation() -> None:
@@ -229,7 +228,7 @@ def test_few_states_inside_among_many_outside_are_equally_likely_too() -> None:
     inside = np.random.default_rng(0).random(ends.shape) < 0.03
     it = Situation(invent(ends, stack=2, inside=inside), 1000, 2, 3)
     assert len(it.drawable(ahead=3)) < 25
-    assert_equally_likely(it, ahead=3, batches=1000, batch_size=3)
+    assert_equally_likely(it, ahead=3, batches=400, batch_size=3)
 
 
 def assert_equally_likely(
@@ -274,16 +273,66 @@ def test_a_restored_replay_goes_on_with_identical_samples(capacity: int, tmp_pat
         fill(restored, [step])
 
 
-def test_a_step_of_pong_takes_at_most_8_kib() -> None:
+def test_a_step_of_pong_takes_a_frame_and_47_bytes() -> None:
     replay = Replay(
         capacity=64,
         num_envs=2,
         obs_shape=(4, 84, 84),
         obs_dtype=np.uint8,
-        num_actions=6,
+        label_size=6,
         rng=np.random.default_rng(0),
     )
-    assert 84 * 84 < replay.bytes_per_step <= 8192
+    # Age, action, reward, three flags, whose label it is, and the label of six.
+    assert replay.bytes_per_step == 84 * 84 + 4 + 2 + 4 + 3 + 2 + 6 * 4
+
+
+@pytest.mark.parametrize("wrong", ["capacity", "num_envs", "n_step"])
+@pytest.mark.parametrize("number", [0, -3])
+def test_a_replay_that_holds_nothing_is_refused(wrong: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"{wrong} {number}"):
+        empty(**{"capacity": 10, "num_envs": 2, "n_step": 1, wrong: number})
+
+
+def test_actions_and_labels_may_be_vectors_of_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ends = random_ends(steps=30, num_envs=2)
+    action = rng.uniform(-1.0, 1.0, (30, 2, 3)).astype(np.float32)
+    label = rng.normal(size=(30, 2, 7)).astype(np.float32)
+    label[::3, :, 0] = -np.inf
+    invented = invent(ends, stack=2)
+    steps = [replace(s, action=a, label=y) for s, a, y in zip(invented, action, label, strict=True)]
+
+    def build() -> Replay:
+        return Replay(
+            capacity=100,
+            num_envs=2,
+            obs_shape=(2, *FRAME),
+            obs_dtype=np.int32,
+            action_shape=(3,),
+            action_dtype=np.float32,
+            label_size=7,
+            rng=np.random.default_rng(0),
+        )
+
+    original, restored = fill(build(), steps), build()
+    (tmp_path / "state").write_bytes(pack_state(original.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    for replay in (original, restored):
+        batch = replay.sample_transitions(100)
+        drawn = identify(batch.obs, index(steps))
+        assert batch.action is not None
+        assert batch.action.dtype == torch.float32
+        np.testing.assert_array_equal(batch.action, [action[t, s] for t, s in drawn])
+        np.testing.assert_array_equal(batch.label, [label[t, s] for t, s in drawn])
+
+
+def test_frames_from_before_the_episode_are_zero() -> None:
+    stacks = np.arange(1, 25).reshape(3, 4, 2)
+    expected = stacks.copy()
+    expected[0, :3] = 0
+    expected[1, :1] = 0
+    cut = without_earlier(stacks, np.array([0, 2, 99], np.int32))
+    np.testing.assert_array_equal(cut, expected)
 
 
 def test_sampling_from_an_empty_replay_is_an_error() -> None:

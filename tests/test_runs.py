@@ -13,7 +13,7 @@ import torch
 
 from tutelage.configs import Distill, Teach, build, changed, nested
 from tutelage.errors import UserError
-from tutelage.files import WRITING, read_toml
+from tutelage.files import UNFINISHED, read_toml
 from tutelage.runs import (
     KEEP_CHECKPOINTS,
     Run,
@@ -181,7 +181,7 @@ def test_the_newest_checkpoint_comes_back_and_the_logs_are_cut_to_it(tmp_path: P
 
 def test_what_was_being_written_when_a_run_was_killed_is_swept_away(tmp_path: Path) -> None:
     run = checkpointed(tmp_path, 10)
-    left = [run.folder / f"{WRITING}a", run.folder / "checkpoints" / f"{WRITING}b"]
+    left = [run.folder / f"{UNFINISHED}a", run.folder / "checkpoints" / f"{UNFINISHED}b"]
     for path in left:
         path.write_bytes(b"half")
     Run(run.folder).resume()

@@ -12,14 +12,14 @@ from scipy.stats import chisquare
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
 from tutelage.selectors import SELECTORS, is_contextual
-from tutelage.selectors.base import ContextualSelector, DistributionSelector
+from tutelage.selectors.base import ContextualSelector
 from tutelage.selectors.contextual import squarecb
-from tutelage.types import Choice, Feedback, Floats, Ints
+from tutelage.types import Choice, Feedback, Floats, Ints, Selector
 
 K, D, N = 3, 2, 4
 WORTH = np.array([0.8, 0.5, 0.2])
 
-MAKERS: dict[str, Callable[..., DistributionSelector]] = {
+MAKERS: dict[str, Callable[..., Selector]] = {
     **{
         name: partial(make, context_dim=D) if is_contextual(name) else make
         for name, make in SELECTORS.items()
@@ -29,11 +29,11 @@ MAKERS: dict[str, Callable[..., DistributionSelector]] = {
 each_selector = pytest.mark.parametrize("name", MAKERS)
 
 
-def make(name: str, seed: int = 0, num_arms: int = K) -> DistributionSelector:
+def make(name: str, seed: int = 0, num_arms: int = K) -> Selector:
     return MAKERS[name](num_arms=num_arms, rng=np.random.default_rng(seed))
 
 
-def play(selector: DistributionSelector, rounds: int, seed: int = 1, size: int = 1) -> list[Choice]:
+def play(selector: Selector, rounds: int, seed: int = 1, size: int = 1) -> list[Choice]:
     """Return the choices of some rounds, each paid at once."""
     rng = np.random.default_rng(seed)
     choices = []
@@ -68,7 +68,7 @@ def test_the_reported_probability_is_that_of_the_chosen_arm(name: str) -> None:
         assert np.all((choice.probability > 0.0) & (choice.probability <= 1.0))
 
 
-def frequencies(selector: DistributionSelector, draws: int) -> Ints:
+def frequencies(selector: Selector, draws: int) -> Ints:
     context = np.tile([0.3, -0.2], (draws, 1))
     if isinstance(selector, ContextualSelector):
         arms = selector.choose(context).arm

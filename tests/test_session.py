@@ -1,17 +1,25 @@
-import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import gymnasium
+import numpy as np
 import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.fakes import FakeLearner, FakeSource, Fixed
-from tutelage.errors import UserError
-from tutelage.runs import Run, read_rows
-from tutelage.session import Judge, Never, Parts, conduct
+import tutelage
+from tests.fakes import FakeLearner, FakeSource, Fixed, controller
+from tutelage import Distilled
+from tutelage.configs import Teach
+from tutelage.domains.gym import GymDomain
+from tutelage.environments import Environments
+from tutelage.errors import FaultyEnvironmentError, UserError
+from tutelage.runs import FAULTS, Run, read_rows
+from tutelage.session import Judge, Never, Parts, conduct, open_run
 from tutelage.types import Row, State
 
 
@@ -38,18 +46,33 @@ def make_parts(
 ) -> Parts:
     tape: list[str] = []
     source = FakeSource(tape, in_round=in_round)
-    return Parts(source, FakeLearner(tape), Fixed([0, 0], tape), judge or Never())
+    return Parts(source, FakeLearner(tape), Fixed([0] * 5, tape), judge or Never())
 
 
 def make_run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", {"seed": 1})
+    return Run.create(tmp_path / "run", Teach(), {"teacher": "0123"})
 
 
 def conduct_all(
-    run: Run, parts: Parts, *, env_steps: int, checkpoint_every: int = 1000
+    run: Run,
+    parts: Parts,
+    *,
+    env_steps: int,
+    checkpoint_every: int = 1000,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> list[int]:
-    rows = conduct(run, parts, env_steps=env_steps, checkpoint_every=checkpoint_every)
+    rows = conduct(
+        run,
+        parts,
+        env_steps=env_steps,
+        checkpoint_every=checkpoint_every,
+        interrupted=interrupted,
+    )
     return [row.env_steps for row in rows]
+
+
+def resumed(run: Run, parts: Parts, *, files: Mapping[str, str] | None = None) -> Run:
+    return open_run(run.folder, Teach(), parts, files=files or {}, resume=True)
 
 
 def checkpoints(run: Run) -> list[int]:
@@ -58,14 +81,6 @@ def checkpoints(run: Run) -> list[int]:
 
 def written(run: Run) -> list[float]:
     return [row["env_steps"] for row in read_rows(run.folder)]
-
-
-def kill_at(env_steps: int, number: int = signal.SIGTERM) -> Callable[[int], None]:
-    def kill(now: int) -> None:
-        if now == env_steps:
-            os.kill(os.getpid(), number)
-
-    return kill
 
 
 def test_stops_at_the_budget_with_every_row_written(tmp_path: Path) -> None:
@@ -81,7 +96,7 @@ def test_a_network_that_diverged_ends_the_run_and_none_of_that_round_is_kept(
 ) -> None:
     run, parts = make_run(tmp_path), make_parts()
     learner = FakeLearner([], losses=(0.5, 0.5, 0.5, 0.5, 0.5, float("nan")))
-    with pytest.raises(UserError, match=r"diverged.* 30 env steps.*smaller learning_rate"):
+    with pytest.raises(UserError, match=r"30 env steps.*learning_rate"):
         conduct_all(run, replace(parts, learner=learner), env_steps=100, checkpoint_every=10)
     assert written(run) == checkpoints(run) == [10, 20]
 
@@ -110,61 +125,174 @@ def test_a_run_that_is_over_does_nothing_more(tmp_path: Path) -> None:
     assert written(run) == [10, 20]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_round_saves_it_and_says_how_to_go_on(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    run = make_run(tmp_path)
-    handler = signal.getsignal(number)
-    parts = make_parts(in_round=kill_at(10, number))
-    with pytest.raises(UserError, match=rf"stopped at 20 env.*'tutelage resume {run.folder}'"):
-        conduct_all(run, parts, env_steps=1000)
+def test_one_that_is_interrupted_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    run, answers = make_run(tmp_path), iter([False, True])
+    with pytest.raises(UserError, match=rf"20 env steps.*'tutelage resume {run.folder}'"):
+        conduct_all(run, make_parts(), env_steps=1000, interrupted=lambda: next(answers))
     assert written(run) == [10, 20]
     assert checkpoints(run) == [20]
-    assert parts.learner.updates == 4
-    assert signal.getsignal(number) is handler
 
 
-def test_a_signal_in_the_last_round_changes_nothing(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    assert conduct_all(run, make_parts(in_round=kill_at(10)), env_steps=20) == [10, 20]
+def test_an_interruption_in_the_last_round_changes_nothing(tmp_path: Path) -> None:
+    run, parts = make_run(tmp_path), make_parts()
+    after_20 = lambda: parts.source.env_steps >= 20  # noqa: E731
+    assert conduct_all(run, parts, env_steps=20, interrupted=after_20) == [10, 20]
     assert checkpoints(run) == [20]
 
 
-def test_a_run_can_be_conducted_in_a_thread_that_no_signal_reaches(tmp_path: Path) -> None:
-    run, handler = make_run(tmp_path), signal.getsignal(signal.SIGTERM)
-    with ThreadPoolExecutor(1) as thread:
-        conducted = thread.submit(conduct_all, run, make_parts(), env_steps=20).result()
-    assert conducted == [10, 20]
-    assert signal.getsignal(signal.SIGTERM) is handler
+def fault_at(env_steps: int) -> Callable[[int], None]:
+    def fault(now: int) -> None:
+        if now == env_steps:
+            try:
+                raise RuntimeError("the pole snapped")
+            except RuntimeError as error:
+                raise FaultyEnvironmentError("environment 3 raised") from error
+
+    return fault
 
 
-def test_a_signal_that_comes_after_the_saving_waits_for_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class FaultyAt(DoneAt):
+    """A judge whose evaluation fails at ``env_steps``."""
+
+    def look(self, row: Row) -> Mapping[str, float]:
+        fault_at(self._env_steps)(row.env_steps)
+        return {}
+
+
+@pytest.mark.parametrize("where", ["in training", "in an evaluation"])
+def test_a_fault_of_the_environment_is_noted_and_the_run_goes_on_from_before_it(
+    where: str, tmp_path: Path
 ) -> None:
-    answers = iter([False, True, True, True])
-
-    @contextmanager
-    def late() -> Iterator[Callable[[], bool]]:
-        yield lambda: next(answers)
-
-    monkeypatch.setattr("tutelage.session.interruptible", late)
     run = make_run(tmp_path)
-    with pytest.raises(UserError, match="stopped at 20 env steps"):
-        conduct_all(run, make_parts(), env_steps=1000)
-    assert checkpoints(run) == [20]
+    training = where == "in training"
+    parts = make_parts(in_round=fault_at(30)) if training else make_parts(FaultyAt(40))
+    with pytest.raises(UserError, match=rf"environment 3 raised.*{FAULTS}.*resume") as refused:
+        conduct_all(run, parts, env_steps=60, checkpoint_every=20)
+    assert not isinstance(refused.value, FaultyEnvironmentError)
+    noted = (run.folder / FAULTS).read_text()
+    assert "the pole snapped" in noted
+    assert "Traceback" in noted
+    assert written(run) == [10, 20, 30]
+    whole = make_parts()
+    again = resumed(run, whole)
+    assert conduct_all(again, whole, env_steps=60, checkpoint_every=20) == [30, 40, 50, 60]
+    assert written(run) == [10, 20, 30, 40, 50, 60]
 
 
 def test_a_stopped_and_resumed_run_writes_what_an_unstopped_one_does(tmp_path: Path) -> None:
-    whole = Run.create(tmp_path / "whole", {"seed": 1})
+    whole = Run.create(tmp_path / "whole", Teach(), {})
     conduct_all(whole, make_parts(DoneAt(50)), env_steps=1000)
     run = make_run(tmp_path)
     with pytest.raises(UserError):
-        conduct_all(run, make_parts(DoneAt(50), in_round=kill_at(20)), env_steps=1000)
-    resumed, parts = Run(run.folder), make_parts(DoneAt(50))
-    state = resumed.resume()
-    assert state is not None
-    parts.restore(state)
-    assert conduct_all(resumed, parts, env_steps=1000) == [40, 50]
+        conduct_all(run, make_parts(DoneAt(50)), env_steps=1000, interrupted=lambda: True)
+    parts = make_parts(DoneAt(50))
+    assert conduct_all(resumed(run, parts), parts, env_steps=1000) == [20, 30, 40, 50]
     metrics = [(r.folder / "metrics.jsonl").read_bytes() for r in (run, whole)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_run_goes_on_with_the_files_it_was_begun_with_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    conduct_all(run, make_parts(), env_steps=20)
+    resumed(run, make_parts(), files={"teacher": "0123"})
+    with pytest.raises(UserError, match="teacher"):
+        resumed(run, make_parts(), files={"teacher": "4567"})
+
+
+class OtherNetwork(FakeLearner):
+    def restore(self, state: State) -> None:
+        torch.nn.Linear(2, 2).load_state_dict({"head.weight": torch.zeros(2, 2)})
+
+
+class Lacking(FakeLearner):
+    def restore(self, state: State) -> None:
+        self.updates = state["steps"]
+
+
+@pytest.mark.parametrize("learner", [OtherNetwork, Lacking])
+def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(
+    learner: type[FakeLearner], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path)
+    conduct_all(run, make_parts(), env_steps=20)
+    with pytest.raises(UserError, match="checkpoint does not fit"):
+        resumed(run, replace(make_parts(), learner=learner([])))
+
+
+class Snapping(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Raises at its 40th step, until it is mended."""
+
+    mended: ClassVar[bool] = False
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.steps == 40 and not self.mended:
+            raise RuntimeError("the pole snapped")
+        return super().step(action)
+
+
+class Fragile(GymDomain):
+    """Environments that snap."""
+
+    def make(self, env: str, *, num_envs: int, seed: int, stream: str, **_: Any) -> Environments:
+        made = SyncVectorEnv(
+            [lambda: Snapping(gymnasium.make(env))] * num_envs,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+        return Environments(made, seed=seed, stream=stream, view=lambda obs: obs[:, np.newaxis])
+
+
+def short_distillation(folder: Path, **settings: Any) -> Distilled:
+    """Distil for a moment: five rounds of 16 steps of four environments."""
+    return tutelage.distill(
+        str(controller(folder.with_suffix(".safetensors"))),
+        student="mlp:4",
+        out=folder,
+        **{
+            "env_steps": 320,
+            "num_envs": 4,
+            "round_steps": 64,
+            "learning_starts": 16,
+            "batch_size": 16,
+            "samples_per_step": 1.0,
+            "precision": "fp32",
+            "eval_from": 10**6,
+            "confirm_episodes": 1,
+            "eval_max_steps": 2,
+            **settings,
+        },
+    )
+
+
+def test_a_run_whose_environment_snapped_comes_to_the_same_once_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = f"{__name__}:Fragile"
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    with pytest.raises(UserError, match=rf"the pole snapped.*tutelage resume {folder}"):
+        short_distillation(folder, domain=domain, checkpoint_every=64)
+    assert "Traceback" in (folder / FAULTS).read_text()
+    assert [row["env_steps"] for row in read_rows(folder)] == [64, 128]
+    monkeypatch.setattr(Snapping, "mended", True)
+    short_distillation(folder, domain=domain, checkpoint_every=64, resume=True)
+    short_distillation(whole, domain=domain)
+    rows = [(run / "metrics.jsonl").read_bytes() for run in (folder, whole)]
+    assert rows[0] == rows[1]
+
+
+def test_a_library_call_leaves_signals_and_threads_alone_in_any_thread(tmp_path: Path) -> None:
+    def process() -> list[object]:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return [*handlers, torch.get_num_threads()]
+
+    def during(folder: Path) -> list[list[object]]:
+        states: list[list[object]] = [process()]
+        short_distillation(folder, watch=lambda row: states.append(process()), threads=2)
+        return [*states, process()]
+
+    with ThreadPoolExecutor(1) as thread:
+        seen = [during(tmp_path / "here"), thread.submit(during, tmp_path / "there").result()]
+    for states in seen:
+        assert len(states) == 7
+        assert all(state == states[0] for state in states)

@@ -37,9 +37,11 @@ def test_a_student_goes_into_smaller_files_and_says_the_same(
     monkeypatch.chdir(tmp_path)
     names = run(SMALL)
     model = names["model"]
-    assert Path("small.safetensors").stat().st_size < 0.55 * 4 * model.network.num_parameters()
+    assert Path("small.safetensors").stat().st_size < 0.55 * 4 * model.parameters
     envs = tt.make(tt.EnvironmentConfig(num_envs=3), seed=0)
     obs = torch.from_numpy(envs.obs)
     envs.close()
-    torch.testing.assert_close(names["policy"](obs), model.network(obs))
-    torch.testing.assert_close(tt.load("small.safetensors").network(obs), model.network(obs))
+    torch.testing.assert_close(names["policy"](obs), model.policy.step(obs, ())[0])
+    torch.testing.assert_close(
+        tt.load("small.safetensors").policy.step(obs, ())[0], model.policy.step(obs, ())[0]
+    )

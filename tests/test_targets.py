@@ -57,7 +57,9 @@ def test_sharpening_lowers_entropy_and_softening_raises_it(
 def test_an_action_that_is_ruled_out_stays_so() -> None:
     label = torch.tensor([[0.0, -math.inf, 2.0 * LN3]])
     assert parse_target("divide", 2.0)(label).tolist()[0][1] == -math.inf
-    torch.testing.assert_close(parse_target("softmax", 2.0)(label), torch.tensor([[0.25, 0.0, 0.75]]))
+    torch.testing.assert_close(
+        parse_target("softmax", 2.0)(label), torch.tensor([[0.25, 0.0, 0.75]])
+    )
 
 
 @pytest.mark.parametrize("tau", [0.0, -0.5, math.nan])

@@ -45,7 +45,13 @@ def test_another_thread_of_the_process_owns_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "busy", "convolutions", "expected"),
-    [(8, 0.2, True, 2), (8, 0.2, False, 1), (2, 1.2, True, 1), (2, 0.3, True, 2), (1, 0.0, True, 1)],
+    [
+        (8, 0.2, True, 2),
+        (8, 0.2, False, 1),
+        (2, 1.2, True, 1),
+        (2, 0.3, True, 2),
+        (1, 0.0, True, 1),
+    ],
 )
 def test_two_threads_only_where_there_is_work_and_a_core_for_both(
     cores: int, busy: float, convolutions: bool, expected: int, monkeypatch: pytest.MonkeyPatch

@@ -1,117 +1,26 @@
 """Policy distillation in deep reinforcement learning: large teachers into small, fast students."""
 
-from tutelage.api import Distilled, distill, evaluate, load, teach
-from tutelage.assignment.alone import Alone
-from tutelage.assignment.protocol import Assignment
-from tutelage.configs import Distill, Record, Teach
-from tutelage.dataset import Dataset, Writer
-from tutelage.domains import DOMAINS, About, Domain, EnvironmentConfig, Feature, make
-from tutelage.environments import Environments
-from tutelage.errors import UserError
-from tutelage.evaluation import Evaluation
-from tutelage.exploration import EXPLORATIONS, Exploration, parse_exploration
-from tutelage.heads import (
-    HEADS,
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    Head,
-    MultiCategorical,
-    Point,
-    QValues,
-)
-from tutelage.importers import IMPORTERS
-from tutelage.learner import Learner, Objective, Term
-from tutelage.loop import Source, run
-from tutelage.losses import LOSSES, LossEntry, kl, mse, mse_prob, nll, parse_loss
-from tutelage.models import bundled_names, save
-from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
-from tutelage.objectives import Distillation, DoubleQ
-from tutelage.policies import Function, Model, Policy
-from tutelage.recipes import record
-from tutelage.replay import Replay
-from tutelage.selectors import SELECTORS
-from tutelage.sources.offline import Offline
-from tutelage.sources.online import Behaviour, Learning, Online
-from tutelage.targets import TARGETS, parse_target
-from tutelage.teachers import Ensemble, Teacher, load_teachers
-from tutelage.types import Batch, Row, Selector, Transitions
-from tutelage.wrappers import WRAPPERS, Wrapper
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "DOMAINS",
-    "EXPLORATIONS",
-    "HEADS",
-    "IMPORTERS",
-    "LOSSES",
-    "SELECTORS",
-    "SIZES",
-    "TARGETS",
-    "WRAPPERS",
-    "About",
-    "Alone",
-    "Assignment",
-    "Batch",
-    "Behaviour",
-    "Bernoulli",
-    "Categorical",
-    "Dataset",
-    "Distill",
-    "Distillation",
-    "Distilled",
-    "Domain",
-    "DoubleQ",
-    "Ensemble",
-    "EnvironmentConfig",
-    "Environments",
-    "Evaluation",
-    "Exploration",
-    "Feature",
-    "Function",
-    "Gaussian",
-    "Head",
-    "Learner",
-    "Learning",
-    "LossEntry",
-    "Model",
-    "MultiCategorical",
-    "Network",
-    "Objective",
-    "Offline",
-    "Online",
-    "Point",
-    "Policy",
-    "QValues",
-    "Record",
-    "Replay",
-    "Row",
-    "Selector",
-    "Size",
-    "Source",
-    "Teach",
-    "Teacher",
-    "Term",
-    "Transitions",
-    "UserError",
-    "Wrapper",
-    "Writer",
-    "bundled_names",
-    "count_parameters",
-    "distill",
-    "evaluate",
-    "kl",
-    "load",
-    "load_teachers",
-    "make",
-    "mse",
-    "mse_prob",
-    "nll",
-    "parse_exploration",
-    "parse_loss",
-    "parse_size",
-    "parse_target",
-    "record",
-    "run",
-    "save",
-    "teach",
-]
+if TYPE_CHECKING:
+    from tutelage.public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load what is asked for: ``tutelage --help`` does not wait for PyTorch."""
+        from importlib import import_module
+        from importlib.util import find_spec
+
+        if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        if not name.startswith("__") or name == "__all__":
+            public = import_module(f"{__name__}.public")
+            if name in (*public.__all__, "__all__"):
+                globals()[name] = getattr(public, name)
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        from tutelage.public import __all__ as names
+
+        return sorted([*globals(), *names])

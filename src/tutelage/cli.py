@@ -2,106 +2,196 @@
 
 import io
 import os
+import re
 import sys
-from contextlib import redirect_stderr
-from importlib.metadata import version
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Any
 
-import tyro
+from tutelage.errors import UserError, look_up
+from tutelage.text import printable
 
-from tutelage.commands import display
-from tutelage.commands.learning import (
-    LEARNING,
-    DistillCommand,
-    RecordCommand,
-    ResumeCommand,
-    TeachCommand,
-)
-from tutelage.commands.offpolicy import OffPolicyCommand
-from tutelage.commands.playing import (
-    EvaluateCommand,
-    InspectCommand,
-    SizesCommand,
-    WatchCommand,
-)
-from tutelage.commands.report import ReportCommand
-from tutelage.configs import build, check
-from tutelage.errors import UserError
-from tutelage.files import read_toml
-
-COMMANDS: dict[str, Any] = {
-    "distill": DistillCommand,
-    "teach": TeachCommand,
-    "record": RecordCommand,
-    "evaluate": EvaluateCommand,
-    "inspect": InspectCommand,
-    "resume": ResumeCommand,
-    "watch": WatchCommand,
-    "report": ReportCommand,
-    "offpolicy": OffPolicyCommand,
-    "sizes": SizesCommand,
+COMMANDS = {
+    "distill": (
+        "tutelage.commands.learning:DistillCommand",
+        "Teach a small student what a teacher knows, online or from a recorded data set.",
+    ),
+    "teach": (
+        "tutelage.commands.learning:TeachCommand",
+        "Train a teacher by double Q-learning.",
+    ),
+    "record": (
+        "tutelage.commands.learning:RecordCommand",
+        "Write a data set while a teacher plays ('tutelage teach --record' writes its training).",
+    ),
+    "evaluate": (
+        "tutelage.commands.playing:EvaluateCommand",
+        "Play whole episodes greedily on held-out seeds, without and with sticky actions.",
+    ),
+    "inspect": (
+        "tutelage.commands.playing:InspectCommand",
+        "Say what a file is: its format, head, observations, size, origin and digest.",
+    ),
+    "resume": (
+        "tutelage.commands.learning:ResumeCommand",
+        "Go on with a run that was interrupted, to the very result it would have had.",
+    ),
+    "watch": (
+        "tutelage.commands.playing:WatchCommand",
+        "Film one or more models playing the same episode side by side.",
+    ),
+    "report": (
+        "tutelage.commands.report:ReportCommand",
+        "Write a run's report.html again, with its learning curve and a film of its players.",
+    ),
+    "offpolicy": (
+        "tutelage.commands.offpolicy:OffPolicyCommand",
+        "Judge selectors by a run's log: they learn from its first half and are paid by its "
+        "second.",
+    ),
+    "sizes": (
+        "tutelage.commands.playing:SizesCommand",
+        "List the named network sizes with their parameter counts.",
+    ),
+    "sweep": (
+        "tutelage.commands.sweep:SweepCommand",
+        "Run any settings x seeds, and show what came of them with intervals and tests.",
+    ),
 }
+"""Command -> the class that is it, imported when it is asked for, and the first line of its help.
+"""
+
+LONGEST = 2_000
+"""Characters of an error that are shown: a name in it may be of any length."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that ``arguments`` (by default the process's own) spell."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words == ["--version"]:
-        print(f"tutelage {version('tutelage')}")
-        return
     # Films are drawn without a window; looking for one, SDL complains where there is no desktop.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
-        check(_parse(words)).run()
+        if words == ["--version"]:
+            from importlib.metadata import version
+
+            print(f"tutelage {version('tutelage')}")
+        elif not words or words[0] in ("--help", "-h"):
+            print(_help())
+        else:
+            _parse(*words).run()
     except UserError as error:
-        display.warn(f"tutelage: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("tutelage: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _end(str(error))
+    except MemoryError as error:
+        _end(f"not enough memory: {error}")
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        named = "" if error.filename is None else f"{error.filename}: "
+        _end(f"{named}{error.strerror}")
+    except KeyboardInterrupt:
+        _end("interrupted", code=130)
 
 
-def _parse(words: list[str]) -> Any:
+def _end(text: str, *, code: int = 2) -> None:
+    line = printable(text)
+    shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+    print(f"tutelage: {shown}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: tutelage COMMAND …",
+            "",
+            "Distil large policies into small, fast ones.",
+            "",
+            *(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()),
+            "",
+            "'tutelage COMMAND --help' shows the settings of a command; --config FILE.toml gives",
+            "'teach' and 'distill' their defaults; 'tutelage --version' says which this is.",
+        ]
+    )
+
+
+def _parse(name: str, *words: str) -> Any:
     """Return the command, its defaults taken from ``--config FILE.toml`` if that is given."""
-    defaults: dict[str, Any] = {}
-    words = [part for word in words for part in _apart(word)]
-    if words and words[0] in LEARNING and "--config" in words:
-        at = words.index("--config")
-        if at + 1 == len(words):
-            raise UserError("--config needs the name of a TOML file")
-        path = Path(words[at + 1])
-        del words[at : at + 2]
-        values = read_toml(path)
-        if (of := values.pop("command", words[0])) != words[0]:
-            raise UserError(f"{path} configures 'tutelage {of}', expected 'tutelage {words[0]}'")
-        values.pop("files", None)
-        config = build(LEARNING[words[0]][0], values, where=str(path))
-        defaults[words[0]] = {"default": COMMANDS[words[0]](config=config)}
-    subcommands: Any = Union[  # noqa: UP007 (built at run time)
-        tuple(
-            Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))]
-            for name, kind in COMMANDS.items()
-        )
-    ]
-    if os.environ.get("NO_COLOR"):
-        tyro._experimental_options["ansi_codes"] = False
+    import tyro
+
+    from tutelage.configs import check
+
+    place, _ = look_up("command", name, COMMANDS)
+    kind = load(place)
+    path, words = _config_file(words)
+    said, shown = io.StringIO(), io.StringIO() if os.environ.get("NO_COLOR") else sys.stdout
     try:
-        with redirect_stderr(io.StringIO()) as complaint:
-            return tyro.cli(
-                subcommands,
+        with redirect_stderr(said), redirect_stdout(shown):
+            command = tyro.cli(
+                kind,
                 args=words,
-                prog="tutelage",
-                description="Distil large policies into small, fast ones. --config FILE.toml gives "
-                "'teach' and 'distill' their defaults.",
+                prog=f"tutelage {name}",
+                default=_defaults(name, kind, path) if path else tyro.MISSING_NONPROP,
             )
-    except SystemExit as left:
-        if left.code:
-            raise UserError(display.one_line(complaint.getvalue())) from None
+    except SystemExit as end:
+        if end.code:
+            raise UserError(f"{_unboxed(said.getvalue())} (see 'tutelage {name} --help')") from None
+        if isinstance(shown, io.StringIO) and shown is not sys.stdout:
+            print(shown.getvalue(), end="")  # no terminal, no colours
         raise
+    return check(command)
+
+
+def load(place: str) -> Any:
+    """Return the class that ``MODULE:NAME`` names in ``COMMANDS``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _config_file(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
+    """Return what ``--config`` names, and the other words."""
+    words = tuple(part for word in words for part in _apart(word))
+    if "--config" not in words:
+        return None, words
+    at = words.index("--config")
+    if at + 1 == len(words):
+        raise UserError("--config needs the name of a TOML file")
+    return Path(words[at + 1]), words[:at] + words[at + 2 :]
 
 
 def _apart(word: str) -> list[str]:
     return word.split("=", 1) if word.startswith("--config=") else [word]
+
+
+def _defaults(name: str, kind: Any, path: Path) -> Any:
+    """Return the command with the settings of a file."""
+    from tutelage.commands.learning import LEARNING
+    from tutelage.configs import build
+    from tutelage.files import read_toml
+
+    if name not in LEARNING:
+        raise UserError(f"--config: only with {' and '.join(sorted(LEARNING))}")
+    values = read_toml(path)
+    if (of := values.pop("command", name)) != name:
+        raise UserError(f"{path} configures 'tutelage {of}', expected 'tutelage {name}'")
+    values.pop("files", None)
+    return kind(config=build(LEARNING[name][0], values, where=str(path)))
+
+
+def _unboxed(text: str) -> str:
+    """Return the gist of what tyro says, in a coloured box with rules in it, as one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip("│╰╯ ") for line in plain.splitlines()[1:]]
+    ruled = "\n".join("\0" if not line.strip("─-") else line for line in lines)
+    gist, *others = [part for part in ruled.split("\0") if part.strip()] or [plain]
+    line = " ".join(gist.split())
+    meant = [
+        flag
+        for other in others
+        if "you meant" in other
+        for flag in re.findall(r"^(--[\w-]+)", other, re.MULTILINE)
+    ]
+    return f"{line}; did you mean {' or '.join(meant)}?" if meant else line

@@ -96,8 +96,8 @@ class Selection:
     measure_episodes: Count = 2
     """Episodes of a measure by evaluation, and of best-first's trial of each teacher."""
     features: str = "auto"
-    """A contextual selector's: a name that the domain offers (pong: ball-half, ball-position,
-    ball), hidden (the student's own units), or auto: the domain's first, else hidden."""
+    """A contextual selector's: a name that the domain offers, hidden (the student's own units), or
+    auto: the domain's first, else hidden."""
     credit_decay: Share = 0.95
     """Contextual: how fast the credit of a choice falls with each step before its segment's end."""
 
@@ -120,7 +120,7 @@ class Examination:
     """Evaluate from this fraction of the teacher's reward per step on, where known; 0: always."""
     eval_whole: bool = False
     """Play evaluations to the end even when the target is out of reach: slower, a finer curve."""
-    eval_max_steps: Annotated[int, Meta(ge=1, le=10**9)] = 27_000
+    eval_max_steps: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
     """Env steps after which an episode of an evaluation is cut."""
 
 
@@ -266,12 +266,13 @@ def check(config: Config) -> Config:
 
     Raises UserError for one that does not; numbers of NumPy become Python's own.
     """
-    return _filled(type(config), vars(config), flat(config))
+    return changed(config)
 
 
-def changed(config: Config, **values: Any) -> Config:
+def changed(config: Config, /, **values: Any) -> Config:
     """Return the configuration with other ``values``, by name; raise UserError as ``build``."""
-    return build(type(config), {**flat(config), **values})
+    kind = type(config)
+    return _filled(kind, vars(config), _by_name(kind, {**flat(config), **values}))
 
 
 def flat(config: Any) -> dict[str, Any]:

@@ -6,22 +6,33 @@ on its own, so that any of them can be read alone: a data set may be larger than
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 import torch
 import zstandard
-from msgspec import Meta
-from safetensors import SafetensorError, safe_open
 
 from tutelage.errors import UserError, choose_from
-from tutelage.files import check_free, digest, load_tensors, save_tensors, write_json
-from tutelage.heads import Head, parse_head
-from tutelage.types import Array, State, Transitions
+from tutelage.files import (
+    check_free,
+    convert,
+    digest,
+    load_tensors,
+    open_tensors,
+    read_json,
+    refusing,
+    save_tensors,
+    sweep,
+    unpack,
+    write_json,
+)
+from tutelage.heads import parse_head
+from tutelage.types import Array, State, Transitions, restored
 
 FORMATS = {"tutelage-dataset-1": "teacher_q", "tutelage-dataset-2": "label"}
 """Format -> the name of its column of labels; the last is written, all are read."""
@@ -29,22 +40,41 @@ FORMAT = "tutelage-dataset-2"
 FRAGMENT = 64
 FRAGMENTS_PER_CHUNK = 128
 COLUMNS = ("age", "action", "reward", "terminated", "truncated", "label")
-COUNTS = ("lengths", "packed")
-"""Of each fragment of a chunk: its env steps, and the bytes of its compressed frames."""
+TYPES = {
+    "lengths": torch.int64,
+    "packed": torch.int64,
+    "age": torch.int32,
+    "action": None,
+    "reward": torch.float32,
+    "terminated": torch.bool,
+    "truncated": torch.bool,
+    "label": torch.float32,
+}
+"""What the columns of a chunk are made of; an action is what the environment takes."""
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+Steps = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 
 
 class Manifest(msgspec.Struct):
-    """What ``dataset.json`` must say; a format-1 one has ``num_actions`` instead of ``head``."""
+    """What ``dataset.json`` must hold."""
 
     format: str
+    obs_shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=5)]
+    obs_dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"]
+    env_steps: Steps
+    chunks: Annotated[list[Steps], msgspec.Meta(min_length=1)]
     env: str
-    obs_shape: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=5)]
-    obs_dtype: str
-    env_steps: Annotated[int, Meta(ge=0)]
-    chunks: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=10**6)]
-    head: dict[str, Any] = {}
-    num_actions: int = 0
-    frame: str = ""
+    head: dict[str, Any] | None = None
+    num_actions: Side | None = None
+    frame: Literal[84, 80] = 84
+
+
+class Header(msgspec.Struct):
+    """What a chunk says of itself."""
+
+    format: str
+    checksum: str = ""
 
 
 class Writer:
@@ -67,6 +97,7 @@ class Writer:
         """
         if not resume:
             check_free(folder)
+        sweep(folder)
         self._folder = folder
         self._about = {
             "format": FORMAT,
@@ -74,7 +105,6 @@ class Writer:
             "obs_dtype": str(obs_dtype),
             **about,
         }
-        _check_manifest(folder / "dataset.json", {**self._about, "env_steps": 0, "chunks": []})
         self._age = np.zeros(num_envs, np.int32)
         self._history = np.zeros((num_envs, obs_shape[0] - 1, *obs_shape[1:]), obs_dtype)
         self._steps: list[dict[str, Array]] = []
@@ -162,9 +192,9 @@ class Writer:
 
         Raises UserError if what was on disk is no longer there.
         """
-        self._chunks = [int(n) for n in state["chunks"]]
-        self._age = np.asarray(state["age"]).copy()
-        self._history = np.asarray(state["history"]).copy()
+        self._chunks = msgspec.convert(state["chunks"], list[Steps])
+        self._age = restored(state["age"], self._age)
+        self._history = restored(state["history"], self._history)
         self._steps, self._fragments = [], []
         kept = [self._folder / _chunk_name(index) for index in range(len(self._chunks))]
         for path in kept:
@@ -230,40 +260,59 @@ class Dataset:
     def __init__(self, folder: str | Path) -> None:
         """Open the data set; raise UserError if ``folder`` holds none or it is damaged."""
         folder = Path(folder)
-        path = folder / "dataset.json"
-        self.about: dict[str, Any] = _read(path)
-        manifest, head = _check_manifest(path, self.about)
-        self.env = manifest.env
+        manifest = folder / "dataset.json"
+        with refusing("read", manifest):
+            if not manifest.is_file():
+                raise UserError(f"{folder} is no data set: it has no dataset.json")
+        self.about = read_json(manifest, dict[str, Any])
+        known = convert(self.about, Manifest, manifest)
+        if known.format not in FORMATS:
+            raise choose_from(f"format of {folder}", known.format, FORMATS)
+        if known.env_steps != sum(known.chunks):
+            raise UserError(f"{manifest} is damaged: its chunks are not of {known.env_steps} steps")
+        self.env = known.env
         """The environment it was recorded on."""
-        self.obs_shape = manifest.obs_shape
-        self.env_steps = manifest.env_steps
+        self.env_steps = known.env_steps
         """Number of recorded states."""
-        self._dtype = np.dtype(manifest.obs_dtype)
-        label = FORMATS[manifest.format]
-        self._stored = tuple(label if name == "label" else name for name in COLUMNS)
+        self.obs_shape = known.obs_shape
+        self._label = FORMATS[known.format]
+        self._stored = tuple(self._label if name == "label" else name for name in COLUMNS)
+        self._dtype = np.dtype(known.obs_dtype)
         self._where: list[tuple[Path, slice, slice]] = []
         self._checksums: list[str] = []
-        for index in range(len(manifest.chunks)):
+        labels = parse_head(self.head).size
+        for index, steps in enumerate(known.chunks):
             path = folder / _chunk_name(index)
-            stored = (*COUNTS, *self._stored)
-            tensors, about = load_tensors(path, only=stored)
-            if not isinstance(about, dict) or about.get("format") != manifest.format:
-                raise UserError(f"{path} is no chunk of a data set of format {manifest.format!r}")
-            checksum = _checksum(tensors, stored)
-            if about.get("checksum", checksum) != checksum or not _is_whole(
-                tensors, stored, head.size
-            ):
+            stored = ("lengths", "packed", *self._stored)
+            tensors, given = load_tensors(path, only=stored)
+            about = convert(given, Header, path)
+            if about.format != known.format:
+                raise UserError(f"{path} is no chunk of a data set of format {known.format!r}")
+            _check_chunk(path, {n.replace(self._label, "label"): t for n, t in tensors.items()})
+            with open_tensors(path) as file:
+                frames = file.get_slice("frames")
+                of = frames.get_dtype(), frames.get_shape()
+            if of != ("U8", [int(tensors["packed"].sum())]):
+                raise UserError(f"{path} is damaged: its frames are {of[0]} {of[1]}")
+            rows, label = tensors["lengths"].sum().item(), tensors[self._label]
+            if rows != steps or label.shape[1] != labels:
+                raise UserError(
+                    f"{path} holds {rows} steps with {label.shape[1]} numbers each, {manifest} "
+                    f"counts {steps} with {labels}"
+                )
+            if about.checksum and about.checksum != _checksum(tensors, stored):
                 raise UserError(f"{path} is damaged: its labels are not those that were recorded")
-            self._checksums.append(checksum)
-            rows, blobs = (_slices(tensors[name].tolist()) for name in COUNTS)
-            self._where += [(path, r, b) for r, b in zip(rows, blobs, strict=True)]
+            self._checksums.append(about.checksum or _checksum(tensors, stored))
+            pairs = zip(*(_slices(tensors[n].tolist()) for n in ("lengths", "packed")), strict=True)
+            self._where += [(path, row, blob) for row, blob in pairs]
         if not self._where:
             raise UserError(f"{folder} holds no env steps")
 
     @property
     def head(self) -> Mapping[str, Any]:
         """What its labels mean (see ``heads.parse_head``)."""
-        return _head(self.about)
+        head = self.about.get("head") or {"kind": "q", "n": self.about.get("num_actions")}
+        return dict(head)
 
     @property
     def digest(self) -> str:
@@ -277,62 +326,37 @@ class Dataset:
     def __getitem__(self, index: int) -> Fragment:
         """Read and decompress one fragment; raise UserError if its frames are damaged."""
         path, rows, blob = self._where[index]
+        with open_tensors(path) as file:
+            packed = file.get_slice("frames")[blob].numpy()
+            columns = {
+                name: file.get_slice(stored)[rows].numpy()
+                for name, stored in zip(COLUMNS, self._stored, strict=True)
+            }
+        stack, *frame = self.obs_shape
+        shape = (stack - 1 + len(columns["age"]), *frame)
         try:
-            with safe_open(path, framework="pt") as file:
-                packed = file.get_slice("frames")[blob].numpy()
-                columns = {
-                    name: file.get_slice(stored)[rows].numpy()
-                    for name, stored in zip(COLUMNS, self._stored, strict=True)
-                }
-            raw = zstandard.ZstdDecompressor().decompress(packed.tobytes())
-            shape = (self.obs_shape[0] - 1 + rows.stop - rows.start, *self.obs_shape[1:])
-            return Fragment(np.frombuffer(raw, self._dtype).reshape(shape), columns)
-        except (zstandard.ZstdError, SafetensorError, ValueError) as error:
+            raw = unpack(packed.tobytes(), math.prod(shape) * self._dtype.itemsize)
+        except ValueError as error:
             raise UserError(f"{path} is damaged: {error}") from error
+        return Fragment(np.frombuffer(raw, self._dtype).reshape(shape), columns)
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path.parent} is no data set: it has no {path.name}")
-    try:
-        return json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error!r}") from error
-
-
-def _check_manifest(path: Path, about: Any) -> tuple[Manifest, Head]:
-    """Return what a manifest says and the head of its labels; raise UserError if it is damaged."""
-    if isinstance(about, dict) and (given := str(about.get("format"))) not in FORMATS:
-        raise choose_from(f"format of {path.parent}", given, FORMATS)
-    try:
-        manifest = msgspec.convert(about, Manifest)
-        if np.dtype(manifest.obs_dtype).kind not in "iufb":
-            raise TypeError(f"obs_dtype {manifest.obs_dtype}")
-        return manifest, parse_head(_head(about))
-    except (UserError, TypeError, ValueError, msgspec.ValidationError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-
-
-def _head(about: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(about.get("head") or {"kind": "q", "n": about.get("num_actions")})
-
-
-def _is_whole(tensors: Mapping[str, torch.Tensor], stored: Sequence[str], label_size: int) -> bool:
-    """Return whether a chunk has all its columns, of one length and of the types they have."""
-    if not set(stored) <= set(tensors):
-        return False
-    *counts, age, action, reward, terminated, truncated, label = (tensors[name] for name in stored)
-    kinds = [t.dtype for t in (*counts, age, reward, terminated, truncated, label)]
-    steps = len(age) if age.ndim else -1
-    return (
-        kinds == [*[torch.int64] * 2, torch.int32, torch.float32, *[torch.bool] * 2, torch.float32]
-        and all(count.ndim == 1 and bool((count > 0).all()) for count in counts)
-        and len(counts[0]) == len(counts[1])
-        and int(counts[0].sum()) == steps
-        and all(t.shape == (steps,) for t in (reward, terminated, truncated))
-        and action.shape[:1] == (steps,)
-        and label.shape == (steps, label_size)
-    )
+def _check_chunk(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise UserError unless the columns are of their types and of one length."""
+    for name, dtype in TYPES.items():
+        if name not in tensors:
+            raise UserError(f"{path} is damaged: it lacks {name}")
+        if dtype not in (None, tensors[name].dtype):
+            raise UserError(f"{path} is damaged: {name} is {tensors[name].dtype}, expected {dtype}")
+    lengths, packed = tensors["lengths"], tensors["packed"]
+    if (
+        not lengths.ndim == packed.ndim == tensors["label"].ndim - 1 == 1
+        or len(lengths) != len(packed)
+        or not bool(((lengths >= 1) & (lengths <= FRAGMENT)).all())
+        or not bool((packed >= 1).all())
+        or any(tensors[name].shape[:1] != (int(lengths.sum()),) for name in COLUMNS)
+    ):
+        raise UserError(f"{path} is damaged: its columns are of lengths that do not go together")
 
 
 def _chunk_name(index: int) -> str:

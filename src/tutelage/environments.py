@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.heads import to_space
-from tutelage.types import Array, State, Transitions, seeded
+from tutelage.types import Array, State, Transitions, restored, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 Mask = npt.NDArray[np.bool_]
@@ -181,11 +181,13 @@ class Environments:
 
     def restore(self, state: State) -> None:
         """Replay the current episodes, aligned so that all of them end at the present."""
-        lengths = np.asarray(state["lengths"])
-        logs = np.split(np.asarray(state["actions"]), np.cumsum(lengths)[:-1])
+        lengths, actions = restored(state["lengths"], self._episode), np.asarray(state["actions"])
+        if (lengths < 0).any() or lengths.sum() != len(actions):
+            raise ValueError(f"episodes of lengths {lengths} have {len(actions)} actions")
+        logs = np.split(actions, np.cumsum(lengths)[:-1])
         self._actions = [list(log) for log in logs]
-        self._episode = np.asarray(state["episode"]).copy()
-        self._returns = np.asarray(state["returns"]).copy()
+        self._episode = restored(state["episode"], self._episode)
+        self._returns = restored(state["returns"], self._returns)
         for ago in range(int(lengths.max()), 0, -1):
             if (begins := lengths == ago).any():
                 self._reset(begins)
@@ -210,12 +212,14 @@ class Environments:
 
     def _check_finite(self, obs: Array, reward: Array) -> None:
         """Raise FaultyEnvironmentError, saying where, for what no environment may give."""
-        if np.isfinite(reward).all() and (obs.dtype.kind != "f" or np.isfinite(obs).all()):
+        good = _finite(reward)
+        if obs.dtype.kind == "f":
+            good &= _finite(obs).reshape(len(obs), -1).all(axis=1)
+        if good.all():
             return
-        good = np.isfinite(reward) & np.isfinite(obs).reshape(len(obs), -1).all(axis=1)
         i = int(good.argmin())
         what = "an observation that is not finite"
-        if not np.isfinite(reward[i]):
+        if not _finite(reward)[i]:
             what = f"the reward {reward[i]}"
         raise FaultyEnvironmentError(
             f"environment {i} gave {what} at step {len(self._actions[i])} of its episode "
@@ -293,7 +297,14 @@ class Restricted(Environments):
 
     def restore(self, state: State) -> None:
         super().restore(state)
-        self._repeated = np.asarray(state["repeated"]).copy()
+        self._repeated = restored(state["repeated"], self._repeated)
+
+
+def _finite(numbers: Array) -> Mask:
+    """Return where numbers are, also as the float32 that networks and losses take them for."""
+    if numbers.dtype.kind != "f":
+        return np.ones(numbers.shape, np.bool_)
+    return np.asarray(np.abs(numbers) <= np.finfo(np.float32).max)
 
 
 def transitions(

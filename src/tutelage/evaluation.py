@@ -16,6 +16,9 @@ from tutelage.types import Array, seeded
 MAX_STEPS = 10_000
 """Env steps after which an episode is cut, where nothing else is asked for."""
 
+MOST_NUMBERS = 10**7
+"""That are drawn at once: a million episodes have an interval too."""
+
 Note = Callable[[str], None]
 """Is told in a word how far an evaluation has come."""
 
@@ -38,9 +41,13 @@ class Evaluation:
 
     def interval(self, *, resamples: int = 10_000) -> tuple[float, float]:
         """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), seeded."""
-        rng = np.random.default_rng(seeded(0, "bootstrap"))
-        index = rng.integers(len(self.returns), size=(resamples, len(self.returns)))
-        low, high = np.quantile(self.returns[index].mean(axis=1), [0.025, 0.975])
+        rng, n = np.random.default_rng(seeded(0, "bootstrap")), len(self.returns)
+        rows = max(1, MOST_NUMBERS // n)
+        means = [
+            self.returns[rng.integers(n, size=(min(rows, resamples - done), n))].mean(axis=1)
+            for done in range(0, resamples, rows)
+        ]
+        low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
         return float(low), float(high)
 
     def figures(self) -> dict[str, float | int | list[float]]:

@@ -311,6 +311,9 @@ HEADS: dict[str, Callable[..., Head]] = {
 }
 """Name -> head, as a file names it."""
 
+LARGEST = 2**20
+"""The most actions, or choices of one action, that a file may claim."""
+
 
 def translate(label: Tensor, spoken: Head, wanted: Head, *, tau: float = 1.0) -> Tensor:
     """Return a label ``[N,L]`` of one head as another head has it.
@@ -364,8 +367,15 @@ def parse_head(about: Mapping[str, Any]) -> Head:
         )
     try:
         head: Head = msgspec.convert(values, build)
-    except msgspec.ValidationError as error:
-        raise UserError(f"head {kind}: {error}") from None
+    except ValueError as error:
+        raise UserError(f"head {kind} is damaged: {error}") from None
+    sizes = values.get("sizes", [values.get("n", 1)])
+    if not sizes or not all(0 < n <= LARGEST for n in sizes):
+        raise UserError(f"head {kind} is of size {sizes}, expected from 1 to {LARGEST:,}")
+    if not 0.0 < values.get("temperature", 1.0) < math.inf:
+        raise UserError(
+            f"head {kind} has the temperature {values['temperature']}, expected above 0"
+        )
     return head
 
 

@@ -7,12 +7,13 @@ kickstarting (Schmitt et al. 2018, eq. 3). There is one learner.
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from tutelage.types import Batch, Schedule, State, StepOut
+from tutelage.types import Batch, Counted, Schedule, State, StepOut, load_weights
 
 
 class Objective(Protocol):
@@ -137,11 +138,32 @@ class Learner:
         }
 
     def restore(self, state: State) -> None:
-        self.updates = int(state["updates"])
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
+        saved = msgspec.convert(state, Learnt)
+        self.updates = saved.updates
+        load_weights(self.network, saved.network)
+        load_weights(self.averaged, saved.averaged)
         whole = self._optimizer.state_dict()
-        whole["state"] = {int(i): moments for i, moments in state["optimizer"].items()}
+        whole["state"] = {int(i): moments for i, moments in saved.optimizer.items()}
+        shapes = {i: {n: m.shape for n, m in of.items()} for i, of in whole["state"].items()}
+        if shapes not in ({}, self._moments()):
+            raise ValueError("the optimizer's moments are not those of the network")
         self._optimizer.load_state_dict(whole)
         for name, term in self._terms.items():
-            term.objective.restore(state["terms"][name])
+            term.objective.restore(saved.terms[name])
+
+    def _moments(self) -> dict[int, dict[str, torch.Size]]:
+        """Return the shapes of what Adam keeps of each parameter."""
+        return {
+            i: {"step": torch.Size(), "exp_avg": p.shape, "exp_avg_sq": p.shape}
+            for i, p in enumerate(self.network.parameters())
+        }
+
+
+class Learnt(msgspec.Struct):
+    """What a checkpoint holds of a learner."""
+
+    updates: Counted
+    network: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    optimizer: dict[str, dict[str, Tensor]]
+    terms: dict[str, dict[str, Any]]

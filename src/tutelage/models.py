@@ -1,6 +1,5 @@
 """Policies in files: Tutelage's own networks, written and read, and the bundled ones."""
 
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +9,7 @@ import msgspec
 import torch
 
 from tutelage.errors import UserError
-from tutelage.files import file_digest, load_tensors, save_tensors
+from tutelage.files import convert, decode, file_digest, load_tensors, save_tensors
 from tutelage.heads import Head, QValues, describe_head, parse_head
 from tutelage.networks import Network, parse_size
 from tutelage.policies import Model
@@ -100,21 +99,19 @@ def load_network(path: Path) -> Model:
     header = _header(path, about)
     if about["format"] == Q_FORMAT:
         tensors = {name.replace("head.", "output."): tensor for name, tensor in tensors.items()}
+    if wrong := [name for name, t in tensors.items() if not t.is_floating_point()]:
+        raise UserError(f"{path}: tensor {wrong[0]} is of type {tensors[wrong[0]].dtype}")
     try:
-        # Without memory until the file's tensors are seen to fit: a header may claim any size.
-        with torch.device("meta"):
+        with torch.device("meta"):  # no memory for what the header only claims
             network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
     except (UserError, RuntimeError) as error:
         raise UserError(f"{path} has a damaged header: {error}") from error
-    if wrong := [name for name, t in tensors.items() if not t.is_floating_point()]:
-        raise UserError(f"{path}: tensor {wrong[0]} is of type {tensors[wrong[0]].dtype}")
-    weights = {name: tensor.float().clone() for name, tensor in tensors.items()}
+    for name in ("shift", "scale"):  # constants of the input may be one number each, or many
+        if name in tensors:
+            _check_constant(path, name, tensors[name], header.obs_shape)
+            network.register_buffer(name, tensors[name])
     try:
-        for name in CONSTANTS:
-            if name in weights:
-                weights[name].expand(header.obs_shape)
-                network.register_buffer(name, weights[name])
-        network.load_state_dict(weights, assign=True)
+        network.load_state_dict({n: t.float().clone() for n, t in tensors.items()}, assign=True)
     except RuntimeError as error:
         raise UserError(
             f"{path} says it is of size {header.size} but its tensors differ: "
@@ -135,6 +132,15 @@ def load_network(path: Path) -> Model:
     )
 
 
+def _check_constant(path: Path, name: str, given: torch.Tensor, obs: tuple[int, ...]) -> None:
+    """Raise UserError unless a constant of the input is broadcast to observations."""
+    sides = zip(reversed(given.shape), reversed(obs), strict=False)
+    if given.ndim > len(obs) or any(side not in (1, whole) for side, whole in sides):
+        raise UserError(
+            f"{path}: tensor {name} has shape {list(given.shape)}, observations {list(obs)}"
+        )
+
+
 def _header(path: Path, about: Mapping[str, Any]) -> Header:
     """Return the header of either format; raise UserError where it is of neither, or damaged."""
     values = dict(about)
@@ -143,15 +149,11 @@ def _header(path: Path, about: Mapping[str, Any]) -> Header:
             f"{path} is a safetensors file but no Tutelage model "
             f"(format {about.get('format')!r}, expected {FORMAT!r})"
         )
-    try:
-        if about["format"] == Q_FORMAT:
-            values["obs_shape"], values["card"] = (
-                json.loads(values[key]) for key in ("obs_shape", "card")
-            )
-            values["head"] = {"kind": "q", "n": int(values.pop("num_actions"))}
-        return msgspec.convert(values, Header)
-    except (KeyError, TypeError, ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise UserError(f"{path} has a damaged header: {error!r}") from error
+    if about["format"] == Q_FORMAT:
+        for key, kind in (("obs_shape", list[Any]), ("card", dict[str, Any]), ("num_actions", int)):
+            values[key] = decode(str(values.get(key)), kind, f"{path}: {key} of its header")
+        values["head"] = {"kind": "q", "n": values.pop("num_actions")}
+    return convert(values, Header, f"the header of {path}")
 
 
 def label_head(head: Head) -> Head:

@@ -60,11 +60,11 @@ def parse_size(text: str) -> Size:
     """Return the size that ``text`` names or spells out; raise UserError otherwise."""
     if text in SIZES:
         return SIZES[text]
-    if match := re.fullmatch(r"mlp:(\d+(?:/\d+)*)", text):
+    if match := re.fullmatch(r"mlp:(\d{1,5}(?:/\d{1,5}){0,63})", text):
         widths = tuple(int(w) for w in match[1].split("/"))
         if all(0 < w <= WIDEST for w in widths):
             return Size((), widths)
-    if match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)(:valid)?", text):
+    if match := re.fullmatch(r"(\d{1,5})/(\d{1,5})/(\d{1,5})/(\d{1,5})(:valid)?", text):
         *channels, hidden = (int(match[i]) for i in range(1, 5))
         if all(0 < w <= WIDEST for w in (*channels, hidden)):
             return Size(tuple(channels), (hidden,), padded=match[5] is None)

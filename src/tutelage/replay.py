@@ -5,7 +5,8 @@ import numpy.typing as npt
 import torch
 import zstandard
 
-from tutelage.types import Array, Batch, State, Transitions, generator_state
+from tutelage.files import unpack
+from tutelage.types import Array, Batch, State, Transitions, generator_state, restored
 
 Index = npt.NDArray[np.int64]
 
@@ -233,14 +234,13 @@ class Replay:
     def restore(self, state: State) -> None:
         """Restore what ``state`` returned."""
         self._rng.bit_generator.state = state["rng"]
-        self._written = np.asarray(state["written"]).copy()
-        self._followed = np.asarray(state["followed"]).copy()
-        self._age = np.asarray(state["age"]).copy()
+        self._written = restored(state["written"], self._written)
+        self._followed = restored(state["followed"], self._followed)
+        self._age = restored(state["age"], self._age)
+        if not ((self._followed >= 0) & (self._followed <= self._written)).all():
+            raise ValueError(f"of {self._written} steps {self._followed} have a known future")
         used = int(min(self._written.max(), self._slots))
-        decompress = zstandard.ZstdDecompressor().decompress
-        for name, packed in state["columns"].items():
-            column = self._columns[name]
-            raw = decompress(np.asarray(packed).tobytes())
-            column[:, :used] = np.frombuffer(raw, column.dtype).reshape(
-                len(column), used, *column.shape[2:]
-            )
+        for name, column in self._columns.items():
+            held = column[:, :used]
+            raw = unpack(np.asarray(state["columns"][name]).tobytes(), held.nbytes)
+            held[:] = np.frombuffer(raw, column.dtype).reshape(held.shape)

@@ -12,6 +12,7 @@ result.json       the closing evaluation
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -19,22 +20,27 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import tomli_w
-from tensorboardX import SummaryWriter
 
 from tutelage.choice_log import append_log
 from tutelage.configs import Distill, Teach, nested
 from tutelage.errors import UserError
 from tutelage.files import (
-    WRITING,
     check_free,
+    convert,
+    decode,
     digest,
     pack_state,
+    read_bytes,
     read_toml,
+    refusing,
+    sweep,
     sync,
     unpack_state,
     write_atomic,
@@ -45,8 +51,28 @@ from tutelage.types import Row, State
 FAULTS = "faults.log"
 """Holds the tracebacks of what environments did wrong."""
 KEEP_CHECKPOINTS = 2
-LOGS = ("metrics.jsonl", "timing.jsonl", "selections.jsonl")
+TIMING = "timing.jsonl"
+"""Is for people only: what is lost or damaged of it stops nothing."""
+LOGS = ("metrics.jsonl", "selections.jsonl", TIMING)
 """What a run appends to, and cuts to its checkpoint when it goes on."""
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class Clock(msgspec.Struct):
+    """What a run's seconds were when it was saved."""
+
+    seconds: float
+    evaluating: float
+    last: tuple[Size, float]
+
+
+class Saved(msgspec.Struct):
+    """A checkpoint: the logs' sizes, the clock, and the state of every part."""
+
+    sizes: dict[str, Size]
+    clock: Clock
+    parts: dict[str, Any]
 
 
 class Run:
@@ -56,11 +82,13 @@ class Run:
         """Open the folder of an existing run; see ``create`` for a new one."""
         self.folder = folder
         self.config = read_config(folder)
+        for place in (folder, folder / "checkpoints"):
+            sweep(place)
         self._began = time.perf_counter()
         self._seconds_before = 0.0
         self._evaluating = 0.0
         self._last = (0, 0.0)
-        self._board: SummaryWriter | None = None
+        self._board: _Board | None = None
 
     @classmethod
     def create(cls, folder: Path, config: Teach | Distill, files: Mapping[str, str]) -> "Run":
@@ -94,7 +122,10 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def write(self, row: Row, *, evaluation_seconds: float = 0.0) -> None:
-        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to TensorBoard."""
+        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to TensorBoard.
+
+        To that where tensorboardX is installed.
+        """
         self._evaluating += evaluation_seconds
         before, at = self._last
         training = self.seconds - self._evaluating
@@ -106,30 +137,30 @@ class Run:
             "time/evaluation": self._evaluating,
         }
         head = {"env_steps": row.env_steps, "updates": row.updates}
-        self._append("metrics.jsonl", {**head, **row.metrics})
-        self._append("timing.jsonl", {"env_steps": row.env_steps, **timing})
+        finite = {name: value for name, value in row.metrics.items() if math.isfinite(value)}
+        self._append("metrics.jsonl", {**head, **finite})
+        self._append(TIMING, {"env_steps": row.env_steps, **timing})
         for number, feedback in row.settled.items():
             append_log(self.folder / "selections.jsonl", round_number=number, feedback=feedback)
-        if self._board is None:
-            self._board = SummaryWriter(str(self.folder), purge_step=row.env_steps)
-        for name, value in {**row.metrics, **timing}.items():
-            self._board.add_scalar(name, value, row.env_steps)
+        with refusing("write", self.folder):
+            if self._board is None and find_spec("tensorboardX") is not None:
+                self._board = _Board(self.folder, row.env_steps)
+            if self._board is not None:
+                self._board.write(row.env_steps, {**row.metrics, **timing})
 
     def _append(self, name: str, value: Mapping[str, Any]) -> None:
-        try:
-            with (self.folder / name).open("a") as file:
-                file.write(json.dumps(value) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.folder / name}: {error.strerror}") from error
+        with self._writing(name), (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")
+
+    def _writing(self, name: str) -> AbstractContextManager[None]:
+        return suppress(OSError) if name == TIMING else refusing("write", self.folder / name)
 
     def checkpoint(self, env_steps: int, state: State) -> None:
         """Save everything that is needed to go on from here; keep the one before it."""
         logs = [path for name in LOGS if (path := self.folder / name).exists()]
-        try:
-            for path in (*logs, self.folder):  # a power cut must not leave it ahead of its logs
+        for path in (*logs, self.folder):  # a power cut must not leave it ahead of its logs
+            with refusing("write", path):
                 sync(path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
         sizes = {path.name: path.stat().st_size for path in logs}
         clock = {"seconds": self.seconds, "evaluating": self._evaluating, "last": list(self._last)}
         data = pack_state({"sizes": sizes, "clock": clock, "parts": state})
@@ -141,40 +172,34 @@ class Run:
     def resume(self) -> State | None:
         """Return the newest usable checkpoint and cut the logs to it; None if there is none.
 
-        What was being written when the run was killed is swept away.
+        Raises UserError where the folder cannot be written, or its rows cannot be read.
         """
-        try:
-            saved = self._newest()
-            self._truncate({} if saved is None else saved["sizes"])
-            for path in self.folder.rglob(f"{WRITING}*"):
-                path.unlink()
-        except OSError as error:
-            raise UserError(f"cannot go on in {self.folder}: {error}") from error
+        saved = self._newest()
+        self._truncate({} if saved is None else saved.sizes)
+        read_rows(self.folder)
         if saved is None:
             return None
-        self._seconds_before = float(saved["clock"]["seconds"])
-        self._evaluating = float(saved["clock"]["evaluating"])
-        steps, at = saved["clock"]["last"]
-        self._last = (int(steps), float(at))
-        parts: State = saved["parts"]
-        return parts
+        self._seconds_before = saved.clock.seconds
+        self._evaluating = saved.clock.evaluating
+        self._last = saved.clock.last
+        return saved.parts
 
-    def _newest(self) -> State | None:
+    def _newest(self) -> Saved | None:
         """Read the newest checkpoint that is whole and that the logs reach.
 
         Newer ones are reported on stderr and deleted. Raises UserError, and deletes nothing, if
         it is for a log that lost rows that the run would begin anew.
         """
         folder = self.folder / "checkpoints"
-        saved: State | None = None
+        saved: Saved | None = None
         short = ""
         refused: list[Path] = []
         for path in sorted(folder.glob("*.safetensors"), reverse=True):
-            if digest(path.read_bytes()) != path.stem.split("-")[-1]:
+            if digest(read_bytes(path, "a checkpoint")) != path.stem.split("-")[-1]:
                 print(f"warning: checkpoint {path} is damaged", file=sys.stderr)
             else:
-                saved = unpack_state(path)
-                short = self._shorter_than(saved["sizes"])
+                saved = convert(unpack_state(path), Saved, path)
+                short = self._shorter_than(saved.sizes)
                 if not short:
                     break
                 print(f"warning: checkpoint {path} is ahead of {short}", file=sys.stderr)
@@ -189,22 +214,25 @@ class Run:
             then = "the run begins anew" if saved is None else f"going on from {path}"
             print(f"warning: {then}", file=sys.stderr)
         for path in refused:
-            path.unlink()
+            with refusing("delete", path):
+                path.unlink()
         return saved
 
     def _shorter_than(self, sizes: Mapping[str, int]) -> str:
         """Return the name of a log that does not reach its size, or nothing."""
         for name, size in sizes.items():
             path = self.folder / name
-            if size > (path.stat().st_size if path.exists() else 0):
+            if name != TIMING and size > (path.stat().st_size if path.exists() else 0):
                 return name
         return ""
 
     def _truncate(self, sizes: Mapping[str, int]) -> None:
         for name in LOGS:
-            if (path := self.folder / name).exists():
-                with path.open("r+b") as file:
-                    file.truncate(sizes.get(name, 0))
+            path, size = self.folder / name, sizes.get(name, 0)
+            with self._writing(name):
+                if path.exists() and path.stat().st_size > size:
+                    with path.open("r+b") as file:
+                        file.truncate(size)
 
     def note_fault(self, fault: BaseException) -> None:
         """Append a traceback to ``FAULTS``, as far as it can be written."""
@@ -214,7 +242,8 @@ class Run:
     def close(self) -> None:
         """Flush what TensorBoard still holds."""
         if self._board is not None:
-            self._board.close()
+            with refusing("write", self.folder):
+                self._board.close()
 
 
 def versions() -> dict[str, Any]:
@@ -233,7 +262,9 @@ def versions() -> dict[str, Any]:
 
     try:
         # Of the package alone: a row that was just kept does not make its code another.
-        commit = git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "."))
+        ours = git("ls-files", Path(__file__).name)  # or a repository that it is installed into
+        commit = git("rev-parse", "HEAD") if ours else ""
+        commit += "-dirty" * bool(ours and git("status", "--porcelain", "--", "."))
     except OSError:
         commit = ""
     return {
@@ -271,9 +302,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
     """Raise UserError unless a run's ``files`` are those that it was begun with."""
-    known = read_config(folder).get("files")
-    if not isinstance(known, dict):  # of a run from before they were noted
-        return
+    given = read_config(folder).get("files", {})
+    known = convert(given, dict[str, str], f"{folder / 'config.toml'}: files")
     for name, now in files.items():
         if (before := known.get(name)) not in (None, now):
             raise UserError(
@@ -283,15 +313,53 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def read_rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:
-    """Read the rows of a run; a line that is none, such as one cut short by a crash, ends them."""
-    rows = []
-    if (path := folder / name).exists():
-        for line in path.read_bytes().splitlines():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(row, dict) or not all(type(n) in (int, float) for n in row.values()):
-                break
-            rows.append(row)
+    """Read the rows of a run; a last line that a crash cut short is none.
+
+    Raises UserError, naming the line, for any other that is no object of finite numbers with
+    ``env_steps``; of the timing, what cannot be read is left out.
+    """
+    path = folder / name
+    rows: list[dict[str, float]] = []
+    with suppress(UserError) if name == TIMING else nullcontext():
+        data = read_bytes(path, "a run's rows") if path.exists() else b""
+        *lines, rest = data.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            rows.append(_row(line, f"{path}, line {number},"))
+        with suppress(UserError):
+            rows.append(_row(rest, path))
     return rows
+
+
+def _row(line: bytes, where: object) -> dict[str, float]:
+    row = decode(line, dict[str, float], where)
+    if "env_steps" not in row:
+        raise UserError(f"{where} is damaged: it lacks env_steps")
+    return row
+
+
+class _Board:
+    """Scalars for TensorBoard, each row written at once.
+
+    tensorboardX's own writer has a thread for it, which a full disk ends without a word: whoever
+    waits for it then waits for ever.
+    """
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        """Begin a file; what others in the folder say of later steps is not to be shown."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._event = event_pb2.Event
+        self._file = EventsWriter(str(folder / "events"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._file.write_event(self._event(step=purge_step, session_log=start))
+
+    def write(self, env_steps: int, values: Mapping[str, float]) -> None:
+        event = self._event(step=env_steps, wall_time=time.time())
+        for name, value in values.items():
+            event.summary.value.add(tag=name, simple_value=value)
+        self._file.write_event(event)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
+import msgspec
 import numpy as np
 
 from tutelage.assignment.protocol import Assignment
@@ -152,26 +153,31 @@ class Examiner:
             "done": self.done,
             "passed_at": self.passed_at,
             "due": self._due,
-            "best": best
-            and {
-                "returns": best.returns.tolist(),
-                "lengths": best.lengths.tolist(),
-                "cut": best.cut,
-            },
+            "best": best and list(zip(best.returns.tolist(), best.lengths.tolist(), strict=True)),
+            "cut": best.cut if best else 0,
             "rate": self._rate,
             "best_abandoned": self._best_abandoned,
         }
 
     def restore(self, state: State) -> None:
-        self.done = state["done"]
-        self.passed_at = state["passed_at"]
-        self._due = state["due"]
-        best = state["best"]
-        self.best = best and Evaluation(
-            np.array(best["returns"]), np.array(best["lengths"]), best["cut"]
-        )
-        self._rate = state["rate"]
-        self._best_abandoned = state["best_abandoned"]
+        saved = msgspec.convert(state, Examined)
+        self.done, self.passed_at, self._due = saved.done, saved.passed_at, saved.due
+        self._rate, self._best_abandoned = saved.rate, saved.best_abandoned
+        if saved.best is not None:
+            returns, lengths = zip(*saved.best, strict=True)
+            self.best = Evaluation(np.array(returns), np.array(lengths), saved.cut)
+
+
+class Examined(msgspec.Struct):
+    """What a checkpoint holds of an examiner."""
+
+    done: bool
+    passed_at: int | None
+    due: int
+    best: Annotated[list[tuple[float, int]], msgspec.Meta(min_length=1)] | None
+    cut: int
+    rate: float
+    best_abandoned: float
 
 
 def open_run(
@@ -194,14 +200,9 @@ def open_run(
     if (state := run.resume()) is not None:
         try:
             parts.restore(state)
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            IndexError,
-            RuntimeError,  # torch's, for a network of other tensors
-        ) as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever a part cannot take
             raise UserError(
                 f"{folder}: its checkpoint does not fit ({error!r}), so another version of "
                 "tutelage wrote it: resume it with that one, or begin anew"

@@ -8,12 +8,13 @@ over all environments (1 Atari step = 4 emulator frames); ``updates`` counts opt
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from msgspec import Meta
+from torch import Tensor, nn
 
 from tutelage.errors import UserError
 
@@ -28,6 +29,11 @@ StepOut = Callable[[Tensor, int], Tensor]
 
 Schedule = Callable[[int], float]
 """A number that changes with ``env_steps`` or ``updates``."""
+
+
+Counted = Annotated[int, Meta(ge=0, lt=2**53)]
+Owed = Annotated[float, Meta(ge=0.0, lt=1.0)]
+"""What a checkpoint may hold of a number of steps, and of batches that are due."""
 
 
 class Stateful(Protocol):
@@ -192,6 +198,30 @@ def check_shape(name: str, value: Tensor, expected: tuple[int | None, ...]) -> N
         want is not None and got != want for got, want in zip(value.shape, expected, strict=True)
     ):
         raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {expected}")
+
+
+def restored(saved: Any, like: Array) -> Array:
+    """Return a copy of what a checkpoint holds of an array.
+
+    Raises ValueError, showing both, unless it is of the type and shape of ``like``.
+    """
+    array = np.asarray(saved)
+    if (array.dtype, array.shape) != (like.dtype, like.shape):
+        raise ValueError(
+            f"an array is {array.dtype} {array.shape}, expected {like.dtype} {like.shape}"
+        )
+    return array.copy()
+
+
+def load_weights(network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Give a network the weights that a checkpoint holds.
+
+    Raises ValueError or RuntimeError unless they are of its own types and shapes.
+    """
+    for name, tensor in network.state_dict().items():
+        if saved[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is of type {saved[name].dtype}, expected {tensor.dtype}")
+    network.load_state_dict(saved)
 
 
 def seeded(seed: int, *names: int | str) -> np.random.SeedSequence:

@@ -79,7 +79,7 @@ class PerSegment(BySegment):
 
     def drop(self, arm: int, reason: str) -> None:
         super().drop(arm, reason)
-        for i in np.flatnonzero((self._arm == arm) & ~self._fresh):
+        for i in np.flatnonzero(self._arm == arm):
             self._choose(int(i))
 
     def state(self) -> State:

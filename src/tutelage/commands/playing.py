@@ -34,9 +34,8 @@ class EvaluateCommand:
     sticky: Share = 0.25
     """Sticky actions of the second column; 0 for none (Atari only)."""
     only: str = ""
-    """Act only in a part of the states that the domain names (pong: ball-top, ball-bottom);
-    elsewhere the last action is repeated and nothing counts, or, as in ball-top:2, only in every
-    other step."""
+    """Act only in a part of the states that the domain names; elsewhere the last action is repeated
+    and nothing counts, or, as in NAME:2, only in every other step."""
     max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
     """Env steps after which an episode is cut."""
     seed: Seed = 0

@@ -32,7 +32,7 @@ def load(
     units: str = "env",
     arrays: str = "torch",
 ) -> Model:
-    """Return what ``MODULE:NAME`` is, or, of a class or a function without arguments, makes.
+    """Return what ``MODULE:NAME`` is, or makes, if it is a class.
 
     ``head``, ``units`` and ``arrays`` are as in ``policy_of``. Raises UserError where there is no
     such thing, and where it is no policy.

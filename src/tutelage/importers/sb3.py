@@ -132,14 +132,9 @@ def _unpack(path: Path, packed: bytes) -> tuple[dict[str, Any], dict[str, Tensor
             saved = read_tensors(part(archive, "policy.pth"), f"{path}, policy.pth")
             version = "_stable_baselines3_version"
             found = part(archive, version).decode() if version in names else ""
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        RecursionError,
-        RuntimeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive fails in more ways than zipfile says
         raise UserError(f"{path} is damaged: {line_of(error)}") from error
     if not isinstance(about, dict):
         raise UserError(f"{path} is damaged: data is no JSON object")

@@ -339,7 +339,7 @@ def _baby_a3c(weights: Weights, given: _Given) -> Layers:
     weights.drop("critic_linear.", "val_func.")
     channels = weights.shape("conv1.weight")[1]
     activation = activation_named(given.activation or "elu")
-    parts: list[nn.Module] = [Newest(channels, image=given.image(True))]
+    parts: list[nn.Module] = [Newest(channels, stretched=given.image(True))]
     for i in range(1, 5):
         parts += [weights.convolution(f"conv{i}", stride=2, padding=1), activation()]
     gated = bool(weights.names("gru."))
@@ -426,16 +426,23 @@ def last_width(layers: nn.Sequential) -> int:
 
 
 class Newest(nn.Module):
-    """The newest frame of a stack ``obs[N,stack,H,W] -> [N,C,H,W]``, in [0, 1] if an image's."""
+    """The newest frame of a stack, ``obs[N,stack,H,W] -> [N,C,H,W]``, stretched to [0, 1] or not.
 
-    def __init__(self, channels: int, *, image: bool) -> None:
+    baby-a3c resizes its frames by SciPy's imresize of old, which makes the darkest pixel of each 0
+    and the brightest 255.
+    """
+
+    def __init__(self, channels: int, *, stretched: bool) -> None:
         super().__init__()
         self.channels = channels
-        self.image = image
+        self.stretched = stretched
 
     def forward(self, obs: Observation) -> Tensor:
         x = shaped(one_tensor(obs), (None, None, None))[:, -self.channels :].float()
-        return x / 255.0 if self.image else x
+        if not self.stretched:
+            return x
+        low, high = (side(x, dim=(1, 2, 3), keepdim=True) for side in (torch.amin, torch.amax))
+        return (x - low) / (high - low).clamp(min=1.0)
 
 
 class Expectation(nn.Module):

@@ -6,6 +6,7 @@ environment: it is put in before a call and taken out after it.
 
 import io
 import re
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tutelage.importers.base import (
 )
 from tutelage.policies import Carry, Model
 
-IN_PLACE = re.compile(r"aten::(?:copy|add|sub|mul|div|fill|zero|lerp|index_put|set|detach)_\(")
+IN_PLACE = re.compile(r"aten::(?:copy|add|sub|mul|div|fill|zero|lerp|index_put|set)_\(")
 """What changes a buffer, in the text of a graph; an activation in place changes none."""
 SETS = re.compile(r'prim::SetAttr\[name="(\w+)"\]')
 
@@ -86,14 +87,16 @@ class ScriptPolicy(nn.Module):
             raise choose_from("scaling", scaling, ["unit", "none"])
         self._unit = scaling == "unit"
         self.states = _states(module)
-        self._fresh = [getattr(module, name).clone() for name in self.states]
+        self._fresh = [self._get(name).clone() for name in self.states]
         self.head = chosen_head(head, space, None)
         self._read = Reading(self.head, space, units)
 
     def initial(self, n: int) -> Carry:
         """Return the state that the file holds, for each environment."""
-        device = next(self._module.parameters()).device if self.states else None
-        return tuple(torch.stack([state] * n).to(device) for state in self._fresh)
+        return tuple(
+            torch.stack([state] * n).to(self._get(name).device)
+            for name, state in zip(self.states, self._fresh, strict=True)
+        )
 
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]`` and the memory after."""
@@ -103,11 +106,20 @@ class ScriptPolicy(nn.Module):
         said, after = [], []
         for i in range(len(x)):
             for name, part in zip(self.states, carry, strict=True):
-                setattr(self._module, name, part[i].clone())
+                owner, leaf = self._owner(name)
+                setattr(owner, leaf, part[i].clone())
             said.append(self._ask(x[i : i + 1]))
-            after.append([getattr(self._module, name).clone() for name in self.states])
+            after.append([self._get(name).clone() for name in self.states])
         memory = tuple(torch.stack(parts) for parts in zip(*after, strict=True))
         return self._read(torch.cat(said), len(x)), memory
+
+    def _get(self, name: str) -> Tensor:
+        tensor: Tensor = getattr(*self._owner(name))
+        return tensor
+
+    def _owner(self, name: str) -> tuple[Any, str]:
+        *path, leaf = name.split(".")
+        return reduce(getattr, path, self._module), leaf
 
     def _ask(self, x: Tensor) -> Tensor:
         try:
@@ -151,15 +163,14 @@ def one_output(said: Any, which: int | None) -> Tensor:
 
 
 def _states(module: Any) -> list[str]:
-    """Return the names of what the module changes of itself when it is asked."""
+    """Return the names of what the module may change of itself when it is asked."""
     text = str(module.inlined_graph)
+    buffers = {name for name, _ in module.named_buffers()}
     names = set(SETS.findall(text))
-    if IN_PLACE.search(text):
-        names |= {name for name, _ in module.named_buffers()}
-    for name in sorted(names):
+    for name in sorted(names - buffers):
         if not isinstance(getattr(module, name, None), Tensor):
             raise UserError(
                 f"the program keeps a state inside of itself ({name}) that cannot be told apart "
                 "by environment: export it with its memory as an input and an output"
             )
-    return sorted(names)
+    return sorted(names | buffers if IN_PLACE.search(text) else names)

@@ -5,6 +5,7 @@ becomes an empty stand-in, so that nothing of it is imported or executed.
 """
 
 import pickle
+import pickletools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -91,6 +92,7 @@ def read(path: Path) -> tuple[Statistics | None, dict[str, str]]:
     """
     data, files = read_bytes(path)
     try:
+        _check(data)
         saved = _Reader(BytesIO(data)).load()
         about = saved.about
         if not about.get("norm_obs", True):
@@ -109,6 +111,16 @@ def read(path: Path) -> tuple[Statistics | None, dict[str, str]]:
             f"{path} holds no statistics of VecNormalize: expected the pickle that its save() "
             f"writes ({type(error).__name__})"
         ) from error
+
+
+def _check(data: bytes) -> None:
+    """Raise an error for a pickle that says it is longer than it is, or remembers at far places.
+
+    Reading it would take the memory that it says it needs.
+    """
+    for operation, value, _ in pickletools.genops(data):
+        if operation.name.endswith("PUT") and isinstance(value, int) and value > len(data):
+            raise ValueError(f"{operation.name} {value}")
 
 
 def normalised(model: Model, path: Path) -> Model:
@@ -176,15 +188,21 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, by_column, raw = state
-        flat = np.frombuffer(raw, dtype.value)
+        flat = _flat(raw, dtype)
         self.value = flat.reshape(shape, order="F" if by_column else "C").astype(np.float64)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         return self.value
 
 
+def _flat(raw: Any, dtype: _DType) -> Array:
+    if not isinstance(raw, bytes | bytearray):
+        raise ValueError(f"{type(raw).__name__} instead of bytes")
+    return np.frombuffer(bytes(raw), dtype.value)
+
+
 def _scalar(dtype: _DType, raw: bytes) -> float:
-    return float(np.frombuffer(raw, dtype.value)[0])
+    return float(_flat(raw, dtype)[0])
 
 
 def _frombuffer(raw: Any, dtype: _DType, shape: Any, order: str) -> _Array:

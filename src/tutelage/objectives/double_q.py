@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutelage.errors import look_up
 from tutelage.networks import Network
-from tutelage.types import Batch, State
+from tutelage.types import Batch, State, load_weights
 
 TD_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "huber": partial(F.smooth_l1_loss, reduction="none"),
@@ -59,4 +59,4 @@ class DoubleQ:
         return dict(self._target.state_dict())
 
     def restore(self, state: State) -> None:
-        self._target.load_state_dict(state)
+        load_weights(self._target, state)

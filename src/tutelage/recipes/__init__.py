@@ -1,8 +1,13 @@
 """The ways through the house: each assembles parts for the one loop from a configuration."""
 
 from tutelage.recipes.assembly import open_device
-from tutelage.recipes.closing import Result, close_distillation, close_teaching
-from tutelage.recipes.distilling import Hooks, Outcome, distill
+from tutelage.recipes.closing import (
+    Result,
+    close_distillation,
+    close_student,
+    close_teaching,
+)
+from tutelage.recipes.distilling import Hooks, Outcome, distill, settle
 from tutelage.recipes.teaching import record, teach
 
 __all__ = [
@@ -10,9 +15,11 @@ __all__ = [
     "Outcome",
     "Result",
     "close_distillation",
+    "close_student",
     "close_teaching",
     "distill",
     "open_device",
     "record",
+    "settle",
     "teach",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
 from tutelage.types import Array, Schedule, StepOut, seeded, torch_generator
 
+Training = TypeVar("Training", Teach, Distill)
+
 MOST_PARAMETERS = 10**8
 """More is a slip of the keyboard, and would end in the system's killing the process."""
 
@@ -38,7 +41,9 @@ def open_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        one = torch.ones(1, device=name)
+        one.item()  # some devices hold nothing
+        return one.device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used here: {reason}") from error
@@ -56,6 +61,11 @@ def settle_learning(learning: Learning, device: torch.device) -> Learning:
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
     return replace(learning, precision="bf16" if native else "fp32")
+
+
+def settle_rounds(config: Training) -> Training:
+    """Return the configuration with no round longer than the whole run."""
+    return replace(config, round_steps=min(config.round_steps, config.env_steps))
 
 
 def settle_threads(asked: int, obs_shape: tuple[int, ...]) -> int:

@@ -31,7 +31,7 @@ HIDDEN = "hidden"
 def check_names(config: Distill) -> None:
     """Raise UserError for a selector or a measure that there is not, used or not."""
     build_selector(
-        config.selection.selector, num_arms=1, rng=np.random.default_rng(), context_dim=1
+        config.selection.selector, num_arms=1, rng=np.random.default_rng(0), context_dim=1
     )
     look_up("measure", config.selection.measure, MEASURES)
 

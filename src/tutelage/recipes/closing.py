@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tutelage import models, threads
@@ -30,32 +31,12 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     A student that passed is shown with the episodes that confirmed it.
     """
     config, folder = outcome.config, outcome.folder
-    examination = config.examination
-    student = import_model(folder)
-
-    def play(policy: Policy, who: str, environment: EnvironmentConfig) -> Result:
-        return evaluate(
-            policy,
-            environment,
-            episodes=examination.confirm_episodes,
-            seed=config.seed,
-            stream="closing",
-            max_steps=examination.eval_max_steps,
-            threads=config.threads,
-            note=lambda text: note(f"{who}: {text}"),
-        ).figures()
-
-    if outcome.passed_at is not None:
-        assert outcome.evaluation is not None
-        figures = outcome.evaluation.figures()
-    else:
-        figures = play(student.policy, "student", config.environment)
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
-        **describe(student, figures),
+        **describe(import_model(folder), close_student(outcome, note=note)),
         **_course(folder),
-        f"{TARGET}{examination.target_return:g}": outcome.passed_at,
+        f"{TARGET}{config.examination.target_return:g}": outcome.passed_at,
     }
     if not config.dataset:
         name = favourite(folder, config.teachers)
@@ -69,12 +50,41 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         )
         (teacher,) = loaded.values()
         try:
-            theirs = play(ensemble.alone(0), "teacher", as_teacher(config.environment))
-            result["teacher"] = {"name": name, **describe(teacher, theirs)}
+            theirs = _play(
+                outcome,
+                ensemble.alone(0),
+                as_teacher(config.environment),
+                lambda text: note(f"teacher: {text}"),
+            )
+            result["teacher"] = {"name": name, **describe(teacher, theirs, outcome.teacher_obs)}
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
     write_json(folder / "result.json", result)
     return result
+
+
+def close_student(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
+    """Return the figures of the episodes that confirmed the student, or of as many further ones."""
+    if outcome.passed_at is not None:
+        assert outcome.evaluation is not None
+        return outcome.evaluation.figures()
+    student = import_model(outcome.folder).policy
+    environment = outcome.config.environment
+    return _play(outcome, student, environment, lambda text: note(f"student: {text}"))
+
+
+def _play(outcome: Outcome, policy: Policy, environment: EnvironmentConfig, note: Note) -> Result:
+    config, examination = outcome.config, outcome.config.examination
+    return evaluate(
+        policy,
+        environment,
+        episodes=examination.confirm_episodes,
+        seed=config.seed,
+        stream="closing",
+        max_steps=examination.eval_max_steps,
+        threads=config.threads,
+        note=note,
+    ).figures()
 
 
 def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: None) -> Result:
@@ -97,30 +107,32 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
     return result
 
 
-def describe(model: Model, evaluation: Mapping[str, Any]) -> Result:
-    """Return a model's figures: its evaluation, its size and its speed."""
+def describe(
+    model: Model, evaluation: Mapping[str, Any], obs: npt.NDArray[Any] | None = None
+) -> Result:
+    """Return a model's figures: its evaluation, its size and its speed on ``obs[1,*O]``."""
     figures: Result = {**evaluation, "parameters": model.parameters}
     if model.path is not None:
         figures["file_bytes"] = model.path.stat().st_size
-    if model.obs_shape is not None:
-        figures["us_per_action"] = microseconds_per_action(model.policy, model.obs_shape)
+    if obs is None and model.obs_shape is not None:
+        kind = np.uint8 if len(model.obs_shape) > 2 else np.float32
+        obs = np.zeros((1, *model.obs_shape), kind)
+    if obs is not None:
+        figures["us_per_action"] = microseconds_per_action(model.policy, obs)
     return figures
 
 
-def microseconds_per_action(
-    policy: Policy, obs_shape: tuple[int, ...], *, repeats: int = 200
-) -> float:
-    """Time one observation through a policy on the CPU; the median, in microseconds.
+def microseconds_per_action(policy: Policy, obs: npt.NDArray[Any], *, repeats: int = 200) -> float:
+    """Time one observation ``obs[1,*O]`` through a policy on the CPU; the median, in microseconds.
 
     On one thread where the process is ours (see ``threads``).
     """
-    dtype = torch.uint8 if len(obs_shape) > 2 else torch.float32
-    obs, carry = torch.zeros((1, *obs_shape), dtype=dtype), policy.initial(1)
+    seen, carry = torch.from_numpy(obs), policy.initial(1)
     times = []
     with torch.inference_mode(), threads.one_thread():
         for _ in range(repeats):
             began = time.perf_counter()
-            policy.head.mode(policy.step(obs, carry)[0])
+            policy.head.mode(policy.step(seen, carry)[0])
             times.append(time.perf_counter() - began)
     return sorted(times)[repeats // 2] * 1e6
 

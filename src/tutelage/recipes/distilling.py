@@ -34,6 +34,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.assigning import assign, check_names, try_out
@@ -42,7 +43,7 @@ from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Learning, Online
 from tutelage.teachers import load_teachers, parse_teacher
-from tutelage.types import Batch, seeded
+from tutelage.types import Array, Batch, seeded
 
 HELD_OUT = 0.05
 """The share of a data set that nothing is learnt from, to see how well it is imitated."""
@@ -77,6 +78,8 @@ class Outcome:
     """The teachers that came without a file."""
     space: gymnasium.Space[Any] | None = None
     """The actions of the environment, where one was played in."""
+    teacher_obs: Array | None = None
+    """An observation ``[1,*O]`` as teachers see it, where one was played in."""
 
 
 def distill(
@@ -91,7 +94,7 @@ def distill(
 
     Teachers that are ``given`` by name need no file.
     """
-    folder, hooks, config = Path(folder), hooks or Hooks(), check(config)
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
@@ -178,7 +181,8 @@ def distill(
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
         outcome = study.run(folder, resume=resume)
-        return replace(outcome, given=given, space=envs.action_space)
+        seen = envs.teacher_obs[:1]
+        return replace(outcome, given=given, space=envs.action_space, teacher_obs=seen)
     finally:
         envs.close()
 
@@ -228,6 +232,15 @@ def _distill_offline(
     files = {config.dataset: dataset.digest}
     study = _Study(config, learner, source, Alone(), hooks, files=files)
     return study.run(folder, resume=resume)
+
+
+def settle(config: Distill, *, env: str, head: Head) -> Distill:
+    """Return the configuration with nothing left open, of teachers that play ``env``.
+
+    Raises UserError for a device that cannot be had and where no target is known.
+    """
+    learning = settle_learning(config.learning, open_device(config.device))
+    return _settled(_in_environment(replace(config, learning=learning), env), head)
 
 
 def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
@@ -294,7 +307,8 @@ def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
     Without bound where that is 0 or none is known: cards are of the whole game, unclipped, without
     sticky actions.
     """
-    rates = [card["reward_per_step"] for card in cards if "reward_per_step" in card]
+    given = [card.get("reward_per_step") for card in cards]
+    rates = [rate for rate in given if isinstance(rate, int | float)]
     atari, fraction = config.environment.atari, config.examination.eval_readiness
     unlike = config.environment.only or atari.sticky or atari.clip_rewards
     if not rates or unlike or not fraction:

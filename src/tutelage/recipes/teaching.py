@@ -33,6 +33,7 @@ from tutelage.recipes.assembly import (
     first_update,
     open_device,
     settle_learning,
+    settle_rounds,
     settle_threads,
 )
 from tutelage.recipes.distilling import Hooks
@@ -46,7 +47,7 @@ def teach(
     config: Teach, folder: str | Path, *, resume: bool = False, hooks: Hooks | None = None
 ) -> Network:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
-    folder, hooks, config = Path(folder), hooks or Hooks(), check(config)
+    folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     if config.record and config.environment.only:
         raise UserError("a data set holds every state: record and only exclude each other")
     device = open_device(config.device)

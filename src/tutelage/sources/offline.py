@@ -1,7 +1,9 @@
 """Experience from a recorded data set."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -9,7 +11,7 @@ from tutelage.assignment.protocol import Assignment
 from tutelage.dataset import FRAGMENT, Dataset
 from tutelage.environments import Step
 from tutelage.replay import without_earlier
-from tutelage.types import Array, Batch, State, generator_state
+from tutelage.types import Array, Batch, Counted, Owed, State, generator_state, restored
 
 UNSEEN = 1024
 """States by which it is told how well what was held out is imitated."""
@@ -150,7 +152,16 @@ class Offline:
         }
 
     def restore(self, state: State) -> None:
-        self.env_steps = int(state["env_steps"])
-        self._owed = float(state["owed"])
-        self._rng.bit_generator.state = state["rng"]
-        self._fill(np.asarray(state["indices"]))
+        saved = msgspec.convert(state, Drawn)
+        self.env_steps, self._owed = saved.env_steps, saved.owed
+        self._rng.bit_generator.state = saved.rng
+        self._fill(restored(saved.indices, self._indices))
+
+
+class Drawn(msgspec.Struct):
+    """What a checkpoint holds of what was drawn."""
+
+    env_steps: Counted
+    owed: Owed
+    rng: State
+    indices: Any

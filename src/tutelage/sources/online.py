@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +22,8 @@ from tutelage.teachers import TeacherError
 from tutelage.types import (
     Array,
     Batch,
+    Counted,
+    Owed,
     Schedule,
     State,
     StepOut,
@@ -248,15 +251,28 @@ class Online:
         }
 
     def restore(self, state: State) -> None:
-        self.env_steps = int(state["env_steps"])
-        self._spent = int(state["spent"])
-        self._owed = float(state["owed"])
-        self._episodes = int(state["episodes"])
+        saved = msgspec.convert(state, Played)
+        self.env_steps, self._spent, self._owed = saved.env_steps, saved.spent, saved.owed
+        self._episodes = saved.episodes
         self._finished.clear()
-        self._finished.extend((float(r), int(n)) for r, n in state["finished"])
-        self._behaviour.rng.bit_generator.state = state["rng"]
-        self._envs.restore(state["envs"])
+        self._finished.extend(saved.finished)
+        self._behaviour.rng.bit_generator.state = saved.rng
+        self._envs.restore(saved.envs)
         if self._teachers is not None:
-            self._teachers.restore(state["teachers"])
+            self._teachers.restore(saved.teachers)
         for name, memory in self._memories.items():
-            memory.restore(state["memories"][name])
+            memory.restore(saved.memories[name])
+
+
+class Played(msgspec.Struct):
+    """What a checkpoint holds of what was played."""
+
+    env_steps: Counted
+    spent: Counted
+    owed: Owed
+    episodes: Counted
+    finished: list[tuple[float, Counted]]
+    rng: State
+    envs: State
+    teachers: State
+    memories: dict[str, State]

@@ -1,0 +1,155 @@
+"""What came of the claims, on one page made from the rows alone."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reproduction import Claim
+from reproduction.evidence import Code, Evidence, all_evidence
+from reproduction.manifest import manifest, word
+from tutelage.files import write_atomic, write_json
+from tutelage.sweeps import courses, profiles
+from tutelage.sweeps.figures import draw, figures, played_by_teacher
+from tutelage.sweeps.judges import ByMethod
+from tutelage.sweeps.rows import Row
+from tutelage.sweeps.tables import Line, lines_of, log_ranks, markdown, plain, short
+
+HEAD = """# Reproduction
+
+Made by `python -m reproduction --docs docs` from `results/reproduce/rows.jsonl.gz`; not typed.
+Every run is a row there: its whole configuration, the digests of the files it read, seed, commit,
+versions and machine.
+"""
+TERMS = """A run stops when ten held-out episodes and thirty further ones hold the target return, or
+when its budget of env steps is spent; "-" is a run that missed the target, and its mean return is
+over thirty held-out episodes of its best network. Evaluations wait until the return in training
+comes near the teacher's, but where a method's own noise would keep it from that, and offline. A
+ratio is of geometric means of env steps over the seeds, with Welch's 95 % t interval of their
+logarithms; a missed target counts as the env steps spent, which makes a ratio a bound (marked ≥ or
+≤) and leaves one end of its interval unknown. Three seeds tell little: such an interval is wide,
+and "not settled" is then the usual word. P(faster) is how probable it is that a run of the method
+takes fewer env steps than one of the first method: of all pairs of runs those it is known to win,
+and half of those of which nobody knows (Gehan 1965). The log-rank test takes missed targets as
+right-censored and compares with all ways of dealing the runs out to the two methods: of three seeds
+against three its least p is 0.1. A difference of returns has Welch's t interval too, over seeds or,
+where a model plays, over its episodes; there the interquartile mean, of the middle half of all
+episodes, stands beside the mean, its interval by a bootstrap within each student. "~" marks a ratio
+with missed targets on both sides, which says nothing; one without an interval is of a single seed.
+"Holds" means that the comparison named under "decided by" came out as claimed, not that the paper's
+figure was matched. Claims 1 to 12 are the paper's; 2a, 4a and 4b are further words of the paper,
+10a is claim 10 in another game, 4c, 9a and 9b are ours.
+
+No figure is corrected for how many comparisons there are, nor for how often one looked. All methods
+were run with three seeds first; where that settled nothing, claims 4a, 8, 9, 9a and 9b had two more
+for the methods in question, and then five more: whatever those said, ten was to be the end. Three
+looks at one comparison find a difference where there is none about twice as often as one does, in 5
+instead of 2.5 % of cases on either side. Of claim 8 all but one row of seeds 6 to 10 bear "-dirty"
+behind their commit: only the file of rows, to which they were being added, differed from it.
+
+A run is older than the code where its commit had other files in the package than the one that this
+page was written at ("code"; manifest.json beside the rows names both), or where its claim would be
+run with other settings today: these are named, each with the number of runs that differ. A model's
+file of other bytes is another model ("models"): those of the runs so far were rewritten since, the
+weights as they were, to say in their headers what their numbers mean.
+"""
+SHORT = ("#", "claim", "paper", "verdict")
+"""The columns of the table of verdicts in the README."""
+LEARNING, SPREAD = (
+    textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
+    for what, caption in (
+        ("Learning curves", courses.CAPTION),
+        ("Returns by episode", profiles.CAPTION),
+    )
+)
+
+
+def page(rows: Sequence[Row], code: Code) -> str:
+    """Return the page: a table of verdicts, then a section for each claim that has rows."""
+    found = all_evidence(rows)
+    sections = [section(name, claim, of, code) for name, (claim, of) in found.items()]
+    lines = []
+    for claim, of in found.values():
+        cells = verdict_cells(claim, of.methods)
+        if of.methods:
+            cells["claim"] = f"[{cells['claim']}](#{_anchor(claim)})"
+        lines.append({**cells, "verdict": f"**{cells['verdict']}**"})
+    return "\n".join([HEAD, TERMS, LEARNING, SPREAD, markdown(lines), *filter(None, sections)])
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the verdicts in short, as the README has them."""
+    cells = [verdict_cells(claim, of.methods) for claim, of in all_evidence(rows).values()]
+    return markdown([{column: of[column] for column in SHORT} for of in cells])
+
+
+def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:
+    """Return a claim's table, verdict and figures; nothing without rows."""
+    methods = of.methods
+    if not methods:
+        return ""
+    verdict = claim.judge(methods)
+    commits = sorted({short(row.commit) for rows in methods.values() for row in rows})
+    table = [markdown(lines_of(methods, columns=claim.columns)), log_ranks(methods)]
+    ran = [f"`python -m reproduction {name}` at {', '.join(commits)}.", of.age(code)]
+    images = [
+        f"![{title}](images/{name}{ending}.png)"
+        for ending, (title, _) in figures(methods, claim.title, claim.plot).items()
+    ]
+    return f"""
+## {_heading(claim)}
+
+{claim.claim}
+
+{chr(10).join(filter(None, table)).rstrip()}
+
+**{plain(verdict.word.capitalize())}**: {plain(verdict.ours)} ({plain(verdict.test)}).
+{" ".join(filter(None, ran))}
+
+{chr(10).join(images)}
+"""
+
+
+def verdict_cells(claim: Claim, methods: ByMethod) -> Line:
+    """Return a claim's line in the table of verdicts."""
+    verdict = claim.judge(methods)
+    total = sum(row.env_steps for of in methods.values() for row in of)
+    return {
+        "#": claim.number,
+        "claim": claim.title,
+        "paper": claim.paper,
+        "ours (95 % interval)": verdict.ours,
+        "env steps": f"{total:,}" if total else "-",
+        "verdict": word(verdict, methods),
+        "decided by": verdict.test,
+    }
+
+
+def draw_claim(
+    name: str, claim: Claim, methods: ByMethod, rows: Sequence[Row], folder: Path
+) -> dict[str, Path]:
+    """Draw a claim's figures, as far as it has rows; return the PNGs by title."""
+    teacher = played_by_teacher(methods, rows)
+    return draw(figures(methods, claim.title, claim.plot, teacher=teacher), methods, folder / name)
+
+
+def write(rows: Sequence[Row], docs: Path, *, results: Path, versions: Mapping[str, Any]) -> None:
+    """Write ``reproduction.md`` and its figures into ``docs``, the manifest into ``results``.
+
+    ``versions`` are of what writes (see ``runs.versions``).
+    """
+    code = Code.now(short(versions["commit"]), rows)
+    write_atomic(docs / "reproduction.md", page(rows, code).encode())
+    for name, (claim, of) in all_evidence(rows).items():
+        draw_claim(name, claim, of.methods, rows, docs / "images")
+    write_json(results / "manifest.json", manifest(rows, versions, code))
+
+
+def _heading(claim: Claim) -> str:
+    return f"{claim.number} {claim.title}"
+
+
+def _anchor(claim: Claim) -> str:
+    """Return what GitHub names the heading."""
+    kept = (c for c in _heading(claim).lower() if c.isalnum() or c in " -_")
+    return "".join(kept).replace(" ", "-")

@@ -1,0 +1,351 @@
+"""Policies that others trained: how they play by their own library and here, and their students.
+
+``python -m reproduction.policies FOLDER`` runs what has no row yet, for each file of the table that
+is in FOLDER; ``--docs docs`` writes ``any-policy.md`` from the rows. Needs the extra ``dev``.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+import tutelage as tt
+from tutelage.errors import UserError
+from tutelage.files import file_digest, write_atomic
+from tutelage.runs import versions
+from tutelage.threads import owning
+from tutelage.types import seeded
+
+EPISODES = 100
+ROWS = Path("results/any-policy/rows.jsonl")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A policy of another library, and the student that is made of it."""
+
+    file: str
+    algorithm: str
+    env: str
+    owners: str
+    """What its owners say it returns."""
+    student: str
+    env_steps: int = 30_000
+    statistics: str = ""
+    """The file of VecNormalize's statistics, where it was trained behind that."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "dqn-lunarlander": Case(
+        "sb3-dqn-LunarLander-v2.zip", "DQN", "LunarLander-v3", "154 ± 79", "mlp:32/32"
+    ),
+    "ppo-lunarlander": Case(
+        "sb3-ppo-LunarLander-v2.zip", "PPO", "LunarLander-v3", "242 ± 32", "mlp:24/24"
+    ),
+    "a2c-acrobot": Case(
+        "sb3-a2c-Acrobot-v1.zip",
+        "A2C",
+        "Acrobot-v1",
+        "-83 ± 17",
+        "mlp:24/24",
+        statistics="sb3-a2c-Acrobot-v1-vecnormalize.pkl",
+    ),
+    "qrdqn-cartpole": Case("sb3-qrdqn-CartPole-v1.zip", "QRDQN", "CartPole-v1", "500", "mlp:16/16"),
+    "sac-pendulum": Case("sb3-sac-Pendulum-v1.zip", "SAC", "Pendulum-v1", "-157 ± 89", "mlp:24/24"),
+    "tqc-pendulum": Case("sb3-tqc-Pendulum-v1.zip", "TQC", "Pendulum-v1", "-151 ± 88", "mlp:24/24"),
+    "sac-halfcheetah": Case(
+        "sb3-sac-HalfCheetah-v3.zip",
+        "SAC",
+        "HalfCheetah-v5",
+        "9,535 ± 100 (on v3)",
+        "mlp:48/48",
+        env_steps=100_000,
+        settings={"eval_every": 10_000, "eval_from": 20_000},
+    ),
+}
+
+
+def teacher_of(case: Case, folder: Path) -> str:
+    """Return the teacher as the command names it."""
+    text = str(folder / case.file)
+    return f"{text}+vecnormalize:{folder / case.statistics}" if case.statistics else text
+
+
+def command(case: Case, seed: int) -> str:
+    """Return the command that makes a student."""
+    statistics = f"+vecnormalize:{case.statistics}" if case.statistics else ""
+    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in case.settings.items())
+    return (
+        f"tutelage distill --teacher {case.file}{statistics} --env {case.env} --student "
+        f"{case.student} --env-steps {case.env_steps} --target-return {NEVER:g}{options} "
+        f"--seed {seed}"
+    )
+
+
+NEVER = 1e9
+"""A target that ends no run: students have their whole budget."""
+
+
+def theirs(case: Case, folder: Path) -> dict[str, Any]:
+    """Return what the policy returns by its own library, episode by episode."""
+    import sb3_contrib
+    import stable_baselines3
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    env = gymnasium.make(case.env)
+    library = stable_baselines3 if hasattr(stable_baselines3, case.algorithm) else sb3_contrib
+    # What these zips of 2021 pickled belongs to packages that are no more; none of it acts.
+    gone = ("lr_schedule", "exploration_schedule", "clip_range", "action_noise", "replay_buffer")
+    custom = {name: None for name in gone}
+    custom["lr_schedule"] = custom["clip_range"] = lambda _: 0.0  # type: ignore[assignment]
+    custom["exploration_schedule"] = lambda _: 0.0  # type: ignore[assignment]
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    model = getattr(library, case.algorithm).load(
+        folder / case.file, custom_objects={**custom, **spaces}, device="cpu", buffer_size=1
+    )
+    norm = None
+    if case.statistics:
+        norm = VecNormalize.load(str(folder / case.statistics), DummyVecEnv([lambda: env]))
+    returns = []
+    for episode in range(EPISODES):
+        obs, _ = env.reset(seed=episode)
+        total, over = 0.0, False
+        while not over:
+            shown = obs if norm is None else norm.normalize_obs(obs)
+            action, _ = model.predict(shown, deterministic=True)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    env.close()
+    return {"returns": returns}
+
+
+def at_random(case: Case) -> dict[str, Any]:
+    """Return what uniformly random actions return, episode by episode."""
+    env = gymnasium.make(case.env)
+    env.action_space.seed(0)
+    returns = []
+    for episode in range(EPISODES):
+        env.reset(seed=episode)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    env.close()
+    return {"returns": returns}
+
+
+def ours(case: Case, folder: Path) -> dict[str, Any]:
+    """Return what the policy returns here, episode by episode."""
+    played = tt.evaluate(teacher_of(case, folder), case.env, episodes=EPISODES, seed=0)
+    return {"returns": played.returns.tolist()}
+
+
+def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
+    """Distil a student and return what it came to."""
+    out = runs / f"{Path(case.file).stem}-{seed}"
+    outcome = tt.distill(
+        teacher_of(case, folder),
+        case.env,
+        case.student,
+        out=out,
+        resume=(out / "config.toml").exists(),
+        seed=seed,
+        env_steps=case.env_steps,
+        target_return=NEVER,
+        threads=1,
+        confirm_episodes=EPISODES,
+        **case.settings,
+    )
+    result = outcome.result
+    return {
+        "returns": result["returns"],
+        "parameters": result["parameters"],
+        "teacher_parameters": result["teacher"]["parameters"],
+        "us_per_action": result["us_per_action"],
+        "teacher_us_per_action": result["teacher"]["us_per_action"],
+        "env_steps": result["env_steps"],
+        "seconds": result["seconds"],
+        "command": command(case, seed),
+    }
+
+
+def run(folder: Path, *, seeds: int, only: Sequence[str], rows: Path, runs: Path) -> None:
+    """Run what has no row yet, and append a row for each."""
+    known = {(row["case"], row["what"], row.get("seed")) for row in read(rows)}
+    for name, case in CASES.items():
+        if (only and name not in only) or not (folder / case.file).is_file():
+            continue
+        jobs: list[tuple[str, int | None, Callable[[], dict[str, Any]]]] = [
+            ("random", None, partial(at_random, case)),
+            ("theirs", None, partial(theirs, case, folder)),
+            ("ours", None, partial(ours, case, folder)),
+            *(
+                ("student", seed, partial(student, case, folder, seed, runs))
+                for seed in range(1, seeds + 1)
+            ),
+        ]
+        for what, seed, job in jobs:
+            if (name, what, seed) in known:
+                continue
+            print(f"{name}: {what} {'' if seed is None else seed}", file=sys.stderr, flush=True)
+            row = {
+                "case": name,
+                "what": what,
+                "seed": seed,
+                "file": {case.file: file_digest(folder / case.file)},
+                **job(),
+                "versions": versions(),
+            }
+            rows.parent.mkdir(parents=True, exist_ok=True)
+            with rows.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(row) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that there are."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def page(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return ``any-policy.md``, made from the rows alone."""
+    by_case: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_case.setdefault(row["case"], []).append(row)
+    lines, commands, missed = [], [], []
+    for name, case in CASES.items():
+        of = by_case.get(name, [])
+        played = {row["what"]: np.array(row["returns"]) for row in of if row["what"] != "student"}
+        students = [row for row in of if row["what"] == "student"]
+        if set(played) != {"random", "theirs", "ours"} or not students:
+            continue
+        first = students[0]
+        kept = share_kept(
+            [np.array(row["returns"]) for row in students], played["ours"], played["random"]
+        )
+        if kept[0] < 0.95 or kept[1] < 0.9:
+            missed.append(name)
+        share = first["parameters"] / first["teacher_parameters"]
+        seeds = ", ".join(f"{np.mean(row['returns']):,.1f}" for row in students)
+        lines.append(
+            f"| {case.algorithm}, {case.env} | {case.owners} | {_mean(played['theirs'])} | "
+            f"{_mean(played['ours'])} | {np.mean(played['random']):,.1f} | "
+            f"{first['parameters']:,} of {first['teacher_parameters']:,} ({share:.1%}) | {seeds} | "
+            f"{kept[0]:.1%} ({kept[1]:.1%} … {kept[2]:.1%}) | {first['env_steps']:,} | "
+            f"{', '.join(format(row['seconds'], '.0f') for row in students)} | "
+            f"{first['us_per_action']:.0f} / {first['teacher_us_per_action']:.0f} |"
+        )
+        commands.append(first["command"])
+    commits = sorted({row["versions"]["commit"][:7] for of in by_case.values() for row in of})
+    machines = sorted({row["versions"]["machine"] for of in by_case.values() for row in of})
+    goal = "All of them do." if not missed else f"Not so: {', '.join(missed)}; the others do."
+    return f"""{HEAD}
+{goal}
+
+{TABLE}
+{chr(10).join(lines)}
+
+{NOTES}
+```sh
+{chr(10).join(commands)}
+```
+
+Seeds 2 and 3 likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
+programs ran beside, so that seconds are upper bounds.
+"""
+
+
+HEAD = """# Policies that others trained
+
+Made by `python -m reproduction.policies --docs docs` from `results/any-policy/rows.jsonl`; not
+typed.
+
+Each is a file of [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents) (MIT), written
+by Stable-Baselines3 or sb3-contrib in 2021, read as it is. It played 100 episodes by its own
+library and 100 here, on other starts. Three students of each, one for every seed, then played 100.
+
+"Kept" is the share of the teacher's distance from random play, (student - random) / (teacher -
+random), with the 95 % bootstrap interval over episodes and seeds. The aim was 95 %, the lower end
+at 90 %."""
+
+TABLE = (
+    "| policy | its owners say | by its own library (95 %) | by Tutelage (95 %) | random play | "
+    "student's parameters | students' returns, by seed | kept | env steps | seconds, by seed | "
+    "µs per action, student / teacher |\n|" + " --- |" * 11
+)
+
+NOTES = """The students, and the same for the other policies with their own names:
+"""
+
+
+def share_kept(
+    students: Sequence[np.ndarray[Any, Any]],
+    teacher: np.ndarray[Any, Any],
+    random: np.ndarray[Any, Any],
+    *,
+    resamples: int = 10_000,
+) -> tuple[float, float, float]:
+    """Return (S - R) / (T - R) of mean returns, and its 95 % percentile bootstrap interval.
+
+    Seeds are resampled, then the episodes of each; teacher's and random play's as well.
+    """
+    rng = np.random.default_rng(seeded(0, "kept"))
+
+    def means(of: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        drawn = rng.integers(len(of), size=(resamples, len(of)))
+        return np.asarray(of[drawn].mean(axis=1))
+
+    each = np.stack([means(of) for of in students])
+    which = rng.integers(len(students), size=(len(students), resamples))
+    s = np.take_along_axis(each, which, axis=0).mean(axis=0)
+    t, r = means(teacher), means(random)
+    low, high = np.quantile((s - r) / (t - r), [0.025, 0.975])
+    middle = np.mean([of.mean() for of in students])
+    kept = (middle - random.mean()) / (teacher.mean() - random.mean())
+    return float(kept), float(low), float(high)
+
+
+def _mean(returns: np.ndarray[Any, Any]) -> str:
+    evaluation = tt.Evaluation(returns, np.zeros(len(returns), np.int64))
+    low, high = evaluation.interval()
+    return f"{evaluation.mean:,.1f} ({low:,.1f} … {high:,.1f})"
+
+
+def main() -> None:
+    """Run, or write the page."""
+    parser = argparse.ArgumentParser(prog="python -m reproduction.policies", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, help="where the policies' files are")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=(), help=f"of {', '.join(CASES)}")
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--runs", type=Path, default=Path("runs/any-policy"))
+    parser.add_argument("--docs", type=Path, help="write any-policy.md into this folder")
+    asked = parser.parse_args()
+    try:
+        if asked.folder is not None:
+            with owning(1):
+                run(
+                    asked.folder,
+                    seeds=asked.seeds,
+                    only=asked.only,
+                    rows=asked.rows,
+                    runs=asked.runs,
+                )
+        if asked.docs is not None:
+            write_atomic(asked.docs / "any-policy.md", page(read(asked.rows)).encode())
+    except UserError as error:
+        print(f"reproduction.policies: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What a sweep asks of a model that plays, and how it is played."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from msgspec import Meta
+
+from tutelage import api
+from tutelage.configs import Count, Seed, Threads
+from tutelage.domains import EnvironmentConfig, environment_of
+from tutelage.errors import UserError
+from tutelage.evaluation import MAX_STEPS, Evaluation
+from tutelage.importers import import_model
+from tutelage.teachers import parse_teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Let a model play whole episodes greedily, as ``tutelage evaluate`` does."""
+
+    model: str = "pong"
+    """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+noise:1."""
+    seed: Seed = 1
+    """Seed of the episodes' starts."""
+    episodes: Count = 100
+    """Episodes that are played."""
+    max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
+    """Env steps after which an episode is cut."""
+    device: str = "cpu"
+    """cpu, cuda, …"""
+    threads: Threads = 0
+    """Threads of PyTorch, and as many of the emulators; 0: chosen."""
+    environment: EnvironmentConfig = field(default_factory=lambda: EnvironmentConfig(env="auto"))
+
+
+def settled(config: Evaluate) -> Evaluate:
+    """Return the configuration with its environment named; raise UserError where none is known."""
+    environment = config.environment
+    if environment.env != "auto":
+        return config
+    model = import_model(parse_teacher(config.model)[0])
+    if not model.env:
+        raise UserError(f"{config.model} does not say what it plays: name it by env")
+    seen = environment_of(model.env, model.obs_shape).atari.frame
+    atari = replace(environment.atari, frame=seen)
+    return replace(config, environment=replace(environment, env=model.env, atari=atari))
+
+
+def play(config: Evaluate) -> Evaluation:
+    """Play; raise UserError for what cannot be."""
+    return api.evaluate(
+        config.model,
+        config.environment,
+        episodes=config.episodes,
+        seed=config.seed,
+        max_steps=config.max_steps,
+        device=config.device,
+        threads=config.threads,
+    )
