@@ -41,6 +41,11 @@ class Case:
     statistics: str = ""
     """The file of VecNormalize's statistics, where it was trained behind that."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Beside ``SMALL``."""
+
+
+SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
+"""Small networks learn quickly: more from each env step than a network of frames has time for."""
 
 
 CASES = {
@@ -82,7 +87,8 @@ def teacher_of(case: Case, folder: Path) -> str:
 def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     statistics = f"+vecnormalize:{case.statistics}" if case.statistics else ""
-    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in case.settings.items())
+    settings = {**SMALL, **case.settings}
+    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in settings.items())
     return (
         f"tutelage distill --teacher {case.file}{statistics} --env {case.env} --student "
         f"{case.student} --env-steps {case.env_steps} --target-return {NEVER:g}{options} "
@@ -164,7 +170,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         target_return=NEVER,
         threads=1,
         confirm_episodes=EPISODES,
-        **case.settings,
+        **{**SMALL, **case.settings},
     )
     result = outcome.result
     return {
