@@ -1,7 +1,6 @@
 """Killed at any moment, a run goes on to the very bytes of an undisturbed one."""
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 import torch
 
 from tests.players import SMALL, assert_same_bytes, cartpole_model
-from tutelage.cli import main
 from tutelage.configs import Distill, Teach, build
 from tutelage.errors import UserError
 from tutelage.recipes import Hooks, distill, teach
@@ -23,36 +21,43 @@ from tutelage.runs import Run
 from tutelage.session import open_run
 from tutelage.types import Row, State
 
-SHORT = ["--num-envs", "4", "--env-steps", "2048", "--round-steps", "128", "--threads", "1"]
-SHORT += ["--checkpoint-every", "512", "--learning-starts", "128", "--batch-size", "16"]
-SHORT += ["--precision", "fp32", "--samples-per-step", "4"]
-CARTPOLE = [*SHORT, "--env", "CartPole-v1"]
+SHORT: dict[str, Any] = {
+    "num_envs": 4,
+    "env_steps": 2_048,
+    "round_steps": 128,
+    "threads": 1,
+    "checkpoint_every": 512,
+    "learning_starts": 128,
+    "batch_size": 16,
+    "precision": "fp32",
+    "samples_per_step": 4,
+    "env": "CartPole-v1",
+}
 RESULTS = ("metrics.jsonl", "last.safetensors")
 
 # Forked from a server that has everything imported, a process starts at once.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tutelage.cli", "tutelage.report.summary"])
+FORKS.set_forkserver_preload(["tutelage.recipes"])
 
 
-def command(words: list[str], errors: Path) -> None:
-    """Be the command, its stderr in a file."""
+def work(config: Teach | Distill, folder: Path, resume: bool) -> None:
     torch.set_num_threads(1)
-    with errors.open("wb") as file:
-        os.dup2(file.fileno(), 2)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    main(words)
+    if isinstance(config, Teach):
+        teach(config, folder, resume=resume)
+    else:
+        distill(config, folder, resume=resume)
 
 
-def start(words: list[str], errors: Path) -> ForkServerProcess:
-    process = FORKS.Process(target=command, args=(words, errors))
+def start(config: Teach | Distill, folder: Path, *, resume: bool = False) -> ForkServerProcess:
+    process = FORKS.Process(target=work, args=(config, folder, resume))
     process.start()
     return process
 
 
-def finish(words: list[str], errors: Path) -> None:
-    process = start(words, errors)
+def finish(config: Teach | Distill, folder: Path, *, resume: bool = False) -> None:
+    process = start(config, folder, resume=resume)
     process.join(timeout=600)
-    assert process.exitcode == 0, errors.read_text()
+    assert process.exitcode == 0
 
 
 def wait_for_rows(folder: Path, rows: int) -> None:
@@ -65,60 +70,58 @@ def wait_for_rows(folder: Path, rows: int) -> None:
     raise AssertionError("the run wrote too few rows")
 
 
-def commands(tmp_path: Path) -> dict[str, list[str]]:
-    teacher = cartpole_model(tmp_path / "teacher.safetensors")
-    distilled = ["distill", *CARTPOLE, "--student", "mlp:8", "--eval-from", "0"]
-    return {
-        "teach-cartpole": ["teach", *CARTPOLE, "--size", "mlp:16", "--milestones", "30"],
-        "distill-cartpole": [
-            *[*distilled, "--teacher", teacher, "--eval-every", "512"],
-            *["--explore", "mc-dropout:0.2", "--confirm-episodes", "3"],
-        ],
-        "distill-from-a-memory": [
-            *[*distilled, "--teacher", "tests.fakes:Counter", "--teacher-acts", "0.5"],
-            *["--eval-every", "1024", "--confirm-episodes", "2"],
-        ],
-        "teach-pong": [
-            *["teach", *SHORT, "--samples-per-step", "1", "--size", "4/4/4/16"],
-            *["--sticky", "0.25", "--env-steps", "1280", "--checkpoint-every", "384"],
-        ],
-    }
+def taught(**settings: Any) -> Teach:
+    return build(Teach, {**SHORT, "size": "mlp:16", "milestones": [30], **settings})
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [
-        ("teach-cartpole", (7, 11)),
-        ("distill-cartpole", (5, 10)),
-        ("distill-from-a-memory", (6, 13)),
-        ("teach-pong", (4, 7)),
-    ],
-)
-def test_a_killed_run_resumes_bit_for_bit(
-    name: str, rows: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Its closing games are not what is tried, and take longer than the rest.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    words, errors = commands(tmp_path)[name], tmp_path / "errors"
+def distilled(teacher: str, **settings: Any) -> Distill:
+    evaluated = {"eval_from": 0, "eval_every": 512, "confirm_episodes": 3}
+    short = {**SHORT, **evaluated, "student": "mlp:8"}
+    return build(Distill, {**short, "teachers": [teacher], **settings})
+
+
+KILLED: dict[str, tuple[Callable[[Path], Teach | Distill], int, int]] = {
+    "teach": (lambda path: taught(), 7, 11),
+    "teach pong": (
+        lambda path: taught(
+            env="pong", size="4/4/4/16", sticky=0.25, samples_per_step=1, env_steps=1_280
+        ),
+        5,
+        8,
+    ),
+    "distil": (lambda path: distilled(cartpole_model(path), explore="mc-dropout:0.2"), 5, 10),
+    "distil from a memory": (
+        lambda path: distilled("tests.fakes:Counter", teacher_acts="0.5"),
+        6,
+        13,
+    ),
+}
+"""A run, and after how many rows it is killed for the first and the second time."""
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_run_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
+    build_config, once, twice = KILLED[name]
+    config = build_config(tmp_path / "teacher.safetensors")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish([*words, "--out", str(whole)], errors)
-    for count, begin in zip(
-        rows, ([*words, "--out", str(broken)], ["resume", str(broken)]), strict=True
-    ):
-        process = start(begin, errors)
-        wait_for_rows(broken, count)
+    finish(config, whole)
+    for rows in (once, twice):
+        process = start(config, broken, resume=rows == twice)
+        wait_for_rows(broken, rows)
         process.kill()
         process.join()
-    finish(["resume", str(broken)], errors)
+    assert not (broken / "last.safetensors").exists()
+    finish(config, broken, resume=True)
     assert_same_bytes(whole, broken, *RESULTS)
 
 
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """As a person types it, in a process of its own."""
-    words, errors = commands(tmp_path)["teach-cartpole"], tmp_path / "errors"
+    """As a person types it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish([*words, "--out", str(whole)], errors)
-    typed = [sys.executable, "-m", "tutelage", *words, "--out", str(broken)]
+    finish(taught(), whole)
+    flags = {**SHORT, "size": "mlp:16", "milestones": 30, "out": broken}
+    words = [w for name, value in flags.items() for w in (f"--{name}", str(value))]
+    typed = [sys.executable, "-m", "tutelage", "teach", *words]
     process = subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for_rows(broken, 6)
     process.send_signal(signal.SIGTERM)
@@ -128,8 +131,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     # A damaged checkpoint costs the way to the one before it, and nothing else.
     newest = sorted((broken / "checkpoints").glob("*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    finish(["resume", str(broken)], errors)
-    assert str(newest) in errors.read_text()
+    finish(taught(), broken, resume=True)
     assert_same_bytes(whole, broken, *RESULTS)
 
 
