@@ -8,19 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tutelage import QNetwork, teachers
+from tests.players import cartpole_model
+from tutelage import models
 from tutelage.cli import main
-from tutelage.networks import SIZES, Size
+from tutelage.heads import QValues
+from tutelage.networks import SIZES, Network, Size
 
 QUICK = ["--threads", "1", "--num-envs", "2", "--env-steps", "512", "--round-steps", "128"]
-
-
-def cartpole_model(path: Path, *, num_actions: int = 2) -> str:
-    network = QNetwork(
-        Size((), (4,)), (1, 4), num_actions, generator=torch.Generator().manual_seed(1)
-    )
-    teachers.save(path, network, env="CartPole-v1", card={})
-    return str(path)
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -55,14 +49,13 @@ def test_a_model_that_cannot_be_trained_on_is_refused_in_one_line(
         (["--tau", "0"], ["tau", "above 0", "0"]),
         (["--tau", "-1"], ["tau", "-1"]),
         (["--student-tau", "0"], ["student_tau", "above 0", "0"]),
-        (["--target", "soft"], ["soft", "divide, raw, softmax"]),
+        (["--target", "soft"], ["target", "soft", "divide, softmax"]),
         (["--explore", "curious"], ["curious", "boltzmann"]),
         (["--explore", "epsilon"], ["epsilon:0.05"]),
         (["--explore", "epsilon:2"], ["epsilon:2", "0", "1"]),
         (["--student", "huge"], ["huge", "student", "mlp:64/64"]),
         (["--teacher", "nobody"], ["nobody", "pong"]),
-        (["--td-loss", "l1"], ["td_loss", "l1", "huber, mse"]),
-        (["--td-loss", "l1", "--reward-weight", "1"], ["td_loss", "l1", "huber, mse"]),
+        (["--td-loss", "l1"], ["td-loss", "l1", "huber", "mse"]),
         (["--teacher", ""], ["teacher ''", "names no model"]),
         (["--teacher", "+negate"], ["teacher '+negate'", "names no model"]),
         (["--loss", "mse:0+kl:0"], ["'mse:0+kl:0' is 0", "nothing would be learnt"]),
@@ -175,8 +168,8 @@ def test_bad_flags_of_other_commands_are_refused_in_one_line(
 def test_models_of_frames_of_different_sizes_are_not_filmed_together(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    small = QNetwork(SIZES["student"], (4, 80, 80), 6)
-    teachers.save(tmp_path / "small.safetensors", small, env="pong", card={})
+    small = Network(SIZES["student"], (4, 80, 80), QValues(6))
+    models.save(tmp_path / "small.safetensors", small, env="pong", card={})
     line = refusal(["watch", "pong", str(tmp_path / "small.safetensors")], capsys)
     assert "pong (84 pixels), pong (80 pixels)" in line
 
@@ -217,12 +210,12 @@ def test_a_pickle_is_named_and_never_loaded(
 def test_a_teacher_whose_outputs_are_nan_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    network = QNetwork(Size((), (4,)), (1, 4), 2)
+    network = Network(Size((), (4,)), (1, 4), QValues(2))
     with torch.no_grad():
-        network.head.weight.fill_(3e38)
-        network.head.bias.fill_(-3e38)
+        network.output.weight.fill_(3e38)
+        network.output.bias.fill_(-3e38)
         network.body[1].bias.fill_(3e38)  # type: ignore[operator]
-    teachers.save(tmp_path / "t.safetensors", network, env="CartPole-v1", card={})
+    models.save(tmp_path / "t.safetensors", network, env="CartPole-v1", card={})
     given = ["--teacher", str(tmp_path / "t.safetensors"), "--student", "mlp:4"]
     line = refusal(["distill", *given, *QUICK, "--out", str(tmp_path / "run")], capsys)
     assert "NaN or infinite" in line

@@ -226,7 +226,9 @@ ROW = msgspec.to_builtins(row_of_job(GRID[0]))
                 ("env_steps", "9"),
                 ("env_steps", None),
                 ("returns", [1.0, None]),
-                ("command", {"name": "rm", "config": {}}),
+                ("command", {"name": "rm", "config": {"seed": 1}}),
+                ("command", {"name": "distill", "config": {"seed": "1"}}),
+                ("command", {"name": "distill", "config": {"seed": 1, "teachers": [2]}}),
                 ("files", []),
                 ("unheard", 1),
             ]

@@ -101,8 +101,8 @@ def read_tensors(data: bytes, where: str) -> dict[str, Any]:
         saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{where} is damaged, or holds more than tensors and numbers, which is never loaded "
-            f"({type(error).__name__})"
+            f"{where} is damaged, or looks like a pickle or zip archive, which is never loaded but "
+            f"for tensors and numbers ({type(error).__name__})"
         ) from error
     return saved if isinstance(saved, dict) else {"": saved}
 

@@ -125,11 +125,12 @@ def played_by_teacher(rows: ByMethod, everything: Sequence[Row]) -> tuple[str, f
     first = next((of[0] for of in rows.values() if of and of[0].command.name == "distill"), None)
     if first is None:
         return None
-    name = first.settings["teachers"][0]
+    content, *_ = first.settings["teachers"]
+    name, *_ = first.command.config["teachers"]
     for row in everything:
         of = row.settings
-        if row.command.name == "evaluate" and of["model"] == name and not of["only"]:
-            return first.command.config["teachers"][0], row.reward_per_step
+        if row.command.name == "evaluate" and of["model"] == content and not of["only"]:
+            return name, row.reward_per_step
     return None
 
 

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
+import torch
 from msgspec import Meta
 
-from tutelage import api
 from tutelage.configs import Count, Seed, Threads
-from tutelage.domains import EnvironmentConfig, environment_of
+from tutelage.domains import EnvironmentConfig, about, environment_of
 from tutelage.errors import UserError
-from tutelage.evaluation import MAX_STEPS, Evaluation
+from tutelage.evaluation import MAX_STEPS, Evaluation, evaluate
 from tutelage.importers import import_model
-from tutelage.teachers import parse_teacher
+from tutelage.teachers import load_teachers, parse_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,17 @@ def settled(config: Evaluate) -> Evaluate:
 
 def play(config: Evaluate) -> Evaluation:
     """Play; raise UserError for what cannot be."""
-    return api.evaluate(
-        config.model,
+    device = torch.device(config.device)
+    regions = about(config.environment).regions
+    ensemble, _ = load_teachers(
+        [config.model], device=device, seed=config.seed, regions=lambda model: regions
+    )
+    return evaluate(
+        ensemble.alone(0),
         config.environment,
         episodes=config.episodes,
         seed=config.seed,
         max_steps=config.max_steps,
-        device=config.device,
+        device=device,
         threads=config.threads,
     )

@@ -46,6 +46,16 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: dict[str, Any]
     """In its groups, as plain data."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a configuration without a seed, or whose files are no names."""
+        if type(self.config.get("seed")) is not int:
+            raise ValueError("config.seed: expected a whole number")
+        for name in FILES:
+            value = self.config.get(name, "")
+            names = value if isinstance(value, list) else [value]
+            if not all(isinstance(one, str) for one in names):
+                raise ValueError(f"config.{name}: expected names")
+
     def settings(self, files: Mapping[str, str]) -> dict[str, Any]:
         """Return by its name each setting that counts, with the digests of ``files`` for names.
 
