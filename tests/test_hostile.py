@@ -427,7 +427,7 @@ class Faulty(gymnasium.Env[Any, Any]):
         self.steps += 1
         self.age += 1
         over = self.age == 10 and self.fault != "never ends"
-        good = (np.zeros(4, np.float32), 1.0, over, False, {})
+        good: Any = (np.zeros(4, np.float32), 1.0, over, False, {})
         if self.steps < 40:
             return good
         obs, reward, _, _, info = good
@@ -451,7 +451,7 @@ def faulty(tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
 
     def settings(fault: str) -> dict[str, Any]:
         gymnasium.register(
-            "Faulty-v0", entry_point=Faulty, kwargs={"fault": fault}, disable_env_checker=True
+            "Faulty-v0", entry_point=lambda **_: Faulty(fault), disable_env_checker=True
         )
         network = Network(parse_size("mlp:4"), (1, 4), QValues(2))
         models.save(tmp_path / "teacher.safetensors", network, env="Faulty-v0", card={})

@@ -241,9 +241,10 @@ class Run:
 
     def close(self) -> None:
         """Flush what TensorBoard still holds."""
-        if self._board is not None:
+        board, self._board = self._board, None
+        if board is not None:
             with refusing("write", self.folder):
-                self._board.close()
+                board.close()
 
 
 def versions() -> dict[str, Any]:
