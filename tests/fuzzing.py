@@ -6,6 +6,7 @@ and one line, and leave alone whatever is not its own. ``python -m tests.fuzzing
 runs cases by their numbers and prints those that fail.
 """
 
+import gzip
 import io
 import json
 import shutil
@@ -13,7 +14,7 @@ import signal
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,17 @@ import safetensors.torch
 import tomli_w
 import torch
 
+from tests.rows import row_of_job
 from tutelage import cli, models, recipes
 from tutelage.configs import Distill, Record, Teach, build, settings_of
 from tutelage.errors import UserError
 from tutelage.files import digest
 from tutelage.heads import QValues
 from tutelage.networks import Network, parse_size
+from tutelage.sweeps.engines import ENGINES
+from tutelage.sweeps.jobs import Job, jobs
+from tutelage.sweeps.rows import keeper
+from tutelage.sweeps.sweep import read_sweep
 
 SECONDS = 60
 """After so long a case counts as one that never ends."""
@@ -65,6 +71,8 @@ def make_home(home: Path) -> None:
     models.save(
         home / "model.safetensors", network, env="CartPole-v1", card={"reward_per_step": 1.0}
     )
+    weights = {n: t for n, t in network.state_dict().items() if n not in ("shift", "scale")}
+    torch.save(weights, home / "weights.pt")
     several = {
         "teachers": ["model.safetensors", "model.safetensors+noise:1"],
         "choice_per": "round",
@@ -72,6 +80,7 @@ def make_home(home: Path) -> None:
         "measure": "return",
         "return_range": [0.0, 500.0],
     }
+    by_state = {**several, "choice_per": "segment", "selector": "linear-thompson"}
 
     def stopped() -> recipes.Hooks:
         rounds = iter(range(4))
@@ -82,9 +91,16 @@ def make_home(home: Path) -> None:
         recipes.record(build(Record, given), "data")
         with suppress(UserError):
             recipes.distill(build(Distill, STUDY | several), "run", hooks=stopped())
+        with suppress(UserError):
+            recipes.distill(build(Distill, STUDY | by_state), "states", hooks=stopped())
         taught = build(Teach, {**TINY, "size": "mlp:4", "record": "taught-data"})
         with suppress(UserError):
             recipes.teach(taught, "taught", hooks=stopped())
+        grid = {**STUDY, "teachers": ["model.safetensors"]}
+        Path("grid.toml").write_text(tomli_w.dumps({**grid, "grid": {"tau": [0.1, 1.0]}}))
+        keep = keeper(Path("results/grid"))
+        for job in jobs(read_sweep(Path("grid.toml")), seeds=2):
+            keep(row_of_job(job))
     figures = {
         "mean_return": 9.0,
         "ci95": [9.0, 9.0],
@@ -193,6 +209,10 @@ def lie_lines(rng: Random, data: bytes) -> bytes:
     else:
         lines.insert(at, rng.choice([b"\n", b"null\n", b"{}\n", b"\0\0\0", b"\xff\n", lines[at]]))
     return b"".join(lines)
+
+
+def lie_rows(rng: Random, data: bytes) -> bytes:
+    return gzip.compress(lie_lines(rng, gzip.decompress(data)))
 
 
 def damage(rng: Random, data: bytes) -> bytes:
@@ -314,6 +334,21 @@ COMMANDS: dict[str, list[str]] = {
     "sizes": ["sizes", "--env", "CartPole-v1"],
     "init": ["teach", *_flags(TINY), "--init", "model.safetensors", "--out", "new"],
     "config": ["distill", "--config", "run/config.toml", "--out", "new"],
+    "resume states": ["resume", "states"],
+    "offpolicy states": ["offpolicy", "states"],
+    "sweep": ["sweep", "grid.toml", "--seeds", "2", "--workers", "1"],
+    "weights": ["inspect", "weights.pt+size:mlp:4+activation:relu+head:q"],
+    "weights play": [
+        *(
+            "evaluate",
+            "weights.pt+size:mlp:4+activation:relu+head:q",
+            "--env",
+            "CartPole-v1",
+            "--episodes",
+            "1",
+        ),
+        *("--threads", "1", "--max-steps", "20"),
+    ],
 }
 
 READ_BY = {
@@ -331,10 +366,22 @@ READ_BY = {
     "taught/config.toml": ["resume taught"],
     "taught/checkpoints": ["resume taught"],
     "taught/metrics.jsonl": ["resume taught"],
+    "states/checkpoints": ["resume states"],
+    "states/selections.jsonl": ["resume states", "offpolicy states"],
+    "grid.toml": ["sweep"],
+    "results/grid/rows.jsonl.gz": ["sweep"],
+    "weights.pt": ["weights", "weights play"],
     "taught-data/dataset.json": ["resume taught"],
     "taught-data/chunk-000000.safetensors": ["resume taught"],
 }
 """File -> the commands that read it."""
+
+OWN = {
+    "resume": ("run", "states", "taught", "taught-data"),
+    "report": ("run",),
+    "sweep": ("results", "runs"),
+}
+"""What of the home a command may change."""
 
 
 def file_case(rng: Random, home: Path) -> Case:
@@ -358,15 +405,15 @@ def file_case(rng: Random, home: Path) -> Case:
             ".jsonl": lie_lines,
             ".toml": lie_toml,
             ".json": lambda rng, data: lie_json(rng, data.decode()).encode("utf-8", "replace"),
+            ".gz": lie_rows,
         }
-        change = lies[path.suffix] if rng.random() < 0.75 and data else damage
+        change = lies.get(path.suffix, damage) if rng.random() < 0.75 and data else damage
         lied = change(rng, data)
         path.write_bytes(lied)
         if path.parent.name == "checkpoints" and rng.random() < 0.85:
             path.rename(path.with_name(f"{path.name.split('-')[0]}-{digest(lied)}.safetensors"))
     command = rng.choice(READ_BY[name])
-    own = {"resume": ("run",), "resume taught": ("taught", "taught-data"), "report": ("run",)}
-    return Case(COMMANDS[command], f"{name} ({path.name})", own.get(command, ()))
+    return Case(COMMANDS[command], f"{name} ({path.name})", OWN.get(COMMANDS[command][0], ()))
 
 
 def flag_case(rng: Random, home: Path) -> Case:
@@ -392,7 +439,7 @@ def flag_case(rng: Random, home: Path) -> Case:
             del words[rng.randrange(1, len(words))]
         else:
             words.insert(rng.randrange(1, len(words) + 1), rng.choice(WORDS))
-    return Case(words, own=("run", "taught", "taught-data"))
+    return Case(words, own=OWN.get(words[0], ()))
 
 
 class HangError(BaseException):
@@ -430,11 +477,15 @@ def undrawn() -> Iterator[None]:
             if isinstance(path, Path):
                 path.write_bytes(PIXEL)
 
+    def idle(left: Sequence[Job], **_: object) -> Iterator[tuple[Job, Exception]]:
+        yield from ((job, UserError("not in a test")) for job in left)
+
     nothing = mock.Mock(side_effect=UserError("not in a test"))
     with (
-        mock.patch.object(summary, "learning_curve", figure, create=True),
-        mock.patch.object(summary, "side_by_side", nothing, create=True),
+        mock.patch.object(summary, "learning_curve", figure),
         mock.patch("tutelage.report.video.side_by_side", nothing),
+        mock.patch("tutelage.commands.report.side_by_side", nothing),
+        mock.patch.dict(ENGINES, local=idle, ray=idle),
     ):
         yield
 
