@@ -10,11 +10,12 @@ from reproduction.evidence import Code, Evidence, all_evidence
 from tutelage.domains import environment_of
 from tutelage.errors import UserError
 from tutelage.importers import import_model
+from tutelage.logs import read_metrics
 from tutelage.report.blocks import Block, Details, Figure, Film, Link, Strong, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.report.video import side_by_side
-from tutelage.runs import read_rows, versions
+from tutelage.runs import versions
 from tutelage.sweeps.judges import ByMethod
 from tutelage.sweeps.rows import Row
 from tutelage.sweeps.tables import lines_of, short, with_interval
@@ -97,7 +98,7 @@ class Album:
 
     def _pictures(self, row: Row, name: str) -> list[Block]:
         folder = self._folders.get(row.key)
-        metrics = [] if folder is None or row.key in self._shown else read_rows(folder)
+        metrics = [] if folder is None or row.key in self._shown else read_metrics(folder)
         if folder is None or not metrics:
             return []
         self._shown.add(row.key)

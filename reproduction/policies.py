@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class Case:
     statistics: str = ""
     """The file of VecNormalize's statistics, where it was trained behind that."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Beside ``SMALL``."""
+
+
+SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
+"""Small networks learn quickly: more from each env step than a network of frames has time for."""
 
 
 CASES = {
@@ -53,13 +59,13 @@ CASES = {
         "sb3-a2c-Acrobot-v1.zip",
         "A2C",
         "Acrobot-v1",
-        "−83 ± 17",
+        "-83 ± 17",
         "mlp:24/24",
         statistics="sb3-a2c-Acrobot-v1-vecnormalize.pkl",
     ),
     "qrdqn-cartpole": Case("sb3-qrdqn-CartPole-v1.zip", "QRDQN", "CartPole-v1", "500", "mlp:16/16"),
-    "sac-pendulum": Case("sb3-sac-Pendulum-v1.zip", "SAC", "Pendulum-v1", "−157 ± 89", "mlp:24/24"),
-    "tqc-pendulum": Case("sb3-tqc-Pendulum-v1.zip", "TQC", "Pendulum-v1", "−151 ± 88", "mlp:24/24"),
+    "sac-pendulum": Case("sb3-sac-Pendulum-v1.zip", "SAC", "Pendulum-v1", "-157 ± 89", "mlp:24/24"),
+    "tqc-pendulum": Case("sb3-tqc-Pendulum-v1.zip", "TQC", "Pendulum-v1", "-151 ± 88", "mlp:24/24"),
     "sac-halfcheetah": Case(
         "sb3-sac-HalfCheetah-v3.zip",
         "SAC",
@@ -81,7 +87,8 @@ def teacher_of(case: Case, folder: Path) -> str:
 def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     statistics = f"+vecnormalize:{case.statistics}" if case.statistics else ""
-    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in case.settings.items())
+    settings = {**SMALL, **case.settings}
+    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in settings.items())
     return (
         f"tutelage distill --teacher {case.file}{statistics} --env {case.env} --student "
         f"{case.student} --env-steps {case.env_steps} --target-return {NEVER:g}{options} "
@@ -93,7 +100,7 @@ NEVER = 1e9
 """A target that ends no run: students have their whole budget."""
 
 
-def theirs(case: Case, folder: Path) -> list[float]:
+def theirs(case: Case, folder: Path) -> dict[str, Any]:
     """Return what the policy returns by its own library, episode by episode."""
     import sb3_contrib
     import stable_baselines3
@@ -124,10 +131,10 @@ def theirs(case: Case, folder: Path) -> list[float]:
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
     env.close()
-    return returns
+    return {"returns": returns}
 
 
-def at_random(case: Case) -> list[float]:
+def at_random(case: Case) -> dict[str, Any]:
     """Return what uniformly random actions return, episode by episode."""
     env = gymnasium.make(case.env)
     env.action_space.seed(0)
@@ -140,13 +147,13 @@ def at_random(case: Case) -> list[float]:
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
     env.close()
-    return returns
+    return {"returns": returns}
 
 
-def ours(case: Case, folder: Path) -> list[float]:
+def ours(case: Case, folder: Path) -> dict[str, Any]:
     """Return what the policy returns here, episode by episode."""
     played = tt.evaluate(teacher_of(case, folder), case.env, episodes=EPISODES, seed=0)
-    return [float(r) for r in played.returns]
+    return {"returns": played.returns.tolist()}
 
 
 def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
@@ -163,7 +170,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         target_return=NEVER,
         threads=1,
         confirm_episodes=EPISODES,
-        **case.settings,
+        **{**SMALL, **case.settings},
     )
     result = outcome.result
     return {
@@ -185,11 +192,11 @@ def run(folder: Path, *, seeds: int, only: Sequence[str], rows: Path, runs: Path
         if (only and name not in only) or not (folder / case.file).is_file():
             continue
         jobs: list[tuple[str, int | None, Callable[[], dict[str, Any]]]] = [
-            ("random", None, lambda case=case: {"returns": at_random(case)}),  # type: ignore[misc]
-            ("theirs", None, lambda case=case: {"returns": theirs(case, folder)}),  # type: ignore[misc]
-            ("ours", None, lambda case=case: {"returns": ours(case, folder)}),  # type: ignore[misc]
+            ("random", None, partial(at_random, case)),
+            ("theirs", None, partial(theirs, case, folder)),
+            ("ours", None, partial(ours, case, folder)),
             *(
-                ("student", seed, lambda case=case, seed=seed: student(case, folder, seed, runs))  # type: ignore[misc]
+                ("student", seed, partial(student, case, folder, seed, runs))
                 for seed in range(1, seeds + 1)
             ),
         ]
@@ -258,21 +265,23 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
 {chr(10).join(commands)}
 ```
 
-Seeds 2 and 3 likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other programs ran
-beside, so that seconds are upper bounds.
+Seeds 2 and 3 likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
+programs ran beside, so that seconds are upper bounds.
 """
 
 
 HEAD = """# Policies that others trained
 
-Made by `python -m reproduction.policies --docs docs` from `results/any-policy/rows.jsonl`; not typed.
+Made by `python -m reproduction.policies --docs docs` from `results/any-policy/rows.jsonl`; not
+typed.
 
-Each is a file of [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents) (MIT), written by
-Stable-Baselines3 or sb3-contrib in 2021, read as it is. It played 100 episodes by its own library and 100
-here, on other starts. Three students of each (one for every seed) then played 100 episodes.
+Each is a file of [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents) (MIT), written
+by Stable-Baselines3 or sb3-contrib in 2021, read as it is. It played 100 episodes by its own
+library and 100 here, on other starts. Three students of each, one for every seed, then played 100.
 
-"Kept" is the share of the teacher's distance from random play, (student − random) / (teacher − random),
-with the 95 % bootstrap interval over episodes and seeds. The aim was 95 %, the lower end at 90 %."""
+"Kept" is the share of the teacher's distance from random play, (student - random) / (teacher -
+random), with the 95 % bootstrap interval over episodes and seeds. The aim was 95 %, the lower end
+at 90 %."""
 
 TABLE = (
     "| policy | its owners say | by its own library (95 %) | by Tutelage (95 %) | random play | "

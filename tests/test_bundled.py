@@ -1,43 +1,61 @@
-"""The models that come with the package are what their cards say."""
+"""The models of the package, and those of the reproduction, are what their cards say."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from tutelage import bundled_names, evaluate, load
 from tutelage.heads import QValues
+from tutelage.policies import Model
 
+REPRODUCTION = Path(__file__).parents[1] / "reproduction" / "models"
+FULL = ["pong", "pong-good", "pong-fair", "pong-weak"]
+"""From the best to the worst."""
 SMALL = ["pong-small-1", "pong-small-2", "pong-small-3"]
-HALVES = ["pong-bottom", "pong-top", "pong-top-2", "pong-top-reward"]
-FULL = [name for name in bundled_names() if name not in (*SMALL, *HALVES)]
-TAUGHT = {*SMALL, "pong-bottom", "pong-top"}
+HALVES = {
+    "pong-bottom": "ball-bottom",
+    "pong-top": "ball-top",
+    "pong-top-2": "ball-top:2",
+    "pong-top-reward": "ball-top",
+}
+TAUGHT = [*SMALL, "pong-bottom", "pong-top"]
 """Students of the temperature 0.1."""
 
 
-@pytest.mark.parametrize("name", bundled_names())
+def model(name: str) -> Model:
+    return load(name if name in bundled_names() else REPRODUCTION / f"{name}.safetensors")
+
+
+def test_a_teacher_and_a_student_come_with_the_package_and_each_other_model_is_looked_at() -> None:
+    assert bundled_names() == ["pong", "pong-small-1"]
+    others = {path.stem for path in REPRODUCTION.iterdir()}
+    assert {*bundled_names(), *others} == {*FULL, *SMALL, *HALVES}
+
+
+@pytest.mark.parametrize("name", [*FULL, *SMALL, *HALVES])
 def test_every_one_knows_its_head_its_size_and_how_well_it_plays(name: str) -> None:
-    model = load(name)
-    assert (model.env, model.obs_shape) == ("pong", (4, 84, 84))
-    assert model.policy.head == QValues(6, temperature=0.1 if name in TAUGHT else 1.0)
-    assert model.parameters == (3_358_374 if name in FULL else 216_246)
+    one = model(name)
+    assert (one.env, one.obs_shape) == ("pong", (4, 84, 84))
+    assert one.policy.head == QValues(6, temperature=0.1 if name in TAUGHT else 1.0)
+    # The paper's teacher has 3,358,374 parameters, its student 216,246.
+    assert one.parameters == (3_358_374 if name in FULL else 216_246)
     if name in HALVES:
-        region = name.removesuffix("-reward").replace("pong", "ball")
-        assert model.card["only"] == region.replace("-2", ":2")
-        assert "mean_return" not in model.card  # it would be of a game that nobody wants to play
+        assert one.card["only"] == HALVES[name]
+        assert "mean_return" not in one.card  # it would be of a game that nobody wants to play
         return
-    low, high = model.card["ci95"]
-    assert low <= model.card["mean_return"] <= high
+    low, high = one.card["ci95"]
+    assert low <= one.card["mean_return"] <= high
     if name in ("pong", *SMALL):
         assert low >= 20.0
-        assert model.card["episodes"] >= (100 if name == "pong" else 30)
+    assert one.card["episodes"] >= (100 if name == "pong" else 30)
 
 
-def test_the_bundled_teachers_of_full_size_differ_in_quality() -> None:
-    means = sorted(load(name).card["mean_return"] for name in FULL)
-    assert len(means) >= 4
-    assert all(b - a > 2.0 for a, b in itertools.pairwise(means))
+def test_the_teachers_of_full_size_differ_in_quality() -> None:
+    means = [model(name).card["mean_return"] for name in FULL]
+    assert all(better - worse > 2.0 for better, worse in itertools.pairwise(means))
 
 
 def test_the_teacher_plays_real_pong_as_its_card_says() -> None:
-    played = evaluate("pong", episodes=1, seed=5, threads=1)
+    played = evaluate("pong", episodes=2, seed=5, threads=1)
     assert played.mean >= load("pong").card["min_return"] - 1.0

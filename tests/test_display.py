@@ -132,7 +132,7 @@ def test_a_pipe_is_not_told_of_what_is_over_at_once(screen: Screen) -> None:
     assert not screen.read("err")
 
 
-@pytest.mark.parametrize("arguments", [["distil"], ["distill", "--seed", "x"], ["evaluate"], []])
+@pytest.mark.parametrize("arguments", [["distil"], ["distill", "--seed", "x"], ["evaluate"]])
 @pytest.mark.parametrize("columns", [None, 60, 200])
 def test_bad_arguments_end_in_one_plain_line(
     screen: Screen, arguments: list[str], columns: int | None
@@ -145,14 +145,15 @@ def test_bad_arguments_end_in_one_plain_line(
     (line,) = screen.read("err").splitlines()
     assert line.startswith("tutelage: ")
     assert not set(line) & set("│─╭\x1b")
-    assert {"distil": "distill, teach", "evaluate": "MODEL"}.get("".join(arguments), "") in line
+    assert {"distil": "distill, evaluate", "evaluate": "MODEL"}.get("".join(arguments), "") in line
 
 
 def test_no_color_is_heeded(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     screen.set(100)
     monkeypatch.setenv("NO_COLOR", "1")
+    main(["--help"])
     with pytest.raises(SystemExit):
-        main(["--help"])
+        main(["sizes", "--help"])
     display.table("Title", PLAYERS)
     with display.progress(2000) as watch:
         rounds(watch)

@@ -41,7 +41,7 @@ class Exam:
         self.played.append((episodes, stream))
         if isinstance(mean, Abandoned):
             return mean
-        return Evaluation(np.full(episodes, mean), np.full(episodes, 50))
+        return Evaluation(np.full(episodes, mean), np.full(episodes, 50), cut=2)
 
     def keep(self, env_steps: int, evaluation: Evaluation | None) -> None:
         self.kept.append((env_steps, None if evaluation is None else evaluation.mean))
@@ -200,6 +200,7 @@ def test_the_best_evaluation_outlives_a_resume_in_which_nothing_beats_it(tmp_pat
     best = twin.examiner.best
     assert best is not None
     assert (best.returns.tolist(), best.lengths.tolist()) == ([5.0] * 10, [50] * 10)
+    assert best.cut == 2
 
 
 def test_what_it_passed_is_restored(tmp_path: Path) -> None:

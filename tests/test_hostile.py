@@ -28,8 +28,9 @@ from tutelage.evaluation import Evaluation
 from tutelage.files import UNFINISHED, check_free, decode, save_tensors, sweep, write_atomic
 from tutelage.heads import QValues
 from tutelage.importers import import_model
+from tutelage.logs import read_metrics
 from tutelage.networks import Network, parse_size
-from tutelage.runs import Run, read_rows
+from tutelage.runs import Run
 from tutelage.types import Row, restored
 
 BLOCK = 25
@@ -356,7 +357,7 @@ def test_what_is_no_finite_number_is_left_out_of_a_row(at_home: Path) -> None:
     run = Run(Path("run"))
     run.write(Row(64, 1, {"train/loss": 0.5, "train/grad_norm": float("inf")}))
     run.close()
-    assert read_rows(at_home / "run")[-1] == {"env_steps": 64, "updates": 1, "train/loss": 0.5}
+    assert read_metrics(at_home / "run")[-1] == {"env_steps": 64, "updates": 1, "train/loss": 0.5}
 
 
 # --- bounds that make no sense together ---------------------------------------------------------
@@ -426,7 +427,7 @@ class Faulty(gymnasium.Env[Any, Any]):
         self.steps += 1
         self.age += 1
         over = self.age == 10 and self.fault != "never ends"
-        good = (np.zeros(4, np.float32), 1.0, over, False, {})
+        good: Any = (np.zeros(4, np.float32), 1.0, over, False, {})
         if self.steps < 40:
             return good
         obs, reward, _, _, info = good
@@ -450,7 +451,7 @@ def faulty(tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
 
     def settings(fault: str) -> dict[str, Any]:
         gymnasium.register(
-            "Faulty-v0", entry_point=Faulty, kwargs={"fault": fault}, disable_env_checker=True
+            "Faulty-v0", entry_point=lambda **_: Faulty(fault), disable_env_checker=True
         )
         network = Network(parse_size("mlp:4"), (1, 4), QValues(2))
         models.save(tmp_path / "teacher.safetensors", network, env="Faulty-v0", card={})
@@ -488,7 +489,7 @@ def test_an_environment_at_fault_is_named_and_the_run_is_kept(
     assert "Traceback" in (tmp_path / "run" / "faults.log").read_text()
     gymnasium.registry.pop("Faulty-v0")
     recipes.distill(build(Distill, faulty("none")), tmp_path / "run", resume=True)
-    assert read_rows(tmp_path / "run")[-1]["env_steps"] == 192
+    assert read_metrics(tmp_path / "run")[-1]["env_steps"] == 192
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -21,9 +21,10 @@ from tutelage.evaluation import evaluate
 from tutelage.heads import Categorical, Head
 from tutelage.importers import import_model
 from tutelage.learner import Learner
+from tutelage.logs import read_metrics
 from tutelage.networks import Size
 from tutelage.recipes import assembly, distill, record, teach
-from tutelage.runs import read_config, read_rows
+from tutelage.runs import read_config
 from tutelage.teachers import load_teachers
 from tutelage.types import Batch
 
@@ -162,7 +163,7 @@ def test_the_students_temperature_is_that_of_its_loss(tmp_path: Path) -> None:
     for tau in (1.0, 1e9):
         config = taught(tmp_path, env_steps=512, eval_from=10**9, student_tau=tau)
         distill(config, tmp_path / f"{tau}")
-        norms.append(read_rows(tmp_path / f"{tau}")[-1]["train/grad_norm"])
+        norms.append(read_metrics(tmp_path / f"{tau}")[-1]["train/grad_norm"])
     # A student so hot is uniform whatever it learns, so nothing pulls at it.
     assert norms[0] > 1e-3
     assert norms[1] < 1e-6
@@ -218,7 +219,7 @@ def test_abandoning_evaluations_changes_neither_what_is_learnt_nor_what_passes(
         distill(changed(config, eval_whole=whole), folder)
         for whole, folder in zip((False, True), folders, strict=True)
     ]
-    stopped, whole = map(read_rows, folders)
+    stopped, whole = map(read_metrics, folders)
     assert any("eval/at_most" in row for row in stopped)
     assert not any("eval/at_most" in row for row in whole)
     for a, b in zip(stopped, whole, strict=True):
@@ -334,7 +335,7 @@ def test_what_explores_and_who_acts_are_in_the_metrics(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"env_steps": 512, "round_steps": 256, "eval_from": 10_000}
     config = taught(tmp_path, explore="epsilon:1:0:512", teacher_acts="1:0:512", **settings)
     distill(config, tmp_path / "run")
-    rows = read_rows(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
     assert [row["rollout/epsilon"] for row in rows] == [0.5, 0.0]
     # beta falls from 1 to 1/2, then to 0: its mean over a round, within four deviations of a share.
     shares = [row["rollout/teacher_acts"] for row in rows]

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tutelage.choice_log import Log
 from tutelage.errors import UserError
 from tutelage.report.selections import choices_of, picks, regret, shares
-from tutelage.selectors.offpolicy import Log
 from tutelage.types import Feedback
 
 

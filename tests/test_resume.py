@@ -1,104 +1,189 @@
 """Killed at any moment, a run goes on to the very bytes of an undisturbed one."""
 
-import os
+import multiprocessing
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 
-from tests.test_cli import cartpole_model
-from tutelage.configs import Teach
+from tests.players import SMALL, assert_same_bytes, cartpole_model
+from tutelage.configs import Distill, Teach, build
 from tutelage.errors import UserError
+from tutelage.recipes import Hooks, distill, teach
 from tutelage.runs import Run
 from tutelage.session import open_run
-from tutelage.types import State
+from tutelage.types import Row, State
 
-PONG = ["--num-envs", "4", "--env-steps", "2048", "--round-steps", "128", "--threads", "1"]
-PONG += ["--checkpoint-every", "512", "--learning-starts", "128", "--batch-size", "16"]
-CARTPOLE = [*PONG, "--env", "CartPole-v1", "--precision", "fp32", "--samples-per-step", "4"]
+SHORT: dict[str, Any] = {
+    "num_envs": 4,
+    "env_steps": 2_048,
+    "round_steps": 128,
+    "threads": 1,
+    "checkpoint_every": 512,
+    "learning_starts": 128,
+    "batch_size": 16,
+    "precision": "fp32",
+    "samples_per_step": 4,
+    "env": "CartPole-v1",
+}
+RESULTS = ("metrics.jsonl", "last.safetensors")
+
+# Forked from a server that has everything imported, a process starts at once.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tutelage.recipes"])
 
 
-def start(words: list[str]) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tutelage", *words]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def work(config: Teach | Distill, folder: Path, resume: bool) -> None:
+    torch.set_num_threads(1)
+    if isinstance(config, Teach):
+        teach(config, folder, resume=resume)
+    else:
+        distill(config, folder, resume=resume)
 
 
-def finish(words: list[str]) -> None:
-    process = start(words)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors.decode()
+def start(config: Teach | Distill, folder: Path, *, resume: bool = False) -> ForkServerProcess:
+    process = FORKS.Process(target=work, args=(config, folder, resume))
+    process.start()
+    return process
+
+
+def finish(config: Teach | Distill, folder: Path, *, resume: bool = False) -> None:
+    process = start(config, folder, resume=resume)
+    process.join(timeout=600)
+    assert process.exitcode == 0
 
 
 def wait_for_rows(folder: Path, rows: int) -> None:
     """Wait until a run has written so many rows."""
     metrics = folder / "metrics.jsonl"
-    for _ in range(3000):
+    for _ in range(6_000):
         if metrics.exists() and metrics.read_bytes().count(b"\n") >= rows:
             return
         time.sleep(0.02)
     raise AssertionError("the run wrote too few rows")
 
 
-def same_results(one: Path, other: Path) -> None:
-    for name in ("metrics.jsonl", "last.safetensors"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+def taught(**settings: Any) -> Teach:
+    return build(Teach, {**SHORT, "size": "mlp:16", "milestones": [30], **settings})
 
 
-def commands(tmp_path: Path) -> dict[str, list[str]]:
-    teacher = cartpole_model(tmp_path / "teacher.safetensors")
-    return {
-        "teach-cartpole": ["teach", *CARTPOLE, "--size", "mlp:16", "--milestones", "30"],
-        "distill-cartpole": [
-            *["distill", *CARTPOLE, "--student", "mlp:8", "--teacher", teacher],
-            *["--explore", "mc-dropout:0.2", "--eval-every", "512", "--eval-from", "0"],
-        ],
-        "teach-pong": [
-            "teach",
-            *PONG,
-            "--samples-per-step",
-            "1",
-            "--size",
-            "4/4/4/16",
-            "--sticky",
-            "0.25",
-        ],
-    }
+def distilled(teacher: str, **settings: Any) -> Distill:
+    evaluated = {"eval_from": 0, "eval_every": 512, "confirm_episodes": 3}
+    short = {**SHORT, **evaluated, "student": "mlp:8"}
+    return build(Distill, {**short, "teachers": [teacher], **settings})
 
 
-@pytest.mark.parametrize("name", ["teach-cartpole", "distill-cartpole", "teach-pong"])
-def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
-    words = commands(tmp_path)[name]
+KILLED: dict[str, tuple[Callable[[Path], Teach | Distill], int, int]] = {
+    "teach": (lambda path: taught(), 7, 11),
+    "teach pong": (
+        lambda path: taught(
+            env="pong", size="4/4/4/16", sticky=0.25, samples_per_step=1, env_steps=1_280
+        ),
+        5,
+        8,
+    ),
+    "distil": (lambda path: distilled(cartpole_model(path), explore="mc-dropout:0.2"), 5, 10),
+    "distil from a memory": (
+        lambda path: distilled("tests.fakes:Counter", teacher_acts="0.5"),
+        6,
+        13,
+    ),
+}
+"""A run, and after how many rows it is killed for the first and the second time."""
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_run_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
+    build_config, once, twice = KILLED[name]
+    config = build_config(tmp_path / "teacher.safetensors")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish([*words, "--out", str(whole)])
-    for rows in (7, 11):
-        process = start([*words, "--out", str(broken)] if rows == 7 else ["resume", str(broken)])
+    finish(config, whole)
+    for rows in (once, twice):
+        process = start(config, broken, resume=rows == twice)
         wait_for_rows(broken, rows)
         process.kill()
-        process.communicate()
-    finish(["resume", str(broken)])
-    same_results(whole, broken)
+        process.join()
+    assert not (broken / "last.safetensors").exists()
+    finish(config, broken, resume=True)
+    assert_same_bytes(whole, broken, *RESULTS)
 
 
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
-    words = commands(tmp_path)["teach-cartpole"]
+    """As a person types it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish([*words, "--out", str(whole)])
-    process = start([*words, "--out", str(broken)])
+    finish(taught(), whole)
+    flags = {**SHORT, "size": "mlp:16", "milestones": 30, "out": broken}
+    words = [w for name, value in flags.items() for w in (f"--{name}", str(value))]
+    typed = [sys.executable, "-m", "tutelage", "teach", *words]
+    process = subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for_rows(broken, 6)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert f"tutelage resume {broken}" in errors.decode()
-    finish(["resume", str(broken)])
-    same_results(whole, broken)
+    assert f"tutelage resume {broken}" in said.decode().splitlines()[-1]
+    # A damaged checkpoint costs the way to the one before it, and nothing else.
+    newest = sorted((broken / "checkpoints").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    finish(taught(), broken, resume=True)
+    assert_same_bytes(whole, broken, *RESULTS)
+
+
+# What a run does not go on with.
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def cut_at(env_steps: int) -> Callable[[Row], None]:
+    def watch(row: Row) -> None:
+        if row.env_steps >= env_steps:
+            raise PowerCutError
+
+    return watch
+
+
+def test_another_teacher_in_the_place_of_a_runs_own_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.safetensors"
+    teacher = cartpole_model(path)
+    mine = path.read_bytes()
+    config = build(
+        Distill,
+        {**SMALL, "teachers": [teacher], "student": "mlp:4", "eval_from": 10**9},
+    )
+    with pytest.raises(PowerCutError):
+        distill(config, tmp_path / "run", hooks=Hooks(watch=cut_at(200)))
+    cartpole_model(path, seed=2)
+    with pytest.raises(UserError, match=teacher):
+        distill(config, tmp_path / "run", resume=True)
+    path.write_bytes(mine)
+    assert distill(config, tmp_path / "run", resume=True).env_steps == 512
+
+
+def test_another_model_in_the_place_of_what_was_begun_with_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "init.safetensors"
+    config = build(
+        Teach,
+        {
+            **SMALL,
+            "env": "CartPole-v1",
+            "init": cartpole_model(path),
+            "learning_starts": 64,
+            "checkpoint_every": 128,
+        },
+    )
+    with pytest.raises(PowerCutError):
+        teach(config, tmp_path / "run", hooks=Hooks(watch=cut_at(300)))
+    cartpole_model(path, seed=2)
+    with pytest.raises(UserError, match=str(path)):
+        teach(config, tmp_path / "run", resume=True)
 
 
 def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
@@ -106,26 +191,8 @@ def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: P
         def restore(self, state: State) -> None:
             state["repeated"]
 
-    run = Run.create(
-        tmp_path / "run", {"command": "teach", **asdict(Teach(env="CartPole-v1", milestones=()))}
-    )
+    config = build(Teach, {"env": "CartPole-v1", "milestones": []})
+    run = Run.create(tmp_path / "run", config, {})
     run.checkpoint(1, {"source": 1})
-    with pytest.raises(UserError, match=r"run: its checkpoint has no 'repeated'.*version"):
-        open_run(tmp_path / "run", Teach(env="CartPole-v1"), cast(Any, Parts()), resume=True)
-
-
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(tmp_path: Path) -> None:
-    words = commands(tmp_path)["teach-cartpole"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish([*words, "--out", str(whole)])
-    process = start([*words, "--out", str(broken)])
-    wait_for_rows(broken, 10)
-    process.kill()
-    process.communicate()
-    newest = sorted((broken / "checkpoints").glob("*.safetensors"))[-1]
-    newest.write_bytes(newest.read_bytes()[:-100])
-    process = start(["resume", str(broken)])
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0
-    assert "damaged" in errors.decode()
-    same_results(whole, broken)
+    with pytest.raises(UserError, match="repeated"):
+        open_run(tmp_path / "run", config, cast(Any, Parts()), files={}, resume=True)

@@ -18,7 +18,8 @@ from tutelage.configs import Teach
 from tutelage.domains.gym import GymDomain
 from tutelage.environments import Environments
 from tutelage.errors import FaultyEnvironmentError, UserError
-from tutelage.runs import FAULTS, Run, read_rows
+from tutelage.logs import read_metrics, read_timing
+from tutelage.runs import FAULTS, Run
 from tutelage.session import Judge, Never, Parts, conduct, open_run
 from tutelage.types import Row, State
 
@@ -80,15 +81,15 @@ def checkpoints(run: Run) -> list[int]:
 
 
 def written(run: Run) -> list[float]:
-    return [row["env_steps"] for row in read_rows(run.folder)]
+    return [row["env_steps"] for row in read_metrics(run.folder)]
 
 
 def test_stops_at_the_budget_with_every_row_written(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert conduct_all(run, make_parts(), env_steps=35) == [10, 20, 30, 40]
     assert written(run) == [10, 20, 30, 40]
-    assert read_rows(run.folder)[0]["train/loss"] == 0.5
-    assert len(read_rows(run.folder, "timing.jsonl")) == 4
+    assert read_metrics(run.folder)[0]["train/loss"] == 0.5
+    assert len(read_timing(run.folder)) == 4
 
 
 def test_a_network_that_diverged_ends_the_run_and_none_of_that_round_is_kept(
@@ -114,7 +115,7 @@ def test_checkpoints_when_due_and_at_the_end(tmp_path: Path) -> None:
 def test_stops_when_the_judge_is_done_and_writes_what_it_measured(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert conduct_all(run, make_parts(DoneAt(30)), env_steps=1000) == [10, 20, 30]
-    assert [row["eval/looked_at"] for row in read_rows(run.folder)] == [10.0, 20.0, 30.0]
+    assert [row["eval/looked_at"] for row in read_metrics(run.folder)] == [10.0, 20.0, 30.0]
     assert checkpoints(run) == [30]
 
 
@@ -273,7 +274,7 @@ def test_a_run_whose_environment_snapped_comes_to_the_same_once_it_is_mended(
     with pytest.raises(UserError, match=rf"the pole snapped.*tutelage resume {folder}"):
         short_distillation(folder, domain=domain, checkpoint_every=64)
     assert "Traceback" in (folder / FAULTS).read_text()
-    assert [row["env_steps"] for row in read_rows(folder)] == [64, 128]
+    assert [row["env_steps"] for row in read_metrics(folder)] == [64, 128]
     monkeypatch.setattr(Snapping, "mended", True)
     short_distillation(folder, domain=domain, checkpoint_every=64, resume=True)
     short_distillation(whole, domain=domain)

@@ -25,11 +25,11 @@ from tutelage.domains import Region
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.learner import Learner
+from tutelage.logs import read_metrics
 from tutelage.networks import Network
 from tutelage.policies import Carry, Memoryless, Model, Policy
 from tutelage.recipes import Hooks, Outcome, assigning, closing, distilling
 from tutelage.recipes.closing import favourite
-from tutelage.runs import read_rows
 from tutelage.teachers import Ensemble, load_teachers
 from tutelage.types import Batch, Row
 
@@ -297,7 +297,7 @@ def test_a_teacher_that_fails_is_set_aside_and_the_run_goes_on(
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith(f"warning: teacher {settings.teachers[NOISY]} is set aside: {reason}")
     assert outcome.env_steps == 2_048
-    rows = read_rows(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
     taught = [row["teachers/0"] > 0 for row in rows]
     last = max(i for i, did in enumerate(taught) if did)
     assert last < len(rows) // 2
@@ -329,7 +329,7 @@ def test_after_the_best_teacher_has_failed_the_student_learns_from_the_others(
     fail(GOOD, queries=100)
     # The replay forgets what the good teacher said.
     distill(config(tmp_path, selector="random", replay_size=512), tmp_path / "run")
-    rows = read_rows(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
     log = read_log(tmp_path / "run" / "selections.jsonl")
     assert log.feedback.reward[log.feedback.arm == GOOD].mean() > 0.9
     assert [row["teachers/1"] for row in rows[-5:]] == [0.0] * 5
@@ -367,7 +367,7 @@ def test_the_env_steps_of_a_trial_are_counted_and_the_best_is_used(tmp_path: Pat
     spent = sum(int(trial.lengths.sum()) for trial in trials)
     assert spent > 300
     assert [trial.mean == 4.0 for trial in trials] == [False, True, False]
-    rows = read_rows(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
     assert [row["env_steps"] for row in rows] == [spent + 128 * (i + 1) for i in range(len(rows))]
     assert 2_048 <= outcome.env_steps < 2_048 + 128
     log = read_log(tmp_path / "run" / "selections.jsonl")
@@ -397,7 +397,7 @@ def test_a_trial_is_not_played_again_when_the_run_goes_on(
 def test_a_schedule_begins_after_the_trial(tmp_path: Path) -> None:
     settings = config(tmp_path, selector="best-first", measure_episodes=10, teacher_acts="1:0:1000")
     distill(settings, tmp_path / "run")
-    assert read_rows(tmp_path / "run")[0]["env_steps"] > 1_000 + 128
+    assert read_metrics(tmp_path / "run")[0]["env_steps"] > 1_000 + 128
     # Segments are led, though the trial alone takes longer than the schedule.
     log = read_log(tmp_path / "run" / "selections.jsonl")
     assert len(log.round) > 10

@@ -13,7 +13,7 @@ from tutelage import Dataset, recipes
 from tutelage.configs import Teach, build
 from tutelage.dataset import FRAGMENT
 from tutelage.errors import UserError
-from tutelage.runs import read_rows
+from tutelage.logs import read_metrics
 from tutelage.sweeps import tasks
 from tutelage.sweeps.jobs import Job
 from tutelage.sweeps.rows import Row
@@ -142,7 +142,7 @@ def test_the_row_of_a_teachers_training(tmp_path: Path, monkeypatch: pytest.Monk
     # It has reached its target when the last twenty episodes in training have.
     reached = [
         of["env_steps"]
-        for of in read_rows(job.folder(tmp_path))
+        for of in read_metrics(job.folder(tmp_path))
         if of["rollout/episodes"] >= 20 and of["rollout/ep_rew_mean"] >= 15.0
     ]
     assert row.env_steps_to_target == next(iter(reached), None)

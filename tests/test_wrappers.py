@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.test_features import court, observed
 from tutelage.domains.pong import REGIONS
 from tutelage.errors import UserError
-from tutelage.heads import QValues
+from tutelage.heads import Gaussian, QValues
 from tutelage.policies import Function
 from tutelage.teachers import Ensemble, Teacher
 from tutelage.wrappers import WRAPPERS, parse_wrapper
@@ -212,6 +212,21 @@ def test_a_delay_and_a_restriction_go_together() -> None:
 
     assert ask(of("x+delay:1+restrict:ball-top", network), obs).tolist() == [[1.0, 1.0, 1.0]]
     np.testing.assert_array_equal(asked[0][0], obs[0, [0, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("head", [Gaussian(2), Gaussian(2, squashed=True)])
+def test_of_a_distribution_over_actions_the_mean_is_changed_and_the_deviation_kept(
+    head: Gaussian,
+) -> None:
+    out = torch.tensor([[0.25, -0.5, -1.0, -2.0]])
+
+    def wrapped(wrapper: str) -> Tensor:
+        teacher = Teacher("x", Function(lambda obs: out, head), (parse_wrapper(wrapper, {}),))
+        return ask(Ensemble([teacher]), BLIND[:1])
+
+    assert wrapped("negate").tolist() == [[-0.25, 0.5, -1.0, -2.0]]
+    assert wrapped("scale:2").tolist() == [[0.5, -1.0, -1.0, -2.0]]
+    assert (wrapped("noise:1") != out).tolist() == [[True, True, False, False]]
 
 
 # As they are written.

@@ -16,9 +16,9 @@ from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
 from tutelage.heads import Head
-from tutelage.importers import import_model
+from tutelage.importers import import_model, policy_of
 from tutelage.networks import Network
-from tutelage.policies import Function, Model, Policy
+from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.session import Watch
 from tutelage.teachers import load_teachers, parse_teacher
@@ -66,8 +66,8 @@ def distill(
     """
     several: Sequence[Any] = teacher if isinstance(teacher, list | tuple) else [teacher]
     given: dict[str, Model] = {}
-    names = [_named(one, head, given) for one in several]
     place = env if isinstance(env, str) else _registered(env)
+    names = [_named(one, head, place, given) for one in several]
     config = build(Distill, {"teachers": names, "env": place, "student": student, **settings})
     folder = Path(out) if out is not None else distilling_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
@@ -78,14 +78,14 @@ def distill(
     return Distilled(best, result, folder, outcome.config)
 
 
-def _named(teacher: Teachers, head: Head | None, given: dict[str, Model]) -> str:
+def _named(teacher: Teachers, head: Head | None, env: str, given: dict[str, Model]) -> str:
     """Return a teacher's name; one that is no name is noted in ``given``."""
     if isinstance(teacher, str | Path):
         return str(teacher)
     if isinstance(teacher, Model):
         given[teacher.name] = teacher
         return teacher.name
-    policy = _policy(teacher, head)
+    policy = _policy(teacher, head, env)
     label = getattr(teacher, "__name__", type(teacher).__name__).strip("<>")
     name = label if label not in given else f"{label}-{len(given)}"
     counted = teacher.parameters() if isinstance(teacher, torch.nn.Module) else []
@@ -94,18 +94,17 @@ def _named(teacher: Teachers, head: Head | None, given: dict[str, Model]) -> str
     return name
 
 
-def _policy(given: Any, head: Head | None) -> Policy:
-    """Return what was given, as a policy."""
-    if hasattr(given, "step") and hasattr(given, "head"):
-        policy: Policy = given
-        return policy
-    if not callable(given):
-        raise UserError(f"a teacher is a name, a policy or a function, got {given!r}")
-    if head is None:
+def _policy(given: Any, head: Head | None, env: str) -> Policy:
+    """Return what was given, as a policy; what its numbers mean is ``head``, or what ``env`` takes.
+
+    Raises UserError for what is no policy, and where nothing says what its numbers mean.
+    """
+    if head is None and not hasattr(given, "head") and env == "auto":
         raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
-    if isinstance(given, torch.nn.Module):
-        given.eval()
-    return Function(given, head)
+    space = None
+    if head is None and not hasattr(given, "head"):
+        space = action_space(EnvironmentConfig(env=env))
+    return policy_of(given, head=head or "", space=space)
 
 
 def _registered(make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
@@ -174,7 +173,7 @@ def evaluate(
         )
         policy = ensemble.alone(0)
     else:
-        policy = _policy(policy, head)
+        policy = _policy(policy, head, config.env)
     return play(
         policy,
         config,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import UserError, look_up
+from tutelage.text import printable
 
 COMMANDS = {
     "distill": (
@@ -68,6 +69,8 @@ LONGEST = 2_000
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that ``arguments`` (by default the process's own) spell."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where a person's own MODULE:NAME lies
     # Films are drawn without a window; looking for one, SDL complains where there is no desktop.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
@@ -95,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end(text: str, *, code: int = 2) -> None:
-    line = " ".join(text.splitlines())
+    line = printable(text)
     shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     print(f"tutelage: {shown}", file=sys.stderr)
     sys.exit(code)

@@ -31,8 +31,8 @@ from tutelage.files import (
     unpack,
     write_json,
 )
-from tutelage.heads import parse_head
-from tutelage.types import Array, State, Transitions, restored
+from tutelage.heads import Head, parse_head
+from tutelage.types import Array, Counted, State, Transitions, restored
 
 FORMATS = {"tutelage-dataset-1": "teacher_q", "tutelage-dataset-2": "label"}
 """Format -> the name of its column of labels; the last is written, all are read."""
@@ -62,8 +62,8 @@ class Manifest(msgspec.Struct):
     format: str
     obs_shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=5)]
     obs_dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"]
-    env_steps: Steps
-    chunks: Annotated[list[Steps], msgspec.Meta(min_length=1)]
+    env_steps: Counted
+    chunks: list[Steps]
     env: str
     head: dict[str, Any] | None = None
     num_actions: Side | None = None
@@ -75,6 +75,24 @@ class Header(msgspec.Struct):
 
     format: str
     checksum: str = ""
+
+
+def _check(about: Mapping[str, Any], manifest: Path) -> tuple[Manifest, Head]:
+    """Return what a manifest says; raise UserError where it is none."""
+    known = convert(about, Manifest, manifest)
+    if known.format not in FORMATS:
+        raise choose_from(f"format of {manifest}", known.format, FORMATS)
+    if known.env_steps != sum(known.chunks):
+        raise UserError(f"{manifest} is damaged: its chunks are not of {known.env_steps} steps")
+    try:
+        return known, parse_head(_head_of(about))
+    except UserError as error:
+        raise UserError(f"{manifest} is damaged: {error}") from None
+
+
+def _head_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what labels mean; those of early data sets are Q-values."""
+    return dict(about.get("head") or {"kind": "q", "n": about.get("num_actions")})
 
 
 class Writer:
@@ -105,11 +123,12 @@ class Writer:
             "obs_dtype": str(obs_dtype),
             **about,
         }
+        self._chunks: list[int] = []
+        _check(self._manifest(), folder / "dataset.json")
         self._age = np.zeros(num_envs, np.int32)
         self._history = np.zeros((num_envs, obs_shape[0] - 1, *obs_shape[1:]), obs_dtype)
         self._steps: list[dict[str, Array]] = []
         self._fragments: list[dict[str, Array]] = []
-        self._chunks: list[int] = []
 
     def __len__(self) -> int:
         """Return the number of env steps on disk."""
@@ -177,10 +196,10 @@ class Writer:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        write_json(
-            self._folder / "dataset.json",
-            {**self._about, "env_steps": len(self), "chunks": self._chunks},
-        )
+        write_json(self._folder / "dataset.json", self._manifest())
+
+    def _manifest(self) -> dict[str, Any]:
+        return {**self._about, "env_steps": len(self), "chunks": self._chunks}
 
     def state(self) -> State:
         """Write everything to disk and return where the writing stands."""
@@ -265,11 +284,7 @@ class Dataset:
             if not manifest.is_file():
                 raise UserError(f"{folder} is no data set: it has no dataset.json")
         self.about = read_json(manifest, dict[str, Any])
-        known = convert(self.about, Manifest, manifest)
-        if known.format not in FORMATS:
-            raise choose_from(f"format of {folder}", known.format, FORMATS)
-        if known.env_steps != sum(known.chunks):
-            raise UserError(f"{manifest} is damaged: its chunks are not of {known.env_steps} steps")
+        known, head = _check(self.about, manifest)
         self.env = known.env
         """The environment it was recorded on."""
         self.env_steps = known.env_steps
@@ -280,7 +295,7 @@ class Dataset:
         self._dtype = np.dtype(known.obs_dtype)
         self._where: list[tuple[Path, slice, slice]] = []
         self._checksums: list[str] = []
-        labels = parse_head(self.head).size
+        labels = head.size
         for index, steps in enumerate(known.chunks):
             path = folder / _chunk_name(index)
             stored = ("lengths", "packed", *self._stored)
@@ -311,8 +326,7 @@ class Dataset:
     @property
     def head(self) -> Mapping[str, Any]:
         """What its labels mean (see ``heads.parse_head``)."""
-        head = self.about.get("head") or {"kind": "q", "n": self.about.get("num_actions")}
-        return dict(head)
+        return _head_of(self.about)
 
     @property
     def digest(self) -> str:

@@ -1,17 +1,13 @@
 """What a run wrote down of itself, read back and checked: whatever is used has the right type."""
 
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, TypeVar, cast
-
-import msgspec
+from typing import Any, NotRequired, TypedDict, cast
 
 from tutelage.errors import UserError
+from tutelage.files import convert, decode, read_bytes, read_json
 
-Value = TypeVar("Value")
 Rows = list[dict[str, float]]
-
-_ROW = msgspec.json.Decoder(dict[str, float])
 
 
 class Figures(TypedDict):
@@ -56,12 +52,12 @@ def read_metrics(folder: Path) -> Rows:
     for anything else that is no object of finite numbers with ``env_steps`` among them.
     """
     path = folder / "metrics.jsonl"
-    *whole, rest = _read(path).split(b"\n") if path.exists() else [b""]
-    rows = [_checked(_row, line, f"{path}, line {i}") for i, line in enumerate(whole, start=1)]
-    try:
-        return [*rows, _row(rest)] if rest else rows
-    except ValueError:
-        return rows
+    data = read_bytes(path, "a run's rows") if path.exists() else b""
+    *whole, rest = data.split(b"\n")
+    rows = [_row(line, f"{path}, line {number},") for number, line in enumerate(whole, start=1)]
+    with suppress(UserError):
+        rows.append(_row(rest, path))
+    return rows
 
 
 def read_timing(folder: Path) -> Rows:
@@ -69,16 +65,11 @@ def read_timing(folder: Path) -> Rows:
 
     They are for people only: what is damaged is left out, and no file at all has no rows.
     """
-    rows = []
-    try:
-        lines = (folder / "timing.jsonl").read_bytes().splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            rows.append(_row(line))
-        except ValueError:
-            continue
+    path, rows = folder / "timing.jsonl", []
+    with suppress(UserError):
+        for line in read_bytes(path, "a run's rows").splitlines():
+            with suppress(UserError):
+                rows.append(_row(line, path))
     return rows
 
 
@@ -91,35 +82,17 @@ def read_result(folder: Path) -> Result:
             "closes one that has learnt to its end"
         )
     try:
-        return _checked(_result, _read(path), str(path))
+        values = read_json(path, dict[str, Any])
+        convert(values, Result, path)
+        reached = {key: value for key, value in values.items() if key.startswith(TARGET)}
+        convert(reached, dict[str, int | None], path)
     except UserError as error:
         raise UserError(f"{error}; 'tutelage resume {folder}' makes it again") from None
-
-
-def _row(line: bytes) -> dict[str, float]:
-    row = _ROW.decode(line)
-    if "env_steps" not in row:
-        raise ValueError("it lacks env_steps")
-    return row
-
-
-def _result(data: bytes) -> Result:
-    values: Any = msgspec.json.decode(data)
-    msgspec.convert(values, Result)
-    reached = {key: value for key, value in values.items() if key.startswith(TARGET)}
-    msgspec.convert(reached, dict[str, int | None])
     return cast(Result, values)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _checked(read: Callable[[bytes], Value], data: bytes, where: str) -> Value:
-    try:
-        return read(data)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is damaged: {error}") from error
+def _row(line: bytes, where: object) -> dict[str, float]:
+    row = decode(line, dict[str, float], where)
+    if "env_steps" not in row:
+        raise UserError(f"{where} is damaged: it lacks env_steps")
+    return row

@@ -78,7 +78,7 @@ def find(name: str | Path) -> Path:
                 if (there := path / file).exists():
                     return there
             raise UserError(f"{path} holds no model: neither best.safetensors nor last.safetensors")
-        if path.exists():
+        if path.is_file():  # a pipe or a device may have no end
             return path
     except (OSError, ValueError) as error:  # a name longer than the system allows, a zero byte
         reason = getattr(error, "strerror", None) or error

@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +34,6 @@ from tutelage.errors import UserError
 from tutelage.files import (
     check_free,
     convert,
-    decode,
     digest,
     pack_state,
     read_bytes,
@@ -46,6 +45,7 @@ from tutelage.files import (
     write_atomic,
     write_json,
 )
+from tutelage.logs import read_metrics
 from tutelage.types import Row, State
 
 FAULTS = "faults.log"
@@ -176,7 +176,7 @@ class Run:
         """
         saved = self._newest()
         self._truncate({} if saved is None else saved.sizes)
-        read_rows(self.folder)
+        read_metrics(self.folder)
         if saved is None:
             return None
         self._seconds_before = saved.clock.seconds
@@ -241,9 +241,10 @@ class Run:
 
     def close(self) -> None:
         """Flush what TensorBoard still holds."""
-        if self._board is not None:
+        board, self._board = self._board, None
+        if board is not None:
             with refusing("write", self.folder):
-                self._board.close()
+                board.close()
 
 
 def versions() -> dict[str, Any]:
@@ -310,31 +311,6 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
                 f"{name} is not the file that {folder} was begun with (digest {now}, then {before})"
                 ": put it back, or begin anew"
             )
-
-
-def read_rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:
-    """Read the rows of a run; a last line that a crash cut short is none.
-
-    Raises UserError, naming the line, for any other that is no object of finite numbers with
-    ``env_steps``; of the timing, what cannot be read is left out.
-    """
-    path = folder / name
-    rows: list[dict[str, float]] = []
-    with suppress(UserError) if name == TIMING else nullcontext():
-        data = read_bytes(path, "a run's rows") if path.exists() else b""
-        *lines, rest = data.split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            rows.append(_row(line, f"{path}, line {number},"))
-        with suppress(UserError):
-            rows.append(_row(rest, path))
-    return rows
-
-
-def _row(line: bytes, where: object) -> dict[str, float]:
-    row = decode(line, dict[str, float], where)
-    if "env_steps" not in row:
-        raise UserError(f"{where} is damaged: it lacks env_steps")
-    return row
 
 
 class _Board:

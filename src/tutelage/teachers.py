@@ -1,7 +1,7 @@
 """Several policies as teachers: each labels the states of its own environments only."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
@@ -144,9 +144,13 @@ class Ensemble:
             self._carry[k] = begin_again(self.teachers[k].policy, carry, which)
 
     def check(self, obs: Tensor) -> None:
-        """Raise UserError if a wrapper does not fit ``obs``; a teacher may fail otherwise."""
+        """Raise UserError if a wrapper does not fit ``obs``, or the only teacher fails.
+
+        One of several may: the run goes on without it.
+        """
+        passes = nullcontext() if len(self.teachers) == 1 else suppress(TeacherError)
         for k in range(len(self.teachers)):
-            with suppress(TeacherError), torch.inference_mode():
+            with passes, torch.inference_mode():
                 self(obs[:1], np.array([k]), 0)
         self._carry, self._failed, self._said = {}, {}, (-1, {})
 
@@ -222,8 +226,10 @@ def _think(k: int, policy: Policy, obs: Tensor, carry: Carry) -> tuple[Tensor, C
         out, after = policy.step(obs, carry)
         if out.shape != expected:
             raise TeacherError(k, f"what it says has shape {tuple(out.shape)}, expected {expected}")
-    except UserError:
+    except TeacherError:
         raise
+    except UserError as error:
+        raise TeacherError(k, str(error)) from error
     except Exception as error:  # the run goes on without it
         raise TeacherError(k, repr(error)) from error
     return out, after

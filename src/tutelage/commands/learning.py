@@ -95,7 +95,7 @@ class ResumeCommand:
 
 
 def _settle(config: Any) -> Any:
-    """Return the configuration with the number of threads chosen, and say which."""
+    """Return the configuration with the number of threads chosen."""
     if config.threads:
         return config
     if isinstance(config, Distill) and config.environment.env == "auto":
@@ -103,7 +103,6 @@ def _settle(config: Any) -> Any:
     envs = make(replace(config.environment, num_envs=1, only=""), seed=0)
     chosen = threads.usual(convolutions=len(envs.obs_shape) > 2)
     envs.close()
-    display.warn(f"threads: {chosen} (--threads N for another number)")
     return replace(config, threads=chosen)
 
 
@@ -120,7 +119,7 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
         print(json.dumps(result))
         return
     display.table("Teacher", [{"player": "teacher", **summary.cells(result)}])
-    display.say(f"run: {folder}")
+    display.say(f"run: {folder} (--threads {config.threads})")
 
 
 def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> None:
@@ -136,7 +135,7 @@ def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> N
         print(json.dumps(result))
         return
     display.table(summary.headline(result), summary.compare(result))
-    display.say(f"run: {folder}")
+    display.say(f"run: {folder} (--threads {config.threads})")
 
 
 def _write_report(folder: Path, *, video: bool) -> None:

@@ -160,13 +160,27 @@ def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
     except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"env {env!r} needs a package: {error}") from error
+        newest = _newest(spec)
+        instead = f", or name {newest}" if newest != name else ""
+        raise UserError(f"env {env!r} needs a package: {error}{instead}") from error
     except UserError:
         raise
     except Exception as error:
+        if (newest := _newest(spec)) != name:
+            raise UserError(f"env {env!r} cannot be made any more: name {newest}") from error
         said = str(error).strip().splitlines()
         raise UserError(f"env {env!r} cannot be made: {said[0] if said else error!r}") from error
     return made
+
+
+def _newest(spec: gymnasium.envs.registration.EnvSpec) -> str:
+    """Return the id of the newest version of an environment."""
+    versions = [
+        one
+        for one in gymnasium.registry.values()
+        if (one.namespace, one.name) == (spec.namespace, spec.name)
+    ]
+    return max(versions, key=lambda one: one.version or 0).id
 
 
 def _made(env: str, wrappers: Sequence[str], **options: Any) -> gymnasium.Env[Any, Any]:

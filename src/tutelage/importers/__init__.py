@@ -22,7 +22,7 @@ from tutelage.importers import (
     tutelage,
     vecnormalize,
 )
-from tutelage.importers.base import Importer, Space
+from tutelage.importers.base import Importer, Space, beginning
 from tutelage.importers.python import policy_of
 from tutelage.models import find
 from tutelage.policies import Model
@@ -91,6 +91,7 @@ def _importer(name: str) -> tuple[Callable[..., Model], Any]:
                     f"{kind}:{name}"
                 )
             return importer.load, path
-    raise UserError(
-        f"{name} is of no format that is known: expected {', '.join(IMPORTERS)} or MODULE:NAME"
-    )
+    said = "is of no format that is known"
+    if beginning(path, 1) == b"\x80":
+        said = "looks like a pickle or zip archive, which is never loaded"
+    raise UserError(f"{name} {said}: expected {', '.join(IMPORTERS)} or MODULE:NAME")

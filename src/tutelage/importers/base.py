@@ -14,8 +14,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from tutelage import files
 from tutelage.errors import UserError, choose_from
-from tutelage.files import digest
 from tutelage.heads import (
     Bernoulli,
     Categorical,
@@ -59,11 +59,8 @@ def line_of(error: Exception) -> str:
 
 def read_bytes(path: Path) -> tuple[bytes, dict[str, str]]:
     """Return a file's content and its digest by its name; raise UserError where it cannot be."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    return data, {path.name: digest(data)}
+    data = files.read_bytes(path, "a regular file")
+    return data, {path.name: files.digest(data)}
 
 
 def beginning(path: Path, size: int) -> bytes:
@@ -104,8 +101,8 @@ def read_tensors(data: bytes, where: str) -> dict[str, Any]:
         saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{where} is damaged, or holds more than tensors and numbers, which is never loaded "
-            f"({type(error).__name__})"
+            f"{where} is damaged, or looks like a pickle or zip archive, which is never loaded but "
+            f"for tensors and numbers ({type(error).__name__})"
         ) from error
     return saved if isinstance(saved, dict) else {"": saved}
 

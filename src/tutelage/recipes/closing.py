@@ -138,12 +138,17 @@ def microseconds_per_action(policy: Policy, obs: npt.NDArray[Any], *, repeats: i
 
 
 def favourite(folder: Path, names: tuple[str, ...]) -> str:
-    """Return the teacher that was chosen most often, of several; the first if none was paid."""
+    """Return the teacher whose choices paid best, of several; the first if none was paid."""
     path = folder / "selections.jsonl"
     if len(names) == 1 or not path.is_file() or not path.stat().st_size:
         return names[0]
-    arms = read_log(path).feedback.arm
-    return names[int(np.bincount(arms, minlength=len(names)).argmax())]
+    log = read_log(path).feedback
+    known = log.arm < len(names)
+    arm, reward = log.arm[known], log.reward[known]
+    count = np.bincount(arm, minlength=len(names))
+    # Under Beta(1 + paid, 1 + missed), so that one lucky choice is not the best.
+    mean = (1.0 + np.bincount(arm, reward, minlength=len(names))) / (2.0 + count)
+    return names[int(mean.argmax())]
 
 
 def _course(folder: Path) -> Result:

@@ -21,6 +21,7 @@ from tutelage.files import file_digest
 from tutelage.heads import Categorical, QValues, head_for
 from tutelage.importers import import_model
 from tutelage.learner import Term
+from tutelage.models import label_head
 from tutelage.networks import Network
 from tutelage.objectives import DoubleQ
 from tutelage.policies import Policy, begin_again
@@ -188,7 +189,7 @@ def record(config: Record, folder: str | Path) -> int:
             folder,
             config,
             envs,
-            policy.head,
+            label_head(policy.head),
             behaviour=f"{config.teacher}, {config.explore}",
             num_envs=streams,
         )

@@ -18,8 +18,8 @@ from tutelage.domains import usual_target
 from tutelage.errors import look_up
 from tutelage.heads import Head, QValues, parse_head
 from tutelage.importers import import_model
+from tutelage.logs import read_metrics
 from tutelage.recipes.assembly import open_device, settle_learning
-from tutelage.runs import read_rows
 from tutelage.sources.online import EPISODES
 from tutelage.sweeps.playing import Evaluate, play, settled
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
@@ -176,7 +176,7 @@ def _teach(config: Teach, folder: Path, hooks: recipes.Hooks) -> dict[str, Any]:
     """Train a teacher: it has reached the target when its last twenty episodes' mean has."""
     recipes.teach(config, folder, resume=_begun(folder), hooks=hooks)
     played = recipes.close_teaching(config, folder)
-    rows, target = read_rows(folder), usual_target(config.environment)
+    rows, target = read_metrics(folder), usual_target(config.environment)
     reached = (row["env_steps"] for row in rows if _training_return(row) >= target)
     return {
         "env_steps": int(rows[-1]["env_steps"]),
@@ -222,5 +222,5 @@ def _figures(played: Mapping[str, Any]) -> dict[str, Any]:
 def _curve(folder: Path) -> Curve:
     """Return the reward per env step in training, round by round."""
     name = "rollout/reward_per_step"
-    rows = [row for row in read_rows(folder) if name in row]
+    rows = [row for row in read_metrics(folder) if name in row]
     return Curve(tuple(int(row["env_steps"]) for row in rows), tuple(row[name] for row in rows))
