@@ -20,10 +20,10 @@ from tutelage.heads import Head, QValues, parse_head
 from tutelage.importers import import_model
 from tutelage.logs import read_metrics
 from tutelage.recipes.assembly import open_device, settle_learning
-from tutelage.signals import interruptible
 from tutelage.sources.online import EPISODES
 from tutelage.sweeps.playing import Evaluate, play, settled
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
+from tutelage.sweeps.stopping import told_to_stop
 from tutelage.teachers import parse_teacher
 
 KINDS: dict[str, Any] = {"distill": Distill, "teach": Teach, "evaluate": Evaluate}
@@ -69,7 +69,7 @@ class Task:
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         """Do it, or go on with it, in ``folder`` on one thread; return what came of it."""
         config = replace(self.config, seed=seed)
-        with threads.owning(1), interruptible() as interrupted:
+        with threads.owning(1), told_to_stop() as interrupted:
             hooks = recipes.Hooks(interrupted=interrupted)
             if isinstance(config, Evaluate):
                 played = play(config)
