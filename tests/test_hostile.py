@@ -466,16 +466,16 @@ def faulty(tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("raises", "the environment raised RuntimeError"),
-        ("raises at reset", "the environment raised RuntimeError"),
+        ("raises", "the environments raised RuntimeError"),
+        ("raises at reset", "the environments raised RuntimeError"),
         ("a reward of NaN", "gave the reward nan at step"),
         ("a huge reward", "gave the reward 1e\\+300 at step"),
         ("no reward", "gave the reward nan at step"),
         ("an observation of NaN", "gave an observation that is not finite at step"),
         ("a huge observation", "gave an observation that is not finite at step"),
-        ("another shape", "the environment raised ValueError"),
-        ("no numbers", "the environment raised"),
-        ("ends of two at once", "the environment raised ValueError"),
+        ("another shape", "the environments raised ValueError"),
+        ("no numbers", "the environments raised"),
+        ("ends of two at once", "the environments raised ValueError"),
     ],
 )
 def test_an_environment_at_fault_is_named_and_the_run_is_kept(

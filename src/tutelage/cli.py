@@ -56,7 +56,7 @@ COMMANDS = {
     ),
     "sweep": (
         "tutelage.commands.sweep:SweepCommand",
-        "Run any settings x seeds, and show what came of them with intervals and tests.",
+        "Compare settings over seeds, as a TOML file names them; what has a row is not run again.",
     ),
 }
 """Command -> the class that is it, imported when it is asked for, and the first line of its help.
