@@ -466,8 +466,8 @@ def faulty(tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("raises", "the environments raised RuntimeError"),
-        ("raises at reset", "the environments raised RuntimeError"),
+        ("raises", "environment 0 raised RuntimeError"),
+        ("raises at reset", "environment 0 raised RuntimeError"),
         ("a reward of NaN", "gave the reward nan at step"),
         ("a huge reward", "gave the reward 1e\\+300 at step"),
         ("no reward", "gave the reward nan at step"),

@@ -181,9 +181,9 @@ def test_a_loss_of_ones_own_is_named_by_its_module_and_weighted_like_any() -> No
 @pytest.mark.parametrize(
     ("text", "head", "says"),
     [
-        ("kll", Q2, "choose from js, kl, mse, mse-prob, nll, reverse-kl"),
-        ("", Q2, "choose from js, kl, mse, mse-prob, nll, reverse-kl"),
-        ("mse:0.5+other", Q2, "choose from js, kl, mse, mse-prob, nll, reverse-kl"),
+        ("kll", Q2, "choose from gaussian-kl, .*mse-prob, nll"),
+        ("", Q2, "choose from gaussian-kl, .*mse-prob, nll"),
+        ("mse:0.5+other", Q2, "choose from gaussian-kl, .*mse-prob, nll"),
         ("kl", Gaussian(2), "'kl'.*Gaussian"),
         (
             f"{__name__}:CONTINUOUS_ONLY",

@@ -6,6 +6,7 @@ is one class and its entry in ``HEADS``.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Protocol
@@ -223,7 +224,7 @@ class Bernoulli(_Plain):
 
 
 @dataclass(frozen=True)
-class _Continuous(_Plain):
+class _Continuous(_Plain, ABC):
     """``n`` numbers in units of their range: -1 is the lower bound of the action, 1 the upper.
 
     Where an action has no bounds (``bounded`` is false) they are its own numbers.
@@ -246,8 +247,8 @@ class _Continuous(_Plain):
         """A continuous action has none."""
         return ()
 
-    def mode(self, out: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def mode(self, out: Tensor) -> Tensor: ...
 
     def _held(self, action: Tensor) -> Tensor:
         return action.clamp(-1.0, 1.0) if self.bounded else action

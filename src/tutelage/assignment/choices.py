@@ -44,11 +44,18 @@ def pack(segments: Sequence[Choices]) -> State:
     }
 
 
-def unpack(state: State) -> list[Choices]:
-    """Return what ``pack`` made plain data of."""
+def unpack(state: State, segments: int | None = None) -> list[Choices]:
+    """Return what ``pack`` made plain data of; raise ValueError unless it is of ``segments``."""
     lengths = np.asarray(state["lengths"])
+    columns = [np.asarray(state[one.name]) for one in fields(Choices)]
+    total = int(lengths.sum())
+    if (lengths < 0).any() or any(len(column) != total for column in columns):
+        raise ValueError(f"segments of lengths {lengths} have {[len(c) for c in columns]} choices")
+    if segments is not None and len(lengths) != segments:
+        raise ValueError(f"choices of {len(lengths)} segments, expected {segments}")
     if not len(lengths):
         return []
-    columns = [np.asarray(state[one.name]) for one in fields(Choices)]
+    if columns[0].ndim != (2 if total else columns[0].ndim):
+        raise ValueError(f"contexts of shape {columns[0].shape}, expected (T, d)")
     parts = [np.split(column, np.cumsum(lengths)[:-1]) for column in columns]
     return [Choices(*map(list, segment)) for segment in zip(*parts, strict=True)]

@@ -8,7 +8,7 @@ from tutelage.assignment.base import BySegment
 from tutelage.assignment.choices import Choices
 from tutelage.assignment.credit import Credit
 from tutelage.assignment.protocol import NO_CONTEXT, Arms, Mask
-from tutelage.types import Array, Feedback, Floats, Ints, Selector, State
+from tutelage.types import Array, Feedback, Floats, Ints, Selector, State, restored
 
 
 def not_worse(count: Floats, total: Floats, left: Ints, z: float = 1.645) -> Mask:
@@ -92,6 +92,6 @@ class PerSegment(BySegment):
 
     def restore(self, state: State) -> None:
         super().restore(state)
-        self._arm = np.asarray(state["arm"], np.int64).copy()
-        self._probability = np.asarray(state["probability"], np.float64).copy()
-        self._count, self._total = np.asarray(state["paid"], np.float64).copy()
+        self._arm = restored(state["arm"], self._arm)
+        self._probability = restored(state["probability"], self._probability)
+        self._count, self._total = restored(state["paid"], np.stack([self._count, self._total]))

@@ -9,7 +9,7 @@ from tutelage.assignment.choices import Choices, pack, unpack
 from tutelage.assignment.credit import Credit
 from tutelage.assignment.protocol import Arms, Mask
 from tutelage.domains.base import Feature
-from tutelage.types import Array, Choice, Floats, Selector, State, generator_state
+from tutelage.types import Array, Choice, Floats, Selector, State, generator_state, restored
 
 
 class PerState(BySegment):
@@ -98,6 +98,6 @@ class PerState(BySegment):
     def restore(self, state: State) -> None:
         super().restore(state)
         self._rng.bit_generator.state = state["rng"]
-        self._draw = np.asarray(state["draw"]).copy()
+        self._draw = restored(state["draw"], self._draw)
         self._choice = None
-        self._segment = unpack(state["open"])
+        self._segment = unpack(state["open"], len(self._segment))
