@@ -17,7 +17,8 @@ from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
 from tutelage.heads import Head
 from tutelage.importers import import_model, policy_of
-from tutelage.networks import Network
+from tutelage.models import Student, find, load_own
+from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.session import Watch
@@ -28,7 +29,7 @@ from tutelage.teachers import load_teachers, parse_teacher
 class Distilled:
     """A student, and what its run came to."""
 
-    student: Network
+    student: Student
     """As it evaluated best, or as it was at the end."""
     result: Mapping[str, Any]
     """The same figures as the command's ``--json``."""
@@ -46,7 +47,7 @@ numbers a head explains."""
 def distill(
     teacher: Teachers | Sequence[Teachers] = "pong",
     env: str | Callable[..., gymnasium.Env[Any, Any]] = "auto",
-    student: str = "student",
+    student: str | Given = "student",
     *,
     head: Head | None = None,
     out: str | Path | None = None,
@@ -59,8 +60,10 @@ def distill(
 
     ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
     function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that says what its
-    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``watch`` is
-    given every row of metrics, ``note`` told what goes on between them. Takes over no signals and
+    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``student`` is
+    a size, or a module ``obs[N,*O] -> out[N,L]`` of one's own (which is copied), or what makes one;
+    its numbers mean what the teacher's do unless it has a ``head`` that says so. ``watch`` is given
+    every row of metrics, ``note`` told what goes on between them. Takes over no signals and
     leaves PyTorch's threads as they are. Raises UserError, naming the choices, for a setting that
     there is not.
     """
@@ -68,13 +71,14 @@ def distill(
     given: dict[str, Model] = {}
     place = env if isinstance(env, str) else _registered(env)
     names = [_named(one, head, place, given) for one in several]
-    config = build(Distill, {"teachers": names, "env": place, "student": student, **settings})
+    own = student if callable(student) else None
+    size = student if own is None else name_of(own)
+    config = build(Distill, {"teachers": names, "env": place, "student": size, **settings})
     folder = Path(out) if out is not None else distilling_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
-    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given)
+    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given, student=own)
     result = recipes.close_distillation(outcome, note=note)
-    best = import_model(folder).policy
-    assert isinstance(best, Network)
+    best: Student = recipes.best_of(outcome).policy  # type: ignore[assignment]
     return Distilled(best, result, folder, outcome.config)
 
 
@@ -204,9 +208,12 @@ def _known(env: str) -> str:
     return env
 
 
-def load(name: str | Path) -> Model:
-    """Load a policy: a bundled one by name, a file, or the best one of a run's folder."""
-    return import_model(name)
+def load(name: str | Path, *, module: Given | None = None) -> Model:
+    """Load a policy: a bundled one by name, a file, or the best one of a run's folder.
+
+    A student that is a module of one's own is loaded into a copy of ``module``.
+    """
+    return import_model(name) if module is None else load_own(find(name), module)
 
 
 def teaching_folder(config: Teach) -> Path:

@@ -164,7 +164,8 @@ class Distill:
     teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
     """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
     student: str = "student"
-    """A named size (see 'tutelage sizes'), or widths such as 16/16/16/128 or mlp:64/64."""
+    """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64, or what makes
+    a torch.nn.Module of your own, as MODULE:NAME."""
     seed: Seed = 1
     """Seed of everything random in the run."""
     env_steps: Steps = 50_000

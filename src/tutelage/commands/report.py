@@ -7,9 +7,11 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from tutelage.commands import display
+from tutelage.configs import Distill
 from tutelage.errors import UserError
 from tutelage.importers import import_model
 from tutelage.logs import read_result
+from tutelage.own import is_own
 from tutelage.report import summary
 from tutelage.report.video import side_by_side
 from tutelage.teachers import parse_teacher
@@ -45,7 +47,10 @@ def report(folder: Path, *, video: bool) -> Path:
 def film(folder: Path) -> None:
     """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
     config, result = summary.read_settings(folder), read_result(folder)
-    players = {"student": import_model(folder)}
+    own = ""
+    if isinstance(config, Distill) and is_own(config.student):
+        own = f"+module:{config.student}"
+    players = {"student": import_model(f"{folder}{own}")}
     if "teacher" in result:
         name, _ = parse_teacher(result["teacher"]["name"])
         players = {"teacher": import_model(name), **players}

@@ -20,7 +20,7 @@ from tutelage.importers.base import (
     count_parameters,
     line_of,
 )
-from tutelage.policies import Carry, Model, Policy
+from tutelage.policies import Carry, Model, Policy, natural
 from tutelage.specs import load_object
 
 
@@ -129,7 +129,7 @@ class CallablePolicy(nn.Module):
             raise UserError(f"the policy says no numbers: {line_of(error)}") from error
 
     def _seen(self, obs: Tensor) -> Any:
-        x = obs[:, 0] if obs.shape[1] == 1 and obs.ndim > 2 else obs
+        x = natural(obs)
         if self._numpy:
             return x.cpu().numpy()
         # A module multiplies floating-point numbers; anything else sees what the environment gave.

@@ -3,6 +3,7 @@
 from tutelage.recipes.assembly import open_device
 from tutelage.recipes.closing import (
     Result,
+    best_of,
     close_distillation,
     close_student,
     close_teaching,
@@ -14,6 +15,7 @@ __all__ = [
     "Hooks",
     "Outcome",
     "Result",
+    "best_of",
     "close_distillation",
     "close_student",
     "close_teaching",
