@@ -11,7 +11,7 @@ import torch
 
 from tutelage import recipes
 from tutelage.configs import Distill, Teach, build, changed
-from tutelage.domains import EnvironmentConfig, about, action_space, environment_of
+from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
@@ -22,7 +22,7 @@ from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.session import Watch
-from tutelage.teachers import load_teachers, parse_teacher
+from tutelage.teachers import fitted, load_teachers, parse_teacher
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _policy(given: Any, head: Head | None, env: str) -> Policy:
         raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
     space = None
     if head is None and not hasattr(given, "head"):
-        space = action_space(EnvironmentConfig(env=env))
+        space = spaces_of(EnvironmentConfig(env=env)).actions
     return policy_of(given, head=head or "", space=space)
 
 
@@ -173,11 +173,11 @@ def evaluate(
             device=where,
             seed=seed,
             regions=lambda model: about(config).regions,
-            space=action_space(config),
+            plays=spaces_of(config),
         )
         policy = ensemble.alone(0)
     else:
-        policy = _policy(policy, head, config.env)
+        policy = fitted(_policy(policy, head, config.env), spaces_of(config))
     return play(
         policy,
         config,
@@ -196,7 +196,7 @@ def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig
         return env
     if env != "auto" and not name:
         return EnvironmentConfig(env=env)
-    space = None if env == "auto" else action_space(EnvironmentConfig(env=env))
+    space = None if env == "auto" else spaces_of(EnvironmentConfig(env=env)).actions
     model = import_model(parse_teacher(str(name))[0], space=space) if name else None
     place = env if env != "auto" else "" if model is None else model.env
     return environment_of(_known(place), None if model is None else model.obs_shape)

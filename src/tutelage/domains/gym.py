@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from tutelage import specs
 from tutelage.domains.base import About
-from tutelage.domains.views import view_of
+from tutelage.domains.views import parts_of, view_of
 from tutelage.environments import Environments, VectorEnv
 from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.heads import head_for
@@ -70,6 +70,10 @@ class GymDomain:
             space = vector.single_observation_space
             view = view_of(given.student_view, space, stack=given.stack)
             shown = view_of(given.teacher_view, space, stack=given.stack)
+            parts, their_parts = (
+                {} if given.stack > 1 else parts_of(text, space)
+                for text in (given.student_view, given.teacher_view)
+            )
         except UserError as error:
             vector.close()
             raise UserError(f"env {env!r}: {error}") from None
@@ -80,6 +84,8 @@ class GymDomain:
             stream=stream,
             view=view,
             teacher_view=None if same else shown,
+            parts=parts,
+            teacher_parts=their_parts,
             episodes=episodes,
         )
 

@@ -1,11 +1,13 @@
 """What is seen of an observation: one array ``[N,stack,*frame]`` of what environments give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from tutelage.errors import UserError
 from tutelage.specs import load_object
@@ -41,6 +43,50 @@ def view_of(text: str, space: gymnasium.Space[Any], *, stack: int = 1) -> View:
         return _stacked if stack > 1 else _single
     flatten = _flattener(space)
     return lambda obs: flatten(obs)[:, np.newaxis]
+
+
+def parts_of(text: str, space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
+    """Return the parts of a Dict that a view joins to one vector, by key; none of any other."""
+    if not isinstance(space, spaces.Dict) or ":" in text:
+        return {}
+    names = [name.strip() for name in text.split(",")] if text else list(space.spaces)
+    if len(names) > 1 or not text:
+        return {name: space[name] for name in names}
+    return parts_of("", space[names[0]])
+
+
+def apart(parts: Mapping[str, gymnasium.Space[Any]]) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Return what takes a vector ``obs[N,1,d]`` apart again, ``[N,1,*frame]`` for each key.
+
+    Numbers are of their space's type again; those of Discrete and MultiDiscrete parts are whole.
+    """
+    widths = [spaces.flatdim(part) for part in parts.values()]
+    taken = {key: _taken(part) for key, part in parts.items()}
+
+    def split(obs: Tensor) -> dict[str, Tensor]:
+        pieces = zip(taken.items(), torch.split(obs.flatten(1), widths, dim=1), strict=True)
+        return {key: take(piece)[:, None] for (key, take), piece in pieces}
+
+    return split
+
+
+def _taken(space: gymnasium.Space[Any]) -> Callable[[Tensor], Tensor]:
+    """Return the inverse of ``_flattener``, ``[N,d] -> [N,*frame]``; Dict and Tuple stay as is."""
+    if isinstance(space, spaces.Discrete):
+        return lambda flat: flat.argmax(dim=1) + int(space.start)
+    if isinstance(space, spaces.MultiDiscrete):
+        sizes, start = space.nvec.ravel().tolist(), torch.from_numpy(np.ravel(space.start))
+        shape = space.nvec.shape
+        return lambda flat: (
+            torch.stack([one.argmax(dim=1) for one in torch.split(flat, sizes, dim=1)], 1)
+            .add(start.to(flat.device))
+            .reshape(-1, *shape)
+        )
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        dtype = torch.from_numpy(np.empty(0, space.dtype)).dtype
+        kept = torch.float32 if dtype.is_floating_point else dtype
+        return lambda flat: flat.reshape(-1, *space.shape).to(kept)
+    return lambda flat: flat
 
 
 def _single(obs: Array) -> Array:

@@ -47,7 +47,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
             given=outcome.given,
-            space=outcome.space,
+            plays=outcome.plays,
         )
         (teacher,) = loaded.values()
         try:

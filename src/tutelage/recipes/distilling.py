@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import about, make, usual_target
+from tutelage.domains import Spaces, about, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
@@ -78,8 +77,8 @@ class Outcome:
     """The best evaluation that was played to its end, if there was one."""
     given: Mapping[str, Model] = field(default_factory=dict)
     """The teachers that came without a file."""
-    space: gymnasium.Space[Any] | None = None
-    """The actions of the environment, where one was played in."""
+    plays: Spaces | None = None
+    """The spaces of the environment as teachers see it, where one was played in."""
     teacher_obs: Array | None = None
     """An observation ``[1,*O]`` as teachers see it, where one was played in."""
 
@@ -114,7 +113,7 @@ def distill(
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
             given=given,
-            space=envs.action_space,
+            plays=envs.teacher_spaces,
         )
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
         for model in loaded.values():
@@ -182,7 +181,7 @@ def distill(
         )
         outcome = study.run(folder, resume=resume)
         seen = envs.teacher_obs[:1]
-        return replace(outcome, given=given, space=envs.action_space, teacher_obs=seen)
+        return replace(outcome, given=given, plays=envs.teacher_spaces, teacher_obs=seen)
     finally:
         envs.close()
 
