@@ -188,6 +188,10 @@ def test_what_cannot_be_joined_or_seen_is_refused(lights: Any, tmp_path: Path) -
         make(
             EnvironmentConfig(env="Lights2-v0", gymnasium=GymSettings(student_view="sound")), seed=0
         )
+    words = spaces.Dict({**Lights.observation_space.spaces, "words": spaces.Text(5)})
+    assert parts_of("", words) == {}
+    with pytest.raises(UserError, match="have words, a Text.*lamp,picture,speed"):
+        view_of("", words)
     env = gym.make("Lights0-v0")
     model = sb3.PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, device="cpu")
     model.save(tmp_path / "ppo")

@@ -107,7 +107,8 @@ class Examination:
     """When the student is evaluated, and when it has learnt enough."""
 
     target_return: float | None = None
-    """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong."""
+    """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong, and
+    elsewhere what the environment says, if it says anything."""
     eval_episodes: Count = 10
     """Held-out episodes per evaluation."""
     confirm_episodes: Count = 30

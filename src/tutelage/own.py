@@ -79,12 +79,6 @@ Given = nn.Module | Callable[[], nn.Module]
 """A module, which is copied, or a class or function that makes one."""
 
 
-def is_own(student: str) -> bool:
-    """Return whether a student's name is ``MODULE:NAME``, and no size as ``mlp:8``."""
-    module, _, name = student.partition(":")
-    return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
-
-
 def name_of(given: Given) -> str:
     """Return what a run calls a student that was given in Python."""
     kind = given if isinstance(given, type) or not isinstance(given, nn.Module) else type(given)

@@ -17,9 +17,10 @@ from tutelage.domains import Region, Spaces
 from tutelage.domains.views import apart
 from tutelage.errors import UserError
 from tutelage.heads import Gaussian, Head, common_head, translate
-from tutelage.importers import import_model
+from tutelage.importers import OPTIONS, import_model
 from tutelage.models import label_head
 from tutelage.policies import Carry, Model, Policy, begin_again
+from tutelage.specs import is_place
 from tutelage.types import State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
 
@@ -239,10 +240,16 @@ def _think(k: int, policy: Policy, obs: Tensor, carry: Carry) -> tuple[Tensor, C
 def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the model and the wrappers that ``text``, as ``pong+noise:1``, names.
 
-    What is no wrapper is an option of the model's file, and stays with it.
+    What is no wrapper is an option of the model's file, and stays with it; MODULE:NAME is a wrapper
+    of one's own where no importer has an option MODULE.
     """
     model, *words = text.split("+")
-    wrappers = [word for word in words if word.partition(":")[0] in WRAPPERS]
+
+    def is_wrapper(word: str) -> bool:
+        name = word.partition(":")[0]
+        return name in WRAPPERS or (name not in OPTIONS and is_place(word))
+
+    wrappers = [word for word in words if is_wrapper(word)]
     options = [word for word in words if word not in wrappers]
     if not model:
         raise UserError(f"teacher {text!r} names no model, expected one as in pong+noise:1")

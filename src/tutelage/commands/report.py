@@ -12,9 +12,9 @@ from tutelage.domains import as_teacher, spaces_of
 from tutelage.errors import UserError
 from tutelage.importers import import_model
 from tutelage.logs import read_result
-from tutelage.own import is_own
 from tutelage.report import summary
 from tutelage.report.video import side_by_side
+from tutelage.specs import is_place
 from tutelage.teachers import load_model, parse_teacher
 
 
@@ -49,7 +49,7 @@ def film(folder: Path) -> None:
     """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
     config, result = summary.read_settings(folder), read_result(folder)
     own = ""
-    if isinstance(config, Distill) and is_own(config.student):
+    if isinstance(config, Distill) and is_place(config.student):
         own = f"+module:{config.student}"
     players = {"student": import_model(f"{folder}{own}")}
     if "teacher" in result:

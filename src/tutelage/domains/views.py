@@ -46,12 +46,16 @@ def view_of(text: str, space: gymnasium.Space[Any], *, stack: int = 1) -> View:
 
 
 def parts_of(text: str, space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
-    """Return the parts of a Dict that a view joins to one vector, by key; none of any other."""
+    """Return the parts of a Dict that a view joins to one vector, by key.
+
+    None of any other view, and where they cannot be joined.
+    """
     if not isinstance(space, spaces.Dict) or ":" in text:
         return {}
     names = [name.strip() for name in text.split(",")] if text else list(space.spaces)
     if len(names) > 1 or not text:
-        return {name: space[name] for name in names}
+        joined = all(_is_array(space[name]) for name in names)
+        return {name: space[name] for name in names} if joined else {}
     return parts_of("", space[names[0]])
 
 
@@ -97,6 +101,14 @@ def _stacked(obs: Array) -> Array:
     return obs
 
 
+def _is_array(space: gymnasium.Space[Any]) -> bool:
+    try:
+        _flattener(space)
+    except UserError:
+        return False
+    return True
+
+
 def _flattener(space: gymnasium.Space[Any]) -> View:
     """Return what makes vectors ``[N,d]`` of N observations, in the order of ``spaces.flatten``."""
     if isinstance(space, spaces.Box | spaces.MultiBinary):
@@ -114,6 +126,12 @@ def _flattener(space: gymnasium.Space[Any]) -> View:
 
         return one_hot
     if isinstance(space, spaces.Dict):
+        if left_out := [name for name, part in space.spaces.items() if not _is_array(part)]:
+            others = ",".join(name for name in space.spaces if name not in left_out)
+            raise UserError(
+                f"observations have {left_out[0]}, a {type(space[left_out[0]]).__name__}, which "
+                f"cannot be made an array: name keys by student_view and teacher_view, as {others}"
+            )
         parts = {name: _flattener(part) for name, part in space.spaces.items()}
         return lambda obs: np.concatenate([of(obs[name]) for name, of in parts.items()], axis=1)
     if isinstance(space, spaces.Tuple):

@@ -37,8 +37,9 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         "env": config.environment.env,
         **describe(best_of(outcome), close_student(outcome, note=note)),
         **_course(folder),
-        f"{TARGET}{config.examination.target_return:g}": outcome.passed_at,
     }
+    if (target := config.examination.target_return) is not None:
+        result[f"{TARGET}{target:g}"] = outcome.passed_at
     if not config.dataset:
         name = favourite(folder, config.teachers)
         ensemble, loaded = load_teachers(

@@ -24,7 +24,7 @@ from tutelage.heads import Gaussian, Head, Point, QValues, parse_head
 from tutelage.importers import import_model
 from tutelage.learner import Learner
 from tutelage.models import Student
-from tutelage.own import Given, Own, is_own, make_own, said_head
+from tutelage.own import Given, Own, make_own, said_head
 from tutelage.policies import Model
 from tutelage.recipes.assembly import (
     build_distiller,
@@ -43,6 +43,7 @@ from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.specs import is_place
 from tutelage.teachers import load_teachers, parse_teacher
 from tutelage.types import Array, Batch, seeded
 
@@ -202,7 +203,7 @@ def _own_student(config: Distill, given: Given | None) -> nn.Module | None:
     """
     if given is not None:
         return make_own(given, seed=config.seed)
-    if is_own(config.student):
+    if is_place(config.student):
         return make_own(config.student, seed=config.seed)
     if config.student.startswith("<"):
         raise UserError(
@@ -273,11 +274,14 @@ def settle(config: Distill, *, env: str, head: Head) -> Distill:
     Raises UserError for a device that cannot be had and where no target is known.
     """
     learning = settle_learning(config.learning, open_device(config.device))
-    return _settled(_in_environment(replace(config, learning=learning), env), head)
+    settled = _settled(_in_environment(replace(config, learning=learning), env), head)
+    if settled.examination.target_return is None:
+        usual_target(settled.environment)
+    return settled
 
 
 def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
-    """Return the configuration with its environment and its target known.
+    """Return the configuration with its environment known, and its target if there is a usual one.
 
     The environment is by default the one that the data set, or the first teacher that says so, was
     made for. Raises UserError where none does.
@@ -298,7 +302,7 @@ def _in_environment(config: Distill, env: str) -> Distill:
     environment = replace(config.environment, env=env)
     examination = config.examination
     if examination.target_return is None:
-        examination = replace(examination, target_return=usual_target(environment))
+        examination = replace(examination, target_return=about(environment).target)
     return replace(config, environment=environment, examination=examination)
 
 
@@ -371,7 +375,7 @@ class _Study:
 
     def run(self, folder: Path, *, resume: bool) -> Outcome:
         config, network, examination = self.config, self.network, self.config.examination
-        assert examination.target_return is not None
+        target = examination.target_return
 
         def keep(env_steps: int, evaluation: Evaluation | None) -> None:
             _save(folder / "best.safetensors", config, network, env_steps, evaluation)
@@ -379,7 +383,7 @@ class _Study:
         judge = Examiner(
             self._examine,
             keep,
-            target=examination.target_return,
+            target=math.inf if target is None else target,
             episodes=examination.eval_episodes,
             confirm_episodes=examination.confirm_episodes,
             begin=examination.eval_from,
@@ -403,11 +407,10 @@ class _Study:
 
     def _examine(self, episodes: int, stream: str) -> Evaluation | Abandoned:
         config, network, examination = self.config, self.network, self.config.examination
-        most = about(config.environment).most
+        most, target = about(config.environment).most, examination.target_return
         bound = None
-        if most is not None and not examination.eval_whole:
-            assert examination.target_return is not None
-            bound = Bound(target=examination.target_return, most=most)
+        if most is not None and target is not None and not examination.eval_whole:
+            bound = Bound(target=target, most=most)
         return examine(
             network,
             config.environment,
