@@ -56,6 +56,7 @@ def test_it_learns_what_the_teacher_knows(tmp_path: Path) -> None:
         network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 2))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     asked: dict[str, Any] = {"env_steps": 4_096, "round_steps": 1_024, "samples_per_step": 32}
+    asked["num_envs"] = 8
     outcome = distil(tmp_path / "run", network, **asked, eval_max_steps=500)
     assert outcome.result["mean_return"] >= 400.0  # the teacher has 500, random play 22
     assert outcome.result["parameters"] == 4 * 16 + 16 + 16 * 2 + 2

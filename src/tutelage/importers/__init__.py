@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import PolicyWarning, UserError, choose_from
 from tutelage.importers import (
     onnx,
     python,
@@ -77,6 +77,7 @@ def import_model(text: str | Path, *, space: Space | None = None) -> Model:
         warnings.warn(
             f"{name} was trained behind VecNormalize: without its statistics, as in "
             "+vecnormalize:vecnormalize.pkl, it sees observations that it does not know",
+            PolicyWarning,
             stacklevel=2,
         )
     return model
