@@ -25,6 +25,8 @@ from tutelage.types import seeded
 
 EPISODES = 100
 ROWS = Path("results/any-policy/rows.jsonl")
+BESIDE = ("imitation.jsonl", "generated.jsonl")
+"""Rows of another library's students, and of policies without an environment."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ def command(case: Case, seed: int) -> str:
         f"--seed {seed}"
     )
 
+
+ROBOTS = {
+    "go1": "Unitree Go1 of MuJoCo Playground, ONNX",
+    "g1": "Unitree G1 of unitree_rl_gym, TorchScript, an LSTM",
+}
+"""What there is no environment of, as ``reproduction.generated`` has it."""
 
 NEVER = 1e9
 """A target that ends no run: students have their whole budget."""
@@ -222,8 +230,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def page(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return ``any-policy.md``, made from the rows alone."""
+def page(
+    rows: Iterable[Mapping[str, Any]],
+    peers: Iterable[Mapping[str, Any]] = (),
+    generated: Iterable[Mapping[str, Any]] = (),
+) -> str:
+    """Return ``any-policy.md``, made from the rows alone.
+
+    ``peers`` are rows of other libraries, ``generated`` those of ``reproduction.generated``.
+    """
     by_case: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
@@ -267,6 +282,101 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
 
 Seeds 2 and 3 likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
 programs ran beside, so that seconds are upper bounds.
+{_beside(by_case, peers)}{_without_environment(generated)}"""
+
+
+def _by(rows: Iterable[Mapping[str, Any]], *keys: str) -> dict[Any, list[Mapping[str, Any]]]:
+    """Return rows by what they have under ``keys``."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _means(rows: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{np.mean(row['returns']):,.1f}" for row in rows)
+
+
+def _range(rows: Iterable[Mapping[str, Any]], key: str) -> str:
+    """Return the least and the most that rows have under ``key``."""
+    low, *_, high = sorted([*(row[key] for row in rows)] * 2)
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} … {high:,.0f}"
+
+
+def _beside(
+    ours: Mapping[str, Sequence[Mapping[str, Any]]], peers: Iterable[Mapping[str, Any]]
+) -> str:
+    """Return the section of what another library makes of the same policies."""
+    lines, made = [], []
+    for (name, what), of in _by(peers, "case", "what").items():
+        students = [row for row in ours.get(name, ()) if row["what"] == "student"]
+        case = CASES[name]
+        lines.append(
+            f"| {case.algorithm}, {case.env} | {what.replace('imitation-', '')} | {_means(of)} | "
+            f"{_range(of, 'env_steps')} | {_range(of, 'seconds')} | {_range(of, 'parameters')} | "
+            f"{_means(students) or 'not yet'} |"
+        )
+        made += of
+    if not lines:
+        return ""
+    versions = made[0]["versions"]
+    at = ", ".join(sorted({row["versions"]["commit"][:7] for row in made}))
+    return f"""
+## By another library
+
+The same policies distilled by [imitation](https://github.com/HumanCompatibleAI/imitation)
+{versions["imitation"]}, by its own settings, into students of the same widths, at as many env
+steps, each playing 100 episodes (`reproduction/peers/imitation_job.py` says more and makes the
+rows). It needs Gymnasium {versions["gymnasium"]}, whose LunarLander is v2. Its seconds leave
+evaluation out.
+
+| policy | algorithm | its students' returns | env steps | seconds | parameters | ours, by seed |
+|{" --- |" * 7}
+{chr(10).join(lines)}
+
+At {at}.
+"""
+
+
+def _without_environment(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the section of policies whose environment is not here."""
+    lines, commands, at = [], [], set()
+    for (name,), of in _by(rows, "case").items():
+        parity = [row for row in of if row["what"] == "parity"]
+        students = [row for row in of if row["what"] == "student"]
+        if not parity or not students:
+            continue
+        first = students[0]
+        share = first["parameters"] / first["teacher_parameters"]
+        lines.append(
+            f"| {ROBOTS[name]} | {parity[0]['difference']:.1g} | {first['parameters']:,} of "
+            f"{first['teacher_parameters']:,} ({share:.1%}) | "
+            f"{', '.join(format(row['error'], '.1%') for row in students)} | "
+            f"{first['env_steps']:,} | {_range(students, 'seconds')} | "
+            f"{first['us_per_action']:.0f} / {first['teacher_us_per_action']:.0f} |"
+        )
+        commands.append(first["command"])
+        at |= {row["versions"]["commit"][:7] for row in of}
+    if not lines:
+        return ""
+    return f"""
+## Without an environment
+
+Two policies of robots whose environments are not here, on generated observations
+(`python -m reproduction.generated`): each number wanders as z' = 0.9 z + 0.44 e, of standard normal
+z and e, which is nothing like a robot's walk. "Difference" is the largest one from what the file's
+own runtime says, of 1,000 observations. "Error" is the root mean square of student - teacher, in
+standard deviations of the teacher's actions, over 20 further episodes. The second has a memory; its
+student has none and sees four observations instead.
+
+{ROBOT_TABLE}
+{chr(10).join(lines)}
+
+```sh
+{chr(10).join(commands)}
+```
+
+At {", ".join(sorted(at))}.
 """
 
 
@@ -291,6 +401,12 @@ TABLE = (
 
 NOTES = """The students, and the same for the other policies with their own names:
 """
+
+
+ROBOT_TABLE = (
+    "| policy | difference | student's parameters | error, by seed | env steps | seconds | "
+    "µs per action, student / teacher |\n|" + " --- |" * 7
+)
 
 
 def share_kept(
@@ -347,7 +463,9 @@ def main() -> None:
                     runs=asked.runs,
                 )
         if asked.docs is not None:
-            write_atomic(asked.docs / "any-policy.md", page(read(asked.rows)).encode())
+            kept = (asked.rows, *(asked.rows.parent / name for name in BESIDE))
+            text = page(*(read(path) for path in kept))
+            write_atomic(asked.docs / "any-policy.md", text.encode())
     except UserError as error:
         print(f"reproduction.policies: {error}", file=sys.stderr)
         sys.exit(2)
