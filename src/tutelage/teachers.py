@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import reduce
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -241,13 +242,14 @@ def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the model and the wrappers that ``text``, as ``pong+noise:1``, names.
 
     What is no wrapper is an option of the model's file, and stays with it; MODULE:NAME is a wrapper
-    of one's own where no importer has an option MODULE.
+    of one's own where no importer has an option MODULE, and there is such a module.
     """
     model, *words = text.split("+")
 
     def is_wrapper(word: str) -> bool:
         name = word.partition(":")[0]
-        return name in WRAPPERS or (name not in OPTIONS and is_place(word))
+        own = name not in OPTIONS and is_place(word) and find_spec(name.partition(".")[0])
+        return name in WRAPPERS or bool(own)
 
     wrappers = [word for word in words if is_wrapper(word)]
     options = [word for word in words if word not in wrappers]
