@@ -85,6 +85,13 @@ def test_teaching_comes_to_the_same_as_the_command(
     assert_same_bytes(tmp_path / "python", tmp_path / "command", "metrics.jsonl")
 
 
+def test_a_vector_may_have_been_saved_without_the_axis_of_its_frame(tmp_path: Path) -> None:
+    network = tt.Network(tt.parse_size("mlp:4"), (4,), tt.QValues(2))
+    tt.save(tmp_path / "flat.safetensors", network, env="CartPole-v1", card={})
+    outcome = tt.distill(tmp_path / "flat.safetensors", out=tmp_path / "run", **RUN)
+    assert outcome.student.obs_shape == (1, 4)
+
+
 def test_a_setting_that_there_is_not_is_refused_before_anything_begins(tmp_path: Path) -> None:
     teacher = cartpole_model(tmp_path / "teacher.safetensors")
     out = tmp_path / "run"

@@ -196,6 +196,8 @@ def check_fits(model: Model, config: EnvironmentConfig, envs: Environments) -> N
     theirs, ours = model.obs_shape, envs.teacher_obs.shape[1:]
     other_env = model.env not in ("", config.env)
     other_obs = theirs is not None and theirs != ours
+    if theirs is not None and len(theirs) == 1 and ours == (1, *theirs):
+        other_obs = False  # a vector that was saved without the axis of its one frame
     if other_env or other_obs or not model.policy.head.fits(envs.action_space):
         obs = "any" if theirs is None else list(theirs)
         raise UserError(
