@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 
 import tutelage as tt
 from tutelage.errors import UserError
@@ -27,6 +28,10 @@ EPISODES = 100
 ROWS = Path("results/any-policy/rows.jsonl")
 BESIDE = ("imitation.jsonl", "generated.jsonl")
 """Rows of another library's students, and of policies without an environment."""
+
+
+SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
+"""Small networks learn quickly: more from each env step than a network of frames has time for."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,10 @@ class Case:
     statistics: str = ""
     """The file of VecNormalize's statistics, where it was trained behind that."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Beside ``SMALL``."""
-
-
-SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
-"""Small networks learn quickly: more from each env step than a network of frames has time for."""
+    """Beside ``usual``."""
+    library: bool = True
+    """Whether it is Stable-Baselines3's, which can then play it as well."""
+    usual: Mapping[str, Any] = field(default_factory=lambda: SMALL)
 
 
 CASES = {
@@ -77,6 +81,16 @@ CASES = {
         env_steps=100_000,
         settings={"eval_every": 10_000, "eval_from": 20_000},
     ),
+    "a3c-pong": Case(
+        "baby-a3c-pong.tar",
+        "A3C",
+        "pong",
+        "17.9 (old Gym's Pong-v4)",
+        "8/8/8/40",
+        settings={"frame": 80, "eval_every": 10_000, "eval_from": 20_000},
+        library=False,
+        usual={},
+    ),
 }
 
 
@@ -89,7 +103,7 @@ def teacher_of(case: Case, folder: Path) -> str:
 def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     statistics = f"+vecnormalize:{case.statistics}" if case.statistics else ""
-    settings = {**SMALL, **case.settings}
+    settings = {**case.usual, **case.settings}
     options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in settings.items())
     return (
         f"tutelage distill --teacher {case.file}{statistics} --env {case.env} --student "
@@ -144,6 +158,8 @@ def theirs(case: Case, folder: Path) -> dict[str, Any]:
 
 def at_random(case: Case) -> dict[str, Any]:
     """Return what uniformly random actions return, episode by episode."""
+    if not case.library:
+        return _at_random_here(case)
     env = gymnasium.make(case.env)
     env.action_space.seed(0)
     returns = []
@@ -156,6 +172,17 @@ def at_random(case: Case) -> dict[str, Any]:
         returns.append(total)
     env.close()
     return {"returns": returns}
+
+
+def _at_random_here(case: Case) -> dict[str, Any]:
+    """Return the same of an environment that is not Gymnasium's."""
+    rng = np.random.default_rng(0)
+
+    def draw(obs: Any) -> Any:
+        return torch.from_numpy(rng.integers(6, size=len(obs)))
+
+    played = tt.evaluate(draw, case.env, head=tt.Categorical(6), episodes=EPISODES)
+    return {"returns": played.returns.tolist()}
 
 
 def ours(case: Case, folder: Path) -> dict[str, Any]:
@@ -178,7 +205,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         target_return=NEVER,
         threads=1,
         confirm_episodes=EPISODES,
-        **{**SMALL, **case.settings},
+        **{**case.usual, **case.settings},
     )
     result = outcome.result
     return {
@@ -201,7 +228,7 @@ def run(folder: Path, *, seeds: int, only: Sequence[str], rows: Path, runs: Path
             continue
         jobs: list[tuple[str, int | None, Callable[[], dict[str, Any]]]] = [
             ("random", None, partial(at_random, case)),
-            ("theirs", None, partial(theirs, case, folder)),
+            *([("theirs", None, partial(theirs, case, folder))] if case.library else []),
             ("ours", None, partial(ours, case, folder)),
             *(
                 ("student", seed, partial(student, case, folder, seed, runs))
@@ -247,8 +274,10 @@ def page(
         of = by_case.get(name, [])
         played = {row["what"]: np.array(row["returns"]) for row in of if row["what"] != "student"}
         students = [row for row in of if row["what"] == "student"]
-        if set(played) != {"random", "theirs", "ours"} or not students:
+        needed = {"random", "ours", *(["theirs"] if case.library else [])}
+        if set(played) != needed or not students:
             continue
+        by_library = _mean(played["theirs"]) if case.library else "none here"
         first = students[0]
         kept = share_kept(
             [np.array(row["returns"]) for row in students], played["ours"], played["random"]
@@ -258,7 +287,7 @@ def page(
         share = first["parameters"] / first["teacher_parameters"]
         seeds = ", ".join(f"{np.mean(row['returns']):,.1f}" for row in students)
         lines.append(
-            f"| {case.algorithm}, {case.env} | {case.owners} | {_mean(played['theirs'])} | "
+            f"| {case.algorithm}, {case.env} | {case.owners} | {by_library} | "
             f"{_mean(played['ours'])} | {np.mean(played['random']):,.1f} | "
             f"{first['parameters']:,} of {first['teacher_parameters']:,} ({share:.1%}) | {seeds} | "
             f"{kept[0]:.1%} ({kept[1]:.1%} … {kept[2]:.1%}) | {first['env_steps']:,} | "
@@ -386,8 +415,10 @@ Made by `python -m reproduction.policies --docs docs` from `results/any-policy/r
 typed.
 
 Each is a file of [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents) (MIT), written
-by Stable-Baselines3 or sb3-contrib in 2021, read as it is. It played 100 episodes by its own
-library and 100 here, on other starts. Three students of each, one for every seed, then played 100.
+by Stable-Baselines3 or sb3-contrib in 2021, read as it is; A3C is
+[baby-a3c](https://github.com/greydanus/baby-a3c)'s (MIT), a state dict. It played 100 episodes by
+its own library, where that is here, and 100 here, on other starts. Three students of each, one for
+every seed, then played 100.
 
 "Kept" is the share of the teacher's distance from random play, (student - random) / (teacher -
 random), with the 95 % bootstrap interval over episodes and seeds. The aim was 95 %, the lower end

@@ -35,6 +35,11 @@ def rows(case: str, student: float) -> list[dict[str, Any]]:
     ]
 
 
+def test_what_no_library_here_plays_stands_without_its_return() -> None:
+    of = [row for row in rows("a3c-pong", 9.9) if row["what"] != "theirs"]
+    assert "17.9 (old Gym's Pong-v4) | none here | 10.0" in page(of)
+
+
 def test_another_library_and_robots_stand_beside() -> None:
     ours = rows("ppo-lunarlander", 9.9)
     versions = {"commit": "d" * 40, "imitation": "1.0.1", "gymnasium": "0.29.1"}
