@@ -14,7 +14,9 @@ import tutelage as tt
 from tests.players import SMALL, assert_same_bytes, controller
 from tutelage.cli import main
 from tutelage.commands import learning
+from tutelage.configs import Record, build
 from tutelage.errors import UserError
+from tutelage.logs import read_metrics
 from tutelage.own import Own
 
 RUN: dict[str, Any] = {
@@ -55,8 +57,8 @@ def test_it_learns_what_the_teacher_knows(tmp_path: Path) -> None:
         torch.manual_seed(1)
         network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 2))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    asked: dict[str, Any] = {"env_steps": 4_096, "round_steps": 1_024, "samples_per_step": 32}
-    asked["num_envs"] = 8
+    asked: dict[str, Any] = {"env_steps": 2_048, "round_steps": 512, "num_envs": 8}
+    asked |= {"learning_rate": "1e-2:1e-3"}
     outcome = distil(tmp_path / "run", network, **asked, eval_max_steps=500)
     assert outcome.result["mean_return"] >= 400.0  # the teacher has 500, random play 22
     assert outcome.result["parameters"] == 4 * 16 + 16 + 16 * 2 + 2
@@ -142,6 +144,28 @@ def test_it_may_say_what_its_numbers_mean(tmp_path: Path) -> None:
     assert not (tmp_path / "point").exists()
 
 
+def test_it_learns_from_reward_and_from_a_data_set(tmp_path: Path) -> None:
+    teacher = controller(tmp_path / "teacher.safetensors")
+    asked = {"teacher": teacher, "env_steps": 512, "num_envs": 2, "threads": 1}
+    tt.record(build(Record, asked), tmp_path / "data")
+    for name, settings in (
+        ("reward", {"reward_weight": "1", "distill_weight": "0.5"}),
+        ("offline", {"dataset": str(tmp_path / "data")}),
+    ):
+        outcome = distil(tmp_path / name, Net, **settings)
+        losses = [row["train/loss"] for row in read_metrics(outcome.folder) if "train/loss" in row]
+        assert losses[-1] < losses[0]
+    network = nn.Linear(4, 2)
+    network.head = tt.Categorical(2)  # type: ignore[assignment]
+    with pytest.raises(UserError, match="labels of .*QValues.*Categorical"):
+        distil(tmp_path / "other", network, dataset=str(tmp_path / "data"))
+
+
+def script(module: nn.Module) -> Any:
+    compiled: Any = torch.jit
+    return compiled.script(module)
+
+
 def wrong(function: Callable[[Tensor], Any]) -> nn.Module:
     class Wrong(nn.Module):
         def __init__(self) -> None:
@@ -154,6 +178,7 @@ def wrong(function: Callable[[Tensor], Any]) -> nn.Module:
     return Wrong()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
 @pytest.mark.parametrize(
     ("student", "settings", "says"),
     [
@@ -161,7 +186,8 @@ def wrong(function: Callable[[Tensor], Any]) -> nn.Module:
         (nn.Linear(4, 3), {}, r"\[2, 3\].*expected \[2, 2\]"),
         (wrong(lambda out: [out]), {}, "a list"),
         (nn.Identity(), {}, "expected"),
-        (lambda: 5, {}, "makes a int"),
+        (lambda: script(nn.Linear(4, 2)), {}, "in Python"),
+        (lambda: 5, {}, "is a int"),
         (lambda: nn.Linear(4), {}, "cannot be made: TypeError"),  # type: ignore[call-arg]
         (nn.Linear(4, 2).requires_grad_(False), {}, "no parameter"),
         (nn.Linear(4, 2), {"explore": "mc-dropout:0.1"}, "hidden units"),

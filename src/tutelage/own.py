@@ -99,8 +99,10 @@ def make_own(given: Given | str, *, seed: int) -> nn.Module:
             how = "be copied" if isinstance(found, nn.Module) else "be made"
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise UserError(f"student {name} cannot {how}: {reason}") from error
-    if not isinstance(made, nn.Module):
-        raise UserError(f"student {name} makes a {type(made).__name__}, expected a torch.nn.Module")
+    if not isinstance(made, nn.Module) or isinstance(made, torch.jit.ScriptModule):
+        raise UserError(
+            f"student {name} is a {type(made).__name__}, expected a torch.nn.Module in Python"
+        )
     return made
 
 
