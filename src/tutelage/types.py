@@ -84,6 +84,8 @@ class Batch:
     """``[B]``, gamma^k for the value of ``next_obs``, 0 after termination."""
     next_obs: Tensor | None = None
     """``[B,*O]``, the true observation k <= n steps later (never one from after a reset)."""
+    returns: Tensor | None = None
+    """``[B]``, what the action came to, worked out when the batch was made."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``; towards a GPU through pinned memory, without waiting."""

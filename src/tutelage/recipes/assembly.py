@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage import threads
-from tutelage.configs import Distill, Learning, Record, Teach
+from tutelage.configs import ALGORITHM_DEFAULTS, Distill, Learning, Record, Teach
 from tutelage.dataset import Writer
 from tutelage.domains import EnvironmentConfig
 from tutelage.environments import Environments
@@ -115,7 +115,8 @@ def build_teacher(config: Teach, envs: Environments, head: Head) -> Network:
     network = model.policy
     if not isinstance(network, Network):
         raise UserError(f"{config.init} is no network of Tutelage's that could be trained on")
-    if config.size != Teach.size and parse_size(config.size) != network.size:
+    usual = ALGORITHM_DEFAULTS[config.algorithm].get("size", Teach.size)
+    if config.size != usual and parse_size(config.size) != network.size:
         raise UserError(f"{config.init} is of size {network.size}, not {config.size}")
     return network.train().requires_grad_(True)
 
@@ -208,18 +209,15 @@ def build_learner(
     learning = config.learning
     # The loop finishes the round in which the budget ends.
     rounds = -(-config.env_steps // config.round_steps)
-    if (samples := _samples(config, rounds * config.round_steps)) < learning.batch_size:
-        raise UserError(
-            f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} "
-            f"are without learning, the others are {max(0.0, samples):g} samples (samples_per_step "
-            f"{learning.samples_per_step:g}), fewer than a batch_size of {learning.batch_size}"
-        )
+    if _updates(config, rounds * config.round_steps) < 1:
+        raise _nothing_learnt(config, rounds * config.round_steps)
     return Learner(
         network,
         terms,
         forward=forward,
         learning_rate=_over_run(learning.learning_rate, config),
         max_grad_norm=learning.max_grad_norm,
+        optimizer=learning.optimizer,
         autocast=PRECISIONS[learning.precision],
         average=config.average if isinstance(config, Distill) else 0.0,
     )
@@ -239,8 +237,34 @@ def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
 
 def _over_run(text: str, config: Teach | Distill) -> Schedule:
     """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    updates = int(_samples(config, config.env_steps) / config.learning.batch_size)
-    return parse_schedule(text, over=max(1, updates))
+    return parse_schedule(text, over=max(1, int(_updates(config, config.env_steps))))
+
+
+def _updates(config: Teach | Distill, env_steps: int) -> float:
+    """Return how many updates so many env steps come to; below 0 before the first is due."""
+    if isinstance(config, Teach) and config.algorithm == "pqn":
+        num_envs, pqn = config.environment.num_envs, config.pqn
+        # A rollout is learnt from in the step after it.
+        rollouts = (env_steps - num_envs) // (num_envs * pqn.rollout_steps)
+        return float(rollouts * pqn.epochs * pqn.minibatches)
+    return _samples(config, env_steps) / config.learning.batch_size
+
+
+def _nothing_learnt(config: Teach | Distill, env_steps: int) -> UserError:
+    """Return the error of a budget that ends before the first update."""
+    learning = config.learning
+    if isinstance(config, Teach) and config.algorithm == "pqn":
+        return UserError(
+            f"nothing would be learnt: env_steps {config.env_steps} end before the first rollout "
+            f"of {config.pqn.rollout_steps} steps of {config.environment.num_envs} environments is "
+            "over and learnt from"
+        )
+    return UserError(
+        f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} are "
+        f"without learning, the others are {max(0.0, _samples(config, env_steps)):g} samples "
+        f"(samples_per_step {learning.samples_per_step:g}), fewer than a batch_size of "
+        f"{learning.batch_size}"
+    )
 
 
 def _samples(config: Teach | Distill, env_steps: int) -> float:

@@ -41,7 +41,7 @@ from tutelage.recipes.assigning import assign, check_names, try_out
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
-from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.sources.online import Behaviour, Online, steadily
 from tutelage.teachers import load_teachers, parse_teacher
 from tutelage.types import Array, Batch, seeded
 
@@ -162,10 +162,11 @@ def distill(
             ),
             teachers=ensemble if asked else None,
             memories={"replay": replay},
-            learning=Learning(
-                sample=sample,
+            due=steadily(
+                sample,
                 per_step=config.learning.samples_per_step / config.learning.batch_size,
                 begin=first_update(config),
+                num_envs=envs.num_envs,
             ),
             round_steps=config.round_steps,
             device=device,
