@@ -160,7 +160,7 @@ def evaluate(
     if isinstance(policy, Model):
         model, policy = policy, policy.policy
         if env == "auto":
-            env = environment_of(_known(model.env), model.obs_shape)
+            env = environment_of(_known(model.env), model.obs_shape, model.card)
     name = policy if isinstance(policy, str | Path) else ""
     config = changed(_played(name, env), **settings)
     if isinstance(policy, str | Path):
@@ -195,7 +195,9 @@ def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig
     space = None if env == "auto" else action_space(EnvironmentConfig(env=env))
     model = import_model(parse_teacher(str(name))[0], space=space) if name else None
     place = env if env != "auto" else "" if model is None else model.env
-    return environment_of(_known(place), None if model is None else model.obs_shape)
+    if model is None:
+        return environment_of(_known(place), None)
+    return environment_of(_known(place), model.obs_shape, model.card)
 
 
 def _known(env: str) -> str:

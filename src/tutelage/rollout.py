@@ -86,8 +86,9 @@ class Rollout:
         t = self._written
         if t == self._steps:
             raise ValueError("a whole rollout is to be learnt from before the next begins")
-        for name in ("obs", "label", "action", "reward", "terminated", "truncated"):
+        for name in ("obs", "label", "action", "reward", "truncated"):
             self._columns[name][t] = getattr(step, name)
+        self._columns["terminated"][t] = step.worthless
         # Any other state is acted in next, and its label says what it is worth.
         if t + 1 == self._steps or step.truncated.any():
             self._columns["beyond"][t] = self._value(step.next_obs)

@@ -52,7 +52,7 @@ class EvaluateCommand:
         env = made.env if self.env == "auto" else self.env
         if not env:
             raise UserError(f"{self.model} does not say what it plays: name it by --env")
-        config = replace(environment_of(env, made.obs_shape), only=self.only)
+        config = replace(environment_of(env, made.obs_shape, made.card), only=self.only)
         sticks = domain_of(config) is DOMAINS["atari"] and self.sticky
         columns = {}
         chosen = self.threads or threads.usual(convolutions=len(made.obs_shape or ()) > 2)
@@ -144,7 +144,9 @@ class WatchCommand:
         if not loaded:
             raise UserError("watch needs at least one model")
         config, *others = {
-            environment_of(model.env if self.env == "auto" else self.env, model.obs_shape): None
+            environment_of(
+                model.env if self.env == "auto" else self.env, model.obs_shape, model.card
+            ): None
             for model in loaded.values()
         }
         if others:

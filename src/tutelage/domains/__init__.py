@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import gymnasium
@@ -25,6 +26,7 @@ __all__ = [
     "Region",
     "about",
     "action_space",
+    "as_evaluated",
     "as_teacher",
     "camera",
     "domain_of",
@@ -35,6 +37,8 @@ __all__ = [
 
 DOMAINS: dict[str, Domain] = {"atari": AtariDomain(), "gymnasium": GymDomain()}
 """Name -> domain; the first that knows an environment has it."""
+
+NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +132,20 @@ def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments
     return domain.camera(config.env, settings=_settings(config, domain), seed=seed, stream=stream)
 
 
-def environment_of(env: str, obs_shape: tuple[int, ...] | None) -> EnvironmentConfig:
-    """Return the environment that a model with such observations was made for."""
+def environment_of(
+    env: str, obs_shape: tuple[int, ...] | None, card: Mapping[str, Any] = NO_CARD
+) -> EnvironmentConfig:
+    """Return the environment that a model with such observations and such a card was made for."""
     config = EnvironmentConfig(env=env)
     domain = domain_of(config)
     if obs_shape is not None and isinstance(domain, AtariDomain):
-        config = replace(config, atari=domain.seen(obs_shape))
+        config = replace(config, atari=domain.seen(obs_shape, card))
     return config
+
+
+def as_evaluated(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment without what is for training only."""
+    return replace(config, atari=replace(config.atari, clip_rewards=False, life_loss=False))
 
 
 def as_teacher(config: EnvironmentConfig) -> EnvironmentConfig:
