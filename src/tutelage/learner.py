@@ -44,7 +44,7 @@ class Term:
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
-    "radam": torch.optim.RAdam,
+    "radam": partial(torch.optim.RAdam, foreach=True),
 }
 """Name -> optimiser of parameters with a rate ``lr``; both keep two moments of each."""
 

@@ -187,7 +187,7 @@ class Pooled(gymnasium.vector.VectorEnv[Array, Any, Array]):
         self._clip = clip
         self.num_envs = frames.num_envs
         self.single_action_space = frames.single_action_space
-        _, *frame = frames.single_observation_space.shape
+        _, *frame = frames.single_observation_space.shape or ()
         self._stacks = np.zeros((self.num_envs, stack, *frame), np.uint8)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
