@@ -259,7 +259,7 @@ def test_a_lost_life_is_an_end_of_value_in_training_and_the_game_goes_on() -> No
         envs = pong(env="breakout", num_envs=2, life_loss=life_loss, fire_reset=True)
         shown[life_loss] = random_play(envs, steps=400)
         envs.close()
-    lost = 0
+    lost = np.zeros(2, np.int64)
     for plain, step in zip(shown[False], shown[True], strict=True):
         assert plain.lost is None
         assert step.lost is not None

@@ -129,7 +129,7 @@ def teach(
     note: Callable[[str], None] = lambda text: None,
     **settings: Any,
 ) -> Result:
-    """Train a teacher by double Q-learning, as ``tutelage teach`` does; return what it came to."""
+    """Train a teacher from reward, as ``tutelage teach`` does; return what it came to."""
     config = build(Teach, {"env": env, **settings})
     folder = Path(out) if out is not None else teaching_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)

@@ -19,7 +19,7 @@ COMMANDS = {
     ),
     "teach": (
         "tutelage.commands.learning:TeachCommand",
-        "Train a teacher by double Q-learning.",
+        "Train a teacher from reward: by double Q-learning, or by PQN.",
     ),
     "record": (
         "tutelage.commands.learning:RecordCommand",
@@ -53,6 +53,10 @@ COMMANDS = {
     "sizes": (
         "tutelage.commands.playing:SizesCommand",
         "List the named network sizes with their parameter counts.",
+    ),
+    "zoo": (
+        "tutelage.commands.zoo:ZooCommand",
+        "List the models that come with the package, and those of a folder, with their scores.",
     ),
     "sweep": (
         "tutelage.commands.sweep:SweepCommand",

@@ -144,11 +144,14 @@ class Rollout:
     def restore(self, state: State) -> None:
         """Restore what ``state`` returned; raise ValueError for what does not fit."""
         self._rng.bit_generator.state = state["rng"]
-        written = int(state["written"])
-        if not 0 <= written <= self._steps:
-            raise ValueError(f"{written} steps of a rollout of {self._steps}")
+        written = state["written"]
+        if type(written) is not int or not 0 <= written <= self._steps:
+            raise ValueError(f"{written!r} steps of a rollout of {self._steps}")
         self._written = written
         for name, column in self._columns.items():
             held = column[:written]
             raw = unpack(np.asarray(state["columns"][name]).tobytes(), held.nbytes)
             held[:] = np.frombuffer(raw, column.dtype).reshape(held.shape)
+        actions, labels = self._columns["action"], self._columns["label"]
+        if not ((actions >= 0) & (actions < labels.shape[-1])).all():
+            raise ValueError(f"an action is none of {labels.shape[-1]}")
