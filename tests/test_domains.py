@@ -19,6 +19,7 @@ from tutelage.domains import (
     EnvironmentConfig,
     about,
     as_evaluated,
+    as_made,
     camera,
     domain_of,
     environment_of,
@@ -89,6 +90,14 @@ def test_a_model_is_played_by_the_settings_of_the_game_on_its_card() -> None:
     odd: Any
     for odd in ({}, {"config": 3}, {"config": {"environment": {"atari": {"full_actions": "no"}}}}):
         assert environment_of("breakout", (4, 84, 84), odd).atari == AtariSettings()
+
+
+def test_an_environment_left_to_a_model_is_as_its_card_says_but_for_what_is_asked() -> None:
+    card = {"config": {"environment": {"atari": {"full_actions": True, "sticky": 0.1}}}}
+    asked = config_of("auto", sticky=0.25, pool_frames=4)
+    assert as_made(asked, "breakout", (4, 80, 80), card) == config_of(
+        "breakout", sticky=0.25, pool_frames=4, full_actions=True, frame=80
+    )
 
 
 def test_evaluation_leaves_out_what_is_for_training_only() -> None:

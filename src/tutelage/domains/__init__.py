@@ -27,6 +27,7 @@ __all__ = [
     "about",
     "action_space",
     "as_evaluated",
+    "as_made",
     "as_teacher",
     "camera",
     "domain_of",
@@ -141,6 +142,19 @@ def environment_of(
     if obs_shape is not None and isinstance(domain, AtariDomain):
         config = replace(config, atari=domain.seen(obs_shape, card))
     return config
+
+
+def as_made(
+    config: EnvironmentConfig, env: str, obs_shape: tuple[int, ...] | None, card: Mapping[str, Any]
+) -> EnvironmentConfig:
+    """Return ``config`` in the environment of a model, with its game's settings where usual ones.
+
+    What ``config`` has otherwise than usual was asked for, and stays.
+    """
+    made, usual = vars(environment_of(env, obs_shape, card).atari), vars(AtariSettings())
+    known = {name: value for name, value in made.items() if value != usual[name]}
+    asked = {name: value for name, value in vars(config.atari).items() if value != usual[name]}
+    return replace(config, env=env, atari=AtariSettings(**{**known, **asked}))
 
 
 def as_evaluated(config: EnvironmentConfig) -> EnvironmentConfig:

@@ -16,7 +16,7 @@ from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import about, make, usual_target
+from tutelage.domains import about, as_made, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
@@ -258,7 +258,8 @@ def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyTyp
         name, _ = parse_teacher(text)
         model = given[name] if name in given else import_model(name)
         if model.env:
-            return _in_environment(config, model.env)
+            made = as_made(config.environment, model.env, model.obs_shape, model.card)
+            return _in_environment(replace(config, environment=made), model.env)
     raise UserError("the teacher's file does not say what it plays: name it by env")
 
 
