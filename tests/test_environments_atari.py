@@ -318,9 +318,9 @@ def test_pooling_the_last_two_frames_by_ourselves_is_what_the_emulator_does() ->
             **frames if own else {},
         )
         envs = Environments(Pooled(raw, stack=4, pool=2, clip=True) if own else raw, seed=1)
-        shown.append(random_play(envs, steps=500))
+        shown.append(random_play(envs, steps=250))
         envs.close()
-    assert sum(len(step.finished) for step in shown[0]) >= 2
+    assert sum(len(step.finished) for step in shown[0]) >= 1
     for one, other in zip(*shown, strict=True):
         ended = one.terminated | one.truncated
         np.testing.assert_array_equal(one.next_obs[~ended], other.next_obs[~ended])

@@ -64,9 +64,8 @@ class Environments:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
         ``view`` makes ``obs[N,*O]`` of what ``env`` gives, ``teacher_view`` what teachers see if
-        that is something else. With ``life_loss`` steps say where ``info["lives"]`` fell. Episodes
-        beyond ``episodes`` are not seeded: a seeded reset loads a
-        game anew, a tenth of a second.
+        that is something else. Episodes beyond ``episodes`` are not seeded: a seeded reset loads a
+        game anew, a tenth of a second. With ``life_loss`` steps say where ``info["lives"]`` fell.
         """
         self._env = env
         self._view = view

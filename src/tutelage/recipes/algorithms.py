@@ -12,7 +12,7 @@ from tutelage.environments import Environments
 from tutelage.learner import Objective
 from tutelage.networks import Network
 from tutelage.objectives import DoubleQ, LambdaQ
-from tutelage.recipes.assembly import build_replay, first_update
+from tutelage.recipes.assembly import Plan, build_replay, first_update, replayed
 from tutelage.rollout import Rollout
 from tutelage.sources.online import Due, Memory, steadily
 from tutelage.types import Array, seeded
@@ -27,6 +27,7 @@ class Algorithm:
     objective: Objective
     memory: Memory
     due: Due
+    plan: Plan
 
 
 def double_q(
@@ -45,6 +46,7 @@ def double_q(
             begin=first_update(config),
             num_envs=envs.num_envs,
         ),
+        replayed(config),
     )
 
 
@@ -56,9 +58,10 @@ def pqn(config: Teach, envs: Environments, network: Network, device: torch.devic
             best = network(torch.from_numpy(obs).to(device)).max(dim=1).values
             return np.asarray(best.cpu().numpy())
 
+    steps, num_envs = config.pqn.rollout_steps, envs.num_envs
     rollout = Rollout(
-        steps=config.pqn.rollout_steps,
-        num_envs=envs.num_envs,
+        steps=steps,
+        num_envs=num_envs,
         obs_shape=envs.obs_shape,
         obs_dtype=envs.obs.dtype,
         label_size=network.head.size,
@@ -69,8 +72,22 @@ def pqn(config: Teach, envs: Environments, network: Network, device: torch.devic
         decay=config.pqn.return_lambda,
         rng=np.random.default_rng(seeded(config.seed, "rollout")),
     )
-    objective = LambdaQ(loss=config.learning.td_loss)
-    return Algorithm("lambda_q", objective, rollout, lambda env_steps: rollout.batches())
+
+    def updates(env_steps: int) -> float:
+        # A rollout is learnt from in the step after it.
+        rollouts = (env_steps - num_envs) // (num_envs * steps)
+        return float(rollouts * config.pqn.epochs * config.pqn.minibatches)
+
+    return Algorithm(
+        "lambda_q",
+        LambdaQ(loss=config.learning.td_loss),
+        rollout,
+        lambda env_steps: rollout.batches(),
+        Plan(
+            updates,
+            f"none comes after the first rollout of {steps} steps of {num_envs} environments",
+        ),
+    )
 
 
 ALGORITHMS: dict[str, Callable[[Teach, Environments, Network, torch.device], Algorithm]] = {

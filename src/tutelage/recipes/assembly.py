@@ -1,7 +1,7 @@
 """From a configuration to the parts that a recipe plugs into the loop."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,7 +99,11 @@ def build_distiller(config: Distill, network: nn.Module, head: Head) -> Learner:
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
     dropout = _over_updates(parse_exploration(config.explore, head).hidden_dropout, config)
     return build_learner(
-        config, network, terms, dropping(network, dropout, config.seed, "learning")
+        config,
+        network,
+        terms,
+        dropping(network, dropout, config.seed, "learning"),
+        replayed(config),
     )
 
 
@@ -199,23 +203,50 @@ def dropping(network: nn.Module, probability: Schedule, seed: int, use: str) -> 
     return out
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many updates a run comes to."""
+
+    updates: Callable[[int], float]
+    """Of so many env steps; below 1 before the first is due."""
+    too_short: str
+    """Says of a budget of env steps why nothing would be learnt in it."""
+
+
+def replayed(config: Teach | Distill) -> Plan:
+    """Return the plan of learning from so many samples per env step."""
+    learning = config.learning
+    samples = max(0.0, _samples(config, _whole(config)))
+    return Plan(
+        lambda env_steps: _samples(config, env_steps) / learning.batch_size,
+        f"the first {_begin(config)} are without learning, the others are {samples:g} samples "
+        f"(samples_per_step {learning.samples_per_step:g}), fewer than a batch_size of "
+        f"{learning.batch_size}",
+    )
+
+
 def build_learner(
-    config: Teach | Distill, network: nn.Module, terms: Mapping[str, Term], forward: StepOut
+    config: Teach | Distill,
+    network: nn.Module,
+    terms: Mapping[str, Term],
+    forward: StepOut,
+    plan: Plan,
 ) -> Learner:
     """Return what updates a network by the terms of its loss.
 
     Raises UserError if the budget of env steps ends before the first update.
     """
     learning = config.learning
-    # The loop finishes the round in which the budget ends.
-    rounds = -(-config.env_steps // config.round_steps)
-    if _updates(config, rounds * config.round_steps) < 1:
-        raise _nothing_learnt(config, rounds * config.round_steps)
+    if plan.updates(_whole(config)) < 1:
+        raise UserError(
+            f"nothing would be learnt: of env_steps {config.env_steps} {plan.too_short}"
+        )
+    learnt = max(1, int(plan.updates(config.env_steps)))
     return Learner(
         network,
         terms,
         forward=forward,
-        learning_rate=_over_run(learning.learning_rate, config),
+        learning_rate=parse_schedule(learning.learning_rate, over=learnt),
         max_grad_norm=learning.max_grad_norm,
         optimizer=learning.optimizer,
         autocast=PRECISIONS[learning.precision],
@@ -235,36 +266,9 @@ def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
     return at
 
 
-def _over_run(text: str, config: Teach | Distill) -> Schedule:
-    """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    return parse_schedule(text, over=max(1, int(_updates(config, config.env_steps))))
-
-
-def _updates(config: Teach | Distill, env_steps: int) -> float:
-    """Return how many updates so many env steps come to; below 0 before the first is due."""
-    if isinstance(config, Teach) and config.algorithm == "pqn":
-        num_envs, pqn = config.environment.num_envs, config.pqn
-        # A rollout is learnt from in the step after it.
-        rollouts = (env_steps - num_envs) // (num_envs * pqn.rollout_steps)
-        return float(rollouts * pqn.epochs * pqn.minibatches)
-    return _samples(config, env_steps) / config.learning.batch_size
-
-
-def _nothing_learnt(config: Teach | Distill, env_steps: int) -> UserError:
-    """Return the error of a budget that ends before the first update."""
-    learning = config.learning
-    if isinstance(config, Teach) and config.algorithm == "pqn":
-        return UserError(
-            f"nothing would be learnt: env_steps {config.env_steps} end before the first rollout "
-            f"of {config.pqn.rollout_steps} steps of {config.environment.num_envs} environments is "
-            "over and learnt from"
-        )
-    return UserError(
-        f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} are "
-        f"without learning, the others are {max(0.0, _samples(config, env_steps)):g} samples "
-        f"(samples_per_step {learning.samples_per_step:g}), fewer than a batch_size of "
-        f"{learning.batch_size}"
-    )
+def _whole(config: Teach | Distill) -> int:
+    """Return the env steps of a run: the loop finishes the round in which the budget ends."""
+    return -(-config.env_steps // config.round_steps) * config.round_steps
 
 
 def _samples(config: Teach | Distill, env_steps: int) -> float:

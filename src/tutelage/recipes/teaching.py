@@ -106,7 +106,7 @@ def _teach(
         device=device,
     )
     terms = {way.name: Term(way.objective, constant(1.0))}
-    parts = Parts(source, build_learner(config, network, terms, act), Alone(), Never())
+    parts = Parts(source, build_learner(config, network, terms, act, way.plan), Alone(), Never())
     files = {config.init: file_digest(models.find(config.init))} if config.init else {}
     run = open_run(folder, config, parts, files=files, resume=resume)
     card: dict[str, Any] = {"command": "tutelage teach", "config": nested(config)}
