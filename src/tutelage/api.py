@@ -133,7 +133,7 @@ def teach(
     note: Callable[[str], None] = lambda text: None,
     **settings: Any,
 ) -> Result:
-    """Train a teacher by double Q-learning, as ``tutelage teach`` does; return what it came to."""
+    """Train a teacher from reward, as ``tutelage teach`` does; return what it came to."""
     config = build(Teach, {"env": env, **settings})
     folder = Path(out) if out is not None else teaching_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
@@ -164,7 +164,7 @@ def evaluate(
     if isinstance(policy, Model):
         model, policy = policy, policy.policy
         if env == "auto":
-            env = environment_of(_known(model.env), model.obs_shape)
+            env = environment_of(_known(model.env), model.obs_shape, model.card)
     name = policy if isinstance(policy, str | Path) else ""
     config = changed(_played(name, env), **settings)
     if isinstance(policy, str | Path):
@@ -199,7 +199,9 @@ def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig
     space = None if env == "auto" else spaces_of(EnvironmentConfig(env=env)).actions
     model = import_model(parse_teacher(str(name))[0], space=space) if name else None
     place = env if env != "auto" else "" if model is None else model.env
-    return environment_of(_known(place), None if model is None else model.obs_shape)
+    if model is None:
+        return environment_of(_known(place), None)
+    return environment_of(_known(place), model.obs_shape, model.card)
 
 
 def _known(env: str) -> str:

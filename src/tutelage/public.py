@@ -26,13 +26,14 @@ from tutelage.loop import Source, run
 from tutelage.losses import LOSSES, LossEntry, kl, mse, mse_prob, nll, parse_loss
 from tutelage.models import bundled_names, save
 from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
-from tutelage.objectives import Distillation, DoubleQ
+from tutelage.objectives import Distillation, DoubleQ, LambdaQ
 from tutelage.policies import Function, Model, Policy
 from tutelage.recipes import record
 from tutelage.replay import Replay
+from tutelage.rollout import Rollout
 from tutelage.selectors import SELECTORS
 from tutelage.sources.offline import Offline
-from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.sources.online import Behaviour, Online, steadily
 from tutelage.targets import TARGETS, parse_target
 from tutelage.teachers import Ensemble, Teacher, load_teachers
 from tutelage.types import Batch, Row, Selector, Transitions
@@ -70,8 +71,8 @@ __all__ = [
     "Function",
     "Gaussian",
     "Head",
+    "LambdaQ",
     "Learner",
-    "Learning",
     "LossEntry",
     "Model",
     "MultiCategorical",
@@ -84,6 +85,7 @@ __all__ = [
     "QValues",
     "Record",
     "Replay",
+    "Rollout",
     "Row",
     "Selector",
     "Size",
@@ -113,5 +115,6 @@ __all__ = [
     "record",
     "run",
     "save",
+    "steadily",
     "teach",
 ]
