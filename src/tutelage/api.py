@@ -186,6 +186,51 @@ def evaluate(
     )
 
 
+def export(
+    policy: Teachers,
+    to: str,
+    out: str | Path,
+    *,
+    env: str | EnvironmentConfig = "auto",
+    head: Head | None = None,
+    states: int = 10_000,
+    episodes: int = 30,
+    min_agreement: float | None = None,
+    margin: float = 0.05,
+    seed: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Write a policy for another runtime, as ``tutelage export`` does; return its contract.
+
+    ``policy`` is anything that ``evaluate`` takes, ``to`` a name of ``EXPORTERS``, ``settings``
+    those of the environment, by name. Raises UserError, and leaves nothing behind, for what the
+    format cannot say and for a file that does not act as the policy does.
+    """
+    for name, number in (("states", states), ("episodes", episodes)):
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
+    wrappers: tuple[str, ...] = ()
+    if isinstance(policy, str | Path):
+        name, wrappers = parse_teacher(str(policy))
+        config = changed(_played(str(policy), env), **settings)
+        model = import_model(name, space=action_space(config))
+    elif isinstance(policy, Model):
+        model = policy
+        place = environment_of(_known(model.env), model.obs_shape) if env == "auto" else env
+        config = changed(_played("", place), **settings)
+    else:
+        config = changed(_played("", env), **settings)
+        made = _policy(policy, head, config.env)
+        named = getattr(policy, "__name__", type(policy).__name__).strip("<>")
+        model = Model(made, name=named, format="python", env=config.env)
+    terms = recipes.Terms(states, episodes, min_agreement, margin)
+    contract = recipes.export(
+        model, wrappers, config, to, Path(out), terms, seed=seed, note=note
+    )
+    return contract
+
+
 def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:
     """Return the environment to play in: the one named, or the one that a policy's file says."""
     if isinstance(env, EnvironmentConfig):

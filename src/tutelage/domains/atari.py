@@ -91,6 +91,23 @@ class AtariDomain:
         )
         return Environments(shown, seed=seed, stream=stream, view=lambda obs: obs[:, 0])
 
+    def preprocessing(self, env: str, *, settings: Any) -> dict[str, Any]:
+        given: AtariSettings = settings
+        cropped = "rows 35 to 194 of the full frame, every second pixel"
+        return {
+            "emulator": "ALE, the game's minimal actions",
+            "frame_skip": 4,
+            "max_pool": "of the last two of the four frames",
+            "colour": "grey, 0 to 255",
+            "resize": "84 x 84 by area" if given.frame == 84 else cropped,
+            "stack": 4,
+            "stack_begins": "zeros",
+            "noop_max": given.noop_max,
+            "sticky": given.sticky,
+            "fire_reset": False,
+            "life_loss_ends": False,
+        }
+
     def seen(self, obs_shape: tuple[int, ...]) -> AtariSettings:
         """Return the settings by which a network sees frames of ``obs_shape``."""
         return AtariSettings(frame=80 if obs_shape[-1:] == (80,) else 84)

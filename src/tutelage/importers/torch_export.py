@@ -104,7 +104,7 @@ class ExportedPolicy:
         x = (x / 255.0 if self._unit else x).to(self._dtype)
         n, batch = len(x), self._batch or len(x)
         said = []
-        for start in range(0, n, batch):
+        for start in range(0, n, batch) if self._batch else (0,):
             rows = x[start : start + batch]
             if len(rows) < batch:
                 rows = torch.cat([rows, rows[-1:].expand(batch - len(rows), *rows.shape[1:])])

@@ -1,0 +1,94 @@
+"""``tutelage export``: a policy taken elsewhere, with the proof that it is the same policy."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+from tyro.conf import Positional, arg
+
+from tutelage import api, threads
+from tutelage.commands import display
+from tutelage.configs import Count, Seed, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Write a policy for another runtime, with its contract and the proof that it acts the same."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+scale:2."""
+    to: str
+    """The format: onnx, onnx-int8, torch, c, c-int8, or your own as MODULE:NAME."""
+    out: str
+    """The folder to be made."""
+    env: str = "auto"
+    """auto: what the model was made for; else an Atari ROM's name or a Gymnasium id."""
+    states: Annotated[int, Meta(ge=1, le=10**8)] = 10_000
+    """States that the policy visits, over which actions are compared."""
+    episodes: Count = 30
+    """Episodes that policy and file play from the same starts."""
+    min_agreement: Share | None = None
+    """Least share of equal actions (of a Box: 1 less the largest error in units of its range); by
+    default 0.999, and 0.99 for eight bits, where a return that is not inferior will do instead."""
+    margin: Share = 0.05
+    """Share of the policy's mean return by which that of a file in eight bits may be lower."""
+    seed: Seed = 0
+    """Seed of the episodes' starts."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        with threads.owning(1), display.notes() as note, warnings.catch_warnings():
+            # PyTorch warns of what it does itself as it traces.
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            contract = api.export(
+                self.model,
+                self.to,
+                self.out,
+                env=self.env,
+                states=self.states,
+                episodes=self.episodes,
+                min_agreement=self.min_agreement,
+                margin=self.margin,
+                seed=self.seed,
+                note=note,
+            )
+        if self.json:
+            print(json.dumps(contract))
+            return
+        display.facts({"file": str(Path(self.out) / contract["file"]), **lines(contract)})
+
+
+def lines(contract: dict[str, Any]) -> dict[str, str]:
+    """Return what a person wants to know of an exported file."""
+    proof = contract["proof"]
+    low, high = proof["return_difference_ci95"]
+    error = proof["largest_action_error"]
+    equal = (
+        f"{proof['agreement']:.4%} of {proof['states']:,} states"
+        if error is None
+        else f"largest error {error:.2g} of the range over {proof['states']:,} states"
+    )
+    said = {
+        "bytes": f"{contract['files'][contract['file']]['bytes']:,}",
+        "equal actions": equal,
+        "largest difference": f"{proof['largest_difference']:.2g} ({contract['numbers']['output']})",
+        "return": f"{proof['return_exported']:.4g}, the policy's {proof['return']:.4g} "
+        f"({proof['episodes']} episodes)",
+        "difference": f"{proof['return_difference']:.3g} ({low:.3g} … {high:.3g})",
+        "µs per action": f"{proof['us_per_action_exported']:.1f}, the policy's "
+        f"{proof['us_per_action']:.1f} (batch 1, one thread)",
+    }
+    for key, label in (
+        ("flash_bytes", "flash"),
+        ("static_ram_bytes", "static RAM"),
+        ("stack_bytes", "stack"),
+    ):
+        if key in contract:
+            said[label] = f"{contract[key]:,} bytes"
+    if contract.get("page_missing"):
+        said["page"] = contract["page_missing"]
+    return said
