@@ -20,6 +20,7 @@ from tutelage.importers import import_model, policy_of
 from tutelage.networks import Network
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
+from tutelage.report.contract import write_contract
 from tutelage.session import Watch
 from tutelage.teachers import load_teachers, parse_teacher
 
@@ -225,10 +226,9 @@ def export(
         named = getattr(policy, "__name__", type(policy).__name__).strip("<>")
         model = Model(made, name=named, format="python", env=config.env)
     terms = recipes.Terms(states, episodes, min_agreement, margin)
-    contract = recipes.export(
-        model, wrappers, config, to, Path(out), terms, seed=seed, note=note
+    return recipes.export(
+        model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
     )
-    return contract
 
 
 def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:

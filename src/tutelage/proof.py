@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,6 @@ class Exported:
         if self._read is None:
             return torch.from_numpy(numbers), tuple(map(torch.from_numpy, after))
         given = action.reshape(len(seen), *self._policy.action_shape)
-        given = given if self.head.discrete else np.float32(given)
         return self._read(given, len(seen)), tuple(map(torch.from_numpy, after))
 
 
@@ -108,18 +108,19 @@ def visits(policy: Policy, config: EnvironmentConfig, *, seed: int, stream: str)
         envs.close()
 
 
-def states_of(policy: Portable, config: EnvironmentConfig, n: int, seed: int) -> list[Any]:
+def states_of(
+    policy: Portable, config: EnvironmentConfig, n: int, seed: int
+) -> list[tuple[Array, ...]]:
     """Return ``n`` inputs of the file, from episodes that no proof is made of."""
     found: list[tuple[Array, ...]] = []
-    steps = 0
-    for seen in visits(Original(policy), config, seed=seed, stream="calibration"):
+    visited = visits(Original(policy), config, seed=seed, stream="calibration")
+    for steps, seen in enumerate(visited):
         obs = policy.natural(seen.obs)
         # Neighbours in time look alike: one in so many is taken.
         if steps % 8 == 0:
             for i in range(len(obs)):
                 memory = (part[i : i + 1].numpy() for part in seen.carry)
                 found.append((obs[i : i + 1], *memory))
-        steps += 1
         if len(found) >= n:
             return found[:n]
     raise AssertionError  # visits have no end
@@ -162,7 +163,9 @@ def agreement(
             off = np.abs(action - want) / _range(policy.space)
             error = max(error, float(off.max()))
         else:
-            equal += int((action.reshape(want.shape) == want).reshape(len(want), -1).all(axis=1).sum())
+            equal += int(
+                (action.reshape(want.shape) == want).reshape(len(want), -1).all(axis=1).sum()
+            )
         done += len(want)
         note(f"comparing: {done:,} of {states:,} states")
         if done >= states:
@@ -198,7 +201,7 @@ def returns(
 ) -> Returns:
     """Play whole episodes with both, from the same starts."""
     masked = _masked(config, seed)
-    both = [Original(policy), Exported(policy, run, by_numbers=masked)]
+    both: list[Policy] = [Original(policy), Exported(policy, run, by_numbers=masked)]
     played = [
         play(
             one,
@@ -279,7 +282,10 @@ def speed(policy: Portable, run: Run, states: Sequence[tuple[Array, ...]]) -> Sp
     """Time both on the same states, on as many threads as PyTorch has now; the file on one."""
     original = Original(policy)
     shown = [
-        (torch.from_numpy(obs[:, None] if policy.single else obs), tuple(map(torch.from_numpy, memory)))
+        (
+            torch.from_numpy(obs[:, None] if policy.single else obs),
+            tuple(map(torch.from_numpy, memory)),
+        )
         for obs, *memory in states
     ]
 
@@ -288,9 +294,12 @@ def speed(policy: Portable, run: Run, states: Sequence[tuple[Array, ...]]) -> Sp
             numbers, _ = original.step(obs, carry)
             policy.head.mode(numbers)
 
+    ready = getattr(run, "ready", lambda *given: partial(run, *given))
+    acts = [ready(*given) for given in states]
+
     def theirs() -> None:
-        for given in states:
-            run(*given)
+        for act in acts:
+            act()
 
     with torch.inference_mode():
         repeats = [max(1, round(BLOCK / _seconds(pass_, 2))) for pass_ in (ours, theirs)]

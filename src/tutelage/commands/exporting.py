@@ -4,7 +4,7 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 from tyro.conf import Positional, arg
@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from tutelage import api, threads
 from tutelage.commands import display
 from tutelage.configs import Count, Seed, Share
+from tutelage.report.contract import facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,36 +60,7 @@ class ExportCommand:
         if self.json:
             print(json.dumps(contract))
             return
-        display.facts({"file": str(Path(self.out) / contract["file"]), **lines(contract)})
-
-
-def lines(contract: dict[str, Any]) -> dict[str, str]:
-    """Return what a person wants to know of an exported file."""
-    proof = contract["proof"]
-    low, high = proof["return_difference_ci95"]
-    error = proof["largest_action_error"]
-    equal = (
-        f"{proof['agreement']:.4%} of {proof['states']:,} states"
-        if error is None
-        else f"largest error {error:.2g} of the range over {proof['states']:,} states"
-    )
-    said = {
-        "bytes": f"{contract['files'][contract['file']]['bytes']:,}",
-        "equal actions": equal,
-        "largest difference": f"{proof['largest_difference']:.2g} ({contract['numbers']['output']})",
-        "return": f"{proof['return_exported']:.4g}, the policy's {proof['return']:.4g} "
-        f"({proof['episodes']} episodes)",
-        "difference": f"{proof['return_difference']:.3g} ({low:.3g} … {high:.3g})",
-        "µs per action": f"{proof['us_per_action_exported']:.1f}, the policy's "
-        f"{proof['us_per_action']:.1f} (batch 1, one thread)",
-    }
-    for key, label in (
-        ("flash_bytes", "flash"),
-        ("static_ram_bytes", "static RAM"),
-        ("stack_bytes", "stack"),
-    ):
-        if key in contract:
-            said[label] = f"{contract[key]:,} bytes"
-    if contract.get("page_missing"):
-        said["page"] = contract["page_missing"]
-    return said
+        said = {"file": str(Path(self.out) / contract["file"]), **facts(contract)}
+        if contract["page"] is None:
+            said["page"] = "none: that needs Jinja2, pip install 'tutelage[report]'"
+        display.facts(said)

@@ -87,7 +87,8 @@ class GymDomain:
         given: GymSettings = settings
         return {
             "env_wrappers": list(given.env_wrappers),
-            "view": given.student_view or "all; several parts as one vector, as Gymnasium's flatten",
+            "view": given.student_view
+            or "all; several parts as one vector, as Gymnasium's flatten",
             "stack": given.stack,
             "stack_begins": "zeros",
         }

@@ -19,6 +19,8 @@ from tutelage.policies import Carry, Policy
 from tutelage.types import Array
 from tutelage.wrappers import Wrapper
 
+QUIET = ("lstm", "gru", "rnn_tanh", "rnn_relu", "dropout")
+"""Operators that draw at random in training only."""
 Run = Callable[..., Sequence[Array]]
 """A file in its own runtime: ``(obs[N,*shape], *memory[N,…]) -> (action, numbers, *memory)``."""
 States = Callable[[int], list[tuple[Array, ...]]]
@@ -157,7 +159,7 @@ def in_space(action: Tensor, space: gymnasium.Space[Any]) -> Tensor:
     scaled = torch.minimum(torch.maximum(scaled, low), high)
     if not bounded.all():
         scaled = torch.where(torch.from_numpy(bounded), scaled, action)
-    return scaled.round().long() if space.dtype.kind in "iu" else scaled
+    return scaled.round() if space.dtype.kind in "iu" else scaled
 
 
 def expected_action(policy: Portable, numbers: Tensor) -> Array:
@@ -184,10 +186,16 @@ def trace(policy: Portable) -> Any:
     except UserError:
         raise
     except Exception as error:  # a program of others can fail in any part of PyTorch
-        raise UserError(
-            f"the policy cannot be traced by torch.export, which exporting needs: {line_of(error)}"
-        ) from error
+        said = line_of(error)
+        if "Constraints violated" in said:
+            said = "its code fixes the number of states, as len(x) does; x.shape[0] does not"
+        elif ".numpy()" in said:
+            said = "it leaves PyTorch for NumPy or ONNX Runtime"
+        elif "SpecViolation" in said:
+            said = "it is TorchScript, which cannot be traced again"
+        raise UserError(f"the policy cannot be traced by torch.export: {said}") from error
     for node in program.graph.nodes:
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if drawn and str(node.target).split(".")[1] not in QUIET:
             raise UserError(f"the policy draws at random ({node.target}): it cannot be exported")
     return program

@@ -5,7 +5,8 @@ import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,7 @@ def network_of(model: Any, policy: Portable) -> Network:
         session = runtime.InferenceSession(
             exposed.SerializeToString(), settings, providers=["CPUExecutionProvider"]
         )
-        fed = dict(
-            zip(policy.inputs(), (one.numpy() for one in policy.examples(1)), strict=True)
-        )
+        fed = dict(zip(policy.inputs(), (one.numpy() for one in policy.examples(1)), strict=True))
         names = [one.name for one in session.get_outputs()]
         values = {**fed, **dict(zip(names, session.run(None, fed), strict=True))}
     except Exception as error:  # ONNX Runtime has a class of its own for each of its failures
@@ -186,9 +185,7 @@ def _source(policy: Portable, network: Network, program: Program) -> str:
             pointer, size = rest.rsplit(", ", 1)
             lines.append(_copied(names[int(which)], pointer, int(size), action))
     arenas = [f"static {kind} m_{kind}[{size}];" for kind, size in program.arenas.items()]
-    memory = [
-        f"float {_memory(i)}[{math.prod(sides)}];" for i, sides in enumerate(policy.memory)
-    ]
+    memory = [f"float {_memory(i)}[{math.prod(sides)}];" for i, sides in enumerate(policy.memory)]
     forget = [
         f"for (int i = 0; i < {math.prod(sides)}; i++) {_memory(i)}[i] = 0.0f;"
         for i, sides in enumerate(policy.memory)
@@ -242,7 +239,11 @@ def _table(name: str, value: Array) -> str:
     else:
         words = [str(int(one)) for one in flat.tolist()]
     lines = (",".join(words[i : i + ROW]) for i in range(0, len(words), ROW))
-    return f"static const {TYPES[str(flat.dtype)]} {name}[{len(flat)}] = {{\n" + ",\n".join(lines) + "};"
+    return (
+        f"static const {TYPES[str(flat.dtype)]} {name}[{len(flat)}] = {{\n"
+        + ",\n".join(lines)
+        + "};"
+    )
 
 
 def _spelled(word: str) -> str:
@@ -274,7 +275,9 @@ def _bytes(policy: Portable, program: Program, folder: Path) -> dict[str, Any]:
     return about
 
 
-def _compile(folder: Path, target: Path, flags: Sequence[str], libraries: Sequence[str] = ()) -> str | None:
+def _compile(
+    folder: Path, target: Path, flags: Sequence[str], libraries: Sequence[str] = ()
+) -> str | None:
     """Compile; return what the compiler complains of, if it does."""
     if shutil.which("cc") is None:
         return "no C compiler: the command cc is not found"
@@ -318,10 +321,17 @@ class Compiled:
         self._act = library.policy_act
         self._act.argtypes = [ctypes.c_void_p] * 2
         self._memory: list[Array] = []
+        self._kept: list[Array] = []
         for i in range(header.count("extern float policy_memory_")):
             size = int(header.split(f"policy_memory_{i}[")[1].split("]")[0])
             held = (ctypes.c_float * size).in_dll(library, _memory(i))
             self._memory.append(np.ctypeslib.as_array(held))
+
+    def ready(self, obs: Array, *memory: Array) -> Callable[[], Any]:
+        """Return what acts on one state, with as little around it as can be."""
+        action = np.empty(self._sizes[0], self._kind)
+        self._kept += [obs, action]
+        return partial(self._act, obs.ctypes.data, action.ctypes.data)
 
     def __call__(self, obs: Array, *memory: Array) -> list[Array]:
         n = len(obs)

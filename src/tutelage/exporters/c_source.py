@@ -185,7 +185,9 @@ class _Writer:
         body = value(index)
         to = self.store(name)
         head = "".join(
-            f"for (int i{k} = 0; i{k} < {side}; i{k}++) " for k, side in enumerate(shape) if side > 1
+            f"for (int i{k} = 0; i{k} < {side}; i{k}++) "
+            for k, side in enumerate(shape)
+            if side > 1
         )
         return f"{head}{to}[{self.flat(name, index)}] = {body};"
 
@@ -250,7 +252,8 @@ class _Writer:
         """Return the image and the table, where a node is a function of a byte alone."""
         from onnx.reference import ReferenceEvaluator
 
-        leaf, values = "", {}
+        leaf = ""
+        values: dict[str, Any] = {}
         chain: list[Node] = []
         wanted = [node.output]
         while wanted:
@@ -274,7 +277,8 @@ class _Writer:
                 name: values[name] if name in values else np.reshape(self.net.constants[name], ())
                 for name in step.inputs
             }
-            values[step.output] = ReferenceEvaluator(step.about["proto"]).run(None, fed)[0]
+            evaluator: Any = ReferenceEvaluator(step.about["proto"])
+            values[step.output] = evaluator.run(None, fed)[0]
         return leaf, values[node.output]
 
     def _place_buffers(self) -> None:
@@ -356,7 +360,9 @@ class _Writer:
             raise UserError(f"a layer multiplies by what is no constant ({name}): {INSTEAD}")
         return small, np.broadcast_to(scale.ravel(), (small.shape[axis],)).astype(np.float32)
 
-    def multiplied(self, node: Node, layer: "Layer", x: str, stores: Sequence[tuple[str, str]]) -> str:
+    def multiplied(
+        self, node: Node, layer: "Layer", x: str, stores: Sequence[tuple[str, str]]
+    ) -> str:
         """Return the loops of ``y[m] = sum_k x[k] weight[m,k] + bias[m]`` of one x, or of several.
 
         Each of ``stores`` is a place and what is put there. Of bytes, each result is a sum of its
@@ -509,7 +515,8 @@ def _cast(w: _Writer, node: Node, index: Index) -> str:
 
 
 def _elu(w: _Writer, node: Node, index: Index) -> str:
-    return f"p_elu({w.broadcast(node.inputs[0], index)}, {_number(np.float32(node.about.get('alpha', 1.0)))})"
+    alpha = _number(np.float32(node.about.get("alpha", 1.0)))
+    return f"p_elu({w.broadcast(node.inputs[0], index)}, {alpha})"
 
 
 def _leaky(w: _Writer, node: Node, index: Index) -> str:
@@ -636,7 +643,18 @@ POINTWISE: Mapping[str, Pointwise] = {
 }
 ALIASES = frozenset(("Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"))
 CHEAP = frozenset(
-    ("Add", "Sub", "Mul", "Div", "Cast", "Expand", "Transpose", "Slice", "Gather", "DequantizeLinear")
+    (
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Cast",
+        "Expand",
+        "Transpose",
+        "Slice",
+        "Gather",
+        "DequantizeLinear",
+    )
 )
 """What may be done again for each number of a result."""
 FOLLOWING = frozenset(
@@ -670,7 +688,9 @@ def _gemm(w: _Writer, node: Node) -> None:
     value = stored("r", [*["0"] * (len(w.shape(node.output)) - 1), "m + j"])
     into = w.store(last)
     at = "m" if bits else "m + j"
-    layer = Layer(weight, scales, None if added is None else beta * added, bits[1:] if bits else None)
+    layer = Layer(
+        weight, scales, None if added is None else beta * added, bits[1:] if bits else None
+    )
     w.say(w.multiplied(node, layer, source, [(f"{into}[{at}]", value)]))
 
 
@@ -716,12 +736,17 @@ def _conv(w: _Writer, node: Node) -> None:
     stores = [(f"{into}[{at} * {pixels} + o + {t}]", value) for t in range(at_once)]
     flattened = np.ascontiguousarray(weight.reshape(weight.shape[0], -1))
     layer = Layer(flattened, scales, _added(w, bias), bits[1:] if bits else None, pixels)
-    begin = f"const int i = o + t < {pixels} ? o + t : {pixels - 1}, " if at_once > 1 else "const int i = o, "
+    begin = (
+        f"const int i = o + t < {pixels} ? o + t : {pixels - 1}, "
+        if at_once > 1
+        else "const int i = o, "
+    )
     w.say(
         f"for (int o = 0; o < {pixels}; o += {at_once}) {{\n    {number} p[{at_once * K}];\n"
         f"    int n = 0;\n    for (int t = 0; t < {at_once}; t++) {{\n"
         f"        {begin}oy = i / {columns}, ox = i % {columns};\n"
-        f"        for (int c = 0; c < {channels}; c++) for (int ky = 0; ky < {kernel[0]}; ky++) {{\n"
+        f"        for (int c = 0; c < {channels}; c++) "
+        f"for (int ky = 0; ky < {kernel[0]}; ky++) {{\n"
         f"            const int y = oy * {strides[0]} - {pads[0]} + ky * {apart[0]};\n"
         f"            (void)y;\n"
         f"            for (int kx = 0; kx < {kernel[1]}; kx++) {{\n"
@@ -820,7 +845,9 @@ def _concat(w: _Writer, node: Node) -> None:
     lines = []
     for sides, value, place in parts:
         head = "".join(
-            f"for (int i{k} = 0; i{k} < {side}; i{k}++) " for k, side in enumerate(sides) if side > 1
+            f"for (int i{k} = 0; i{k} < {side}; i{k}++) "
+            for k, side in enumerate(sides)
+            if side > 1
         )
         lines.append(f"{head}{into}[{w.flat(node.output, place)}] = {value};")
     w.say("\n    ".join(lines))
@@ -841,7 +868,8 @@ def _pool(w: _Writer, node: Node) -> None:
         f"for (int c = 0; c < {sides[1]}; c++) for (int oy = 0; oy < {out[2]}; oy++) "
         f"for (int ox = 0; ox < {out[3]}; ox++) {{ float a = -INFINITY; "
         f"for (int ky = 0; ky < {kernel[0]}; ky++) for (int kx = 0; kx < {kernel[1]}; kx++) {{ "
-        f"const int y = oy * {strides[0]} - {pads[0]} + ky, x = ox * {strides[1]} - {pads[1]} + kx; "
+        f"const int y = oy * {strides[0]} - {pads[0]} + ky; "
+        f"const int x = ox * {strides[1]} - {pads[1]} + kx; "
         f"if (y >= 0 && y < {sides[2]} && x >= 0 && x < {sides[3]}) a = fmaxf(a, {value}); }} "
         f"{into}[{w.flat(node.output, ['0', 'c', 'oy', 'ox'])}] = a; }}"
     )

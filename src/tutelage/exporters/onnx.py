@@ -1,7 +1,7 @@
 """ONNX: one graph of plain operators, which ONNX Runtime and others run anywhere."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,25 @@ def model_of(policy: Portable) -> Any:
     onnx = needed("onnx")
     program = trace(policy).run_decompositions()
     graph = Graph(onnx, policy.inputs()[0])
+    acting = _acting(program)
     for node in program.graph.nodes:
-        _take(graph, node, program, policy)
+        if node in acting:
+            _take(graph, node, program, policy)
+
     def value(name: str, kind: torch.dtype, sides: Sequence[int | str]) -> Any:
         return onnx.helper.make_tensor_value_info(name, onnx_operators.TYPES[kind], sides)
-    memory = [("batch", *sides) for sides in policy.memory]
+
+    memory: list[tuple[int | str, ...]] = [("batch", *sides) for sides in policy.memory]
     kinds = [output.dtype for output in graph.said]
     inputs = [value("obs", policy.dtype, ("batch", *policy.shape))] + [
         value(name, torch.float32, sides)
         for name, sides in zip(policy.inputs()[1:], memory, strict=True)
     ]
-    shapes = [("batch", *policy.action_shape), ("batch", policy.head.size), *memory]
+    shapes: list[tuple[int | str, ...]] = [
+        ("batch", *policy.action_shape),
+        ("batch", policy.head.size),
+        *memory,
+    ]
     outputs = [
         value(name, kind, sides)
         for name, kind, sides in zip(policy.outputs(), kinds, shapes, strict=True)
@@ -71,7 +79,19 @@ def model_of(policy: Portable) -> Any:
     return model
 
 
-def _take(graph: Graph, node: Node, program: Any, policy: Portable) -> None:
+def _acting(program: Any) -> set[Node]:
+    """Return the nodes that an output depends on: checks of what is given are left out."""
+    found: set[Node] = set()
+    left = [node for node in program.graph.nodes if node.op == "output"]
+    while left:
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left += node.all_input_nodes
+    return found
+
+
+def _take(graph: Graph, node: Any, program: Any, policy: Portable) -> None:
     """Add what one node of the program says."""
     if node.op == "placeholder":
         signature = program.graph_signature
@@ -96,10 +116,10 @@ def _constant(program: Any, name: str) -> Tensor:
     for table in (signature.inputs_to_parameters, signature.inputs_to_buffers):
         if name in table:
             target = table[name]
-            held = program.state_dict.get(target, program.constants.get(target))
+            held: Tensor = program.state_dict.get(target, program.constants.get(target))
             return held.detach()
-    target = signature.inputs_to_lifted_tensor_constants[name]
-    return program.constants[target].detach()
+    constant: Tensor = program.constants[signature.inputs_to_lifted_tensor_constants[name]]
+    return constant.detach()
 
 
 def open_file(folder: Path, written: Written) -> Run:

@@ -1,7 +1,7 @@
 """ONNX in eight bits: weights and what goes into layers, quantised statically (QDQ).
 
-The ranges of activations are read off states that the policy itself visits. What the head says
-stays in floating point: two actions of nearly equal value would become one.
+The ranges of activations are read off states that the policy itself visits. What the last layer
+says stays in floating point: in bytes, two actions of nearly equal value would become one.
 """
 
 import tempfile
@@ -14,6 +14,7 @@ from tutelage.exporters.onnx import model_of, needed, write_model
 from tutelage.importers.base import line_of
 from tutelage.types import Array
 
+LAYERS = ("Conv", "Gemm", "MatMul")
 CALIBRATION = 512
 """States that the ranges are read off."""
 
@@ -38,7 +39,6 @@ def quantised(policy: Portable, states: States) -> Any:
             given = next(seen, None)
             return None if given is None else dict(zip(names, given, strict=True))
 
-    kinds = ["Conv", "Gemm", "MatMul"]
     with tempfile.TemporaryDirectory() as scratch:
         source, target = (Path(scratch) / name for name in ("fp32.onnx", "int8.onnx"))
         onnx.save(model, source)
@@ -51,8 +51,8 @@ def quantised(policy: Portable, states: States) -> Any:
                 per_channel=True,
                 activation_type=quantization.QuantType.QInt8,
                 weight_type=quantization.QuantType.QInt8,
-                op_types_to_quantize=kinds,
-                extra_options={"OpTypesToExcludeOutputQuantization": kinds},
+                op_types_to_quantize=list(LAYERS),
+                extra_options={"OpTypesToExcludeOutputQuantization": list(LAYERS)},
             )
         except Exception as error:  # it has no one error of its own
             raise UserError(f"ONNX Runtime cannot quantise the policy: {line_of(error)}") from error

@@ -41,7 +41,7 @@ class Graph:
         self._batch = ""
         self._constants: dict[int, tuple[str, Tensor]] = {}
 
-    def take(self, node: Node) -> None:
+    def take(self, node: Any) -> None:
         """Add an operator; raise UserError where there is none for it."""
         name = str(node.target)
         if name.startswith(("aten._assert", "aten.sym_")):
@@ -50,7 +50,7 @@ class Graph:
         if not any(isinstance(one, str) for one in _flat(args)) and not _symbolic(node):
             named = {key: self._filled(value) for key, value in node.kwargs.items()}
             with torch.no_grad():
-                self.known[node] = node.target(*args, **named)  # type: ignore[operator]
+                self.known[node] = node.target(*args, **named)
             return
         base = name.removeprefix("aten.").rpartition(".")[0]
         if base not in OPERATORS:
@@ -66,7 +66,7 @@ class Graph:
             return [self._filled(one) for one in arg]
         return arg
 
-    def say(self, name: str, node: Node) -> None:
+    def say(self, name: str, node: Any) -> None:
         """Name an output of the graph."""
         self.nodes.append(
             self._onnx.helper.make_node("Identity", [self.name(self.known[node])], [name])
@@ -77,7 +77,7 @@ class Graph:
         """Add an operator of one output; return its name."""
         name = f"v{len(self.nodes)}"
         given = [self.name(one) for one in inputs]
-        self.nodes.append(self._onnx.helper.make_node(kind, given, [name], **attributes))
+        self.nodes.append(self._onnx.helper.make_node(kind, given, [name], name, **attributes))
         return name
 
     def name(self, value: Any) -> str:
@@ -115,7 +115,15 @@ class Graph:
         return self.add("Cast", value, to=TYPES[kind])
 
 
-Operator = Callable[[Graph, Node], Any]
+Operator = Callable[[Graph, Any], Any]
+"""``(graph, node)``: adds the operator of a node of torch.fx; returns the name of its result."""
+
+
+def _given(node: Any, *usual: Any) -> list[Any]:
+    """Return a node's arguments, the last of which may be left out: these are ``usual``."""
+    args = list(node.args)
+    missing = len(usual) + 1 - len(args)
+    return args + list(usual[len(usual) - missing :] if missing > 0 else ())
 
 
 def _flat(args: Sequence[Any]) -> list[Any]:
@@ -125,21 +133,24 @@ def _flat(args: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _symbolic(node: Node) -> bool:
+def _symbolic(node: Any) -> bool:
     """Return whether a side of what the node says is the number of states."""
     value = node.meta.get("val")
     several = value if isinstance(value, list | tuple) else [value]
     return any(
-        not isinstance(side, int) for one in several if isinstance(one, Tensor) for side in one.shape
+        not isinstance(side, int)
+        for one in several
+        if isinstance(one, Tensor)
+        for side in one.shape
     )
 
 
-def _kind(node: Node) -> torch.dtype:
+def _kind(node: Any) -> torch.dtype:
     dtype: torch.dtype = node.meta["val"].dtype
     return dtype
 
 
-def _sides(node: Node) -> list[Any]:
+def _sides(node: Any) -> list[Any]:
     return list(node.meta["val"].shape)
 
 
@@ -151,7 +162,7 @@ def _plain(kind: str, **attributes: Any) -> Operator:
 def _both(kind: str) -> Operator:
     """Return an operator of two arguments of the type of what it says, perhaps times alpha."""
 
-    def operator(g: Graph, node: Node) -> Any:
+    def operator(g: Graph, node: Any) -> Any:
         x, y = (g.of(arg, _kind(node)) for arg in node.args[:2])
         if (alpha := node.kwargs.get("alpha", 1)) != 1:
             y = g.add("Mul", y, torch.tensor(alpha, dtype=_kind(node)))
@@ -163,83 +174,83 @@ def _both(kind: str) -> Operator:
 def _compared(kind: str) -> Operator:
     """Return a comparison of two arguments, both taken as the type that holds either."""
 
-    def operator(g: Graph, node: Node) -> Any:
+    def operator(g: Graph, node: Any) -> Any:
         given = [a.meta["val"] if isinstance(a, Node) else a for a in node.args[:2]]
-        dtype = torch.result_type(*given)  # type: ignore[arg-type]
+        dtype = torch.result_type(*given)
         return g.add(kind, *(g.of(arg, dtype) for arg in node.args[:2]))
 
     return operator
 
 
-def _unequal(g: Graph, node: Node) -> Any:
+def _unequal(g: Graph, node: Any) -> Any:
     return g.add("Not", _compared("Equal")(g, node))
 
 
-def _cast(g: Graph, node: Node) -> Any:
+def _cast(g: Graph, node: Any) -> Any:
     return g.of(node.args[0], _kind(node))
 
 
-def _reshape(g: Graph, node: Node) -> Any:
+def _reshape(g: Graph, node: Any) -> Any:
     sides = [side if isinstance(side, int) else -1 for side in _sides(node)]
     if sides.count(-1) > 1:
         raise UserError("the policy makes a shape of the number of states twice: choose torch")
     return g.add("Reshape", g.of(node.args[0]), torch.tensor(sides))
 
 
-def _expand(g: Graph, node: Node) -> Any:
+def _expand(g: Graph, node: Any) -> Any:
     return g.add("Expand", g.of(node.args[0]), g.shape(_sides(node)))
 
 
-def _full(g: Graph, node: Node) -> Any:
+def _full(g: Graph, node: Any) -> Any:
     value = node.args[1] if len(node.args) > 1 else 0
     return g.add("Expand", torch.tensor(value, dtype=_kind(node)), g.shape(_sides(node)))
 
 
-def _permute(g: Graph, node: Node) -> Any:
-    order = [int(i) % len(_sides(node)) for i in node.args[1]]  # type: ignore[union-attr, arg-type]
+def _permute(g: Graph, node: Any) -> Any:
+    order = [int(i) % len(_sides(node)) for i in node.args[1]]
     return g.add("Transpose", g.of(node.args[0]), perm=order)
 
 
-def _slice(g: Graph, node: Node) -> Any:
-    x, axis, start, end, step = (*node.args, *(0, 0, None, 1)[len(node.args) - 1 :])
-    if _sides(x) == _sides(node):  # type: ignore[arg-type]
+def _slice(g: Graph, node: Any) -> Any:
+    x, axis, start, end, step = _given(node, 0, 0, None, 1)
+    if _sides(x) == _sides(node):
         return g.of(x)
     bounds = (start or 0, FAR if end is None else end, axis, step)
     return g.add("Slice", g.of(x), *(torch.tensor([bounds[i]]) for i in (0, 1, 2, 3)))
 
 
-def _select(g: Graph, node: Node) -> Any:
+def _select(g: Graph, node: Any) -> Any:
     x, axis, index = node.args
     return g.add("Gather", g.of(x), torch.tensor(index), axis=axis)
 
 
-def _index(g: Graph, node: Node) -> Any:
+def _index(g: Graph, node: Any) -> Any:
     """Return x[:, index] of one index along one side."""
     x, indices = node.args
-    given = [(i, one) for i, one in enumerate(indices) if one is not None]  # type: ignore[arg-type]
+    given = [(i, one) for i, one in enumerate(indices) if one is not None]
     if len(given) != 1:
         raise UserError("the policy indexes by several tensors at once: choose torch")
     axis, index = given[0]
     return g.add("Gather", g.of(x), g.of(index, torch.int64), axis=axis)
 
 
-def _index_select(g: Graph, node: Node) -> Any:
+def _index_select(g: Graph, node: Any) -> Any:
     x, axis, index = node.args
     return g.add("Gather", g.of(x), g.of(index), axis=axis)
 
 
-def _gather(g: Graph, node: Node) -> Any:
+def _gather(g: Graph, node: Any) -> Any:
     x, axis, index = node.args[:3]
     return g.add("GatherElements", g.of(x), g.of(index), axis=axis)
 
 
-def _cat(g: Graph, node: Node) -> Any:
+def _cat(g: Graph, node: Any) -> Any:
     parts: Any = node.args[0]
     axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     return g.add("Concat", *(g.of(part, _kind(node)) for part in parts), axis=axis)
 
 
-def _split(g: Graph, node: Node) -> Any:
+def _split(g: Graph, node: Any) -> Any:
     x: Any = node.args[0]
     axis: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
     parts, start = [], 0
@@ -251,7 +262,7 @@ def _split(g: Graph, node: Node) -> Any:
     return parts
 
 
-def _unbind(g: Graph, node: Node) -> Any:
+def _unbind(g: Graph, node: Any) -> Any:
     x: Any = node.args[0]
     axis: Any = node.args[1] if len(node.args) > 1 else 0
     return [
@@ -261,7 +272,7 @@ def _unbind(g: Graph, node: Node) -> Any:
 
 
 def _reduce(kind: str) -> Operator:
-    def operator(g: Graph, node: Node) -> Any:
+    def operator(g: Graph, node: Any) -> Any:
         x: Any = node.args[0]
         axes: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         if axes is None or axes == []:
@@ -276,7 +287,7 @@ def _reduce(kind: str) -> Operator:
 def _extreme(kind: str) -> Operator:
     """Return max.dim or min.dim: the values and where they are."""
 
-    def operator(g: Graph, node: Node) -> Any:
+    def operator(g: Graph, node: Any) -> Any:
         x, axis = node.args[:2]
         kept = int(bool(node.args[2])) if len(node.args) > 2 else 0
         values = g.add(f"Reduce{kind}", g.of(x), torch.tensor([axis]), keepdims=kept)
@@ -286,7 +297,7 @@ def _extreme(kind: str) -> Operator:
 
 
 def _arg(kind: str) -> Operator:
-    def operator(g: Graph, node: Node) -> Any:
+    def operator(g: Graph, node: Any) -> Any:
         x: Any = node.args[0]
         if len(node.args) < 2 or node.args[1] is None:
             raise UserError("the policy takes the largest of all states at once: choose torch")
@@ -300,8 +311,8 @@ def _softmax(kind: str) -> Operator:
     return lambda g, node: g.add(kind, g.of(node.args[0], _kind(node)), axis=node.args[1])
 
 
-def _clamp(g: Graph, node: Node) -> Any:
-    x, low, high = (*node.args, *(None, None))[:3]
+def _clamp(g: Graph, node: Any) -> Any:
+    x, low, high = _given(node, None, None)
     value = g.of(x, _kind(node))
     low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
     if low is not None and low != -torch.inf:
@@ -311,22 +322,22 @@ def _clamp(g: Graph, node: Node) -> Any:
     return value
 
 
-def _hardtanh(g: Graph, node: Node) -> Any:
-    x, low, high = (*node.args, *(-1.0, 1.0)[len(node.args) - 1 :])
+def _hardtanh(g: Graph, node: Any) -> Any:
+    x, low, high = _given(node, -1.0, 1.0)
     bounds = (torch.tensor(bound, dtype=_kind(node)) for bound in (low, high))
     return g.add("Clip", g.of(x), *bounds)
 
 
-def _elu(g: Graph, node: Node) -> Any:
-    x, alpha, scale, inner = (*node.args, *(1.0, 1.0, 1.0)[len(node.args) - 1 :])
+def _elu(g: Graph, node: Any) -> Any:
+    x, alpha, scale, inner = _given(node, 1.0, 1.0, 1.0)
     value = g.of(x)
     if inner != 1.0:
         value = g.add("Mul", value, torch.tensor(inner))
-    value = g.add("Elu", value, alpha=float(alpha))  # type: ignore[arg-type]
+    value = g.add("Elu", value, alpha=float(alpha))
     return value if scale == 1.0 else g.add("Mul", value, torch.tensor(scale))
 
 
-def _gelu(g: Graph, node: Node) -> Any:
+def _gelu(g: Graph, node: Any) -> Any:
     """Return x (1 + erf(x / sqrt 2)) / 2, or its approximation by tanh."""
     x = g.of(node.args[0])
     if node.kwargs.get("approximate", "none") == "tanh":
@@ -339,93 +350,93 @@ def _gelu(g: Graph, node: Node) -> Any:
     return g.add("Mul", half, g.add("Add", bent, torch.tensor(1.0)))
 
 
-def _leaky_relu(g: Graph, node: Node) -> Any:
+def _leaky_relu(g: Graph, node: Any) -> Any:
     slope = node.args[1] if len(node.args) > 1 else 0.01
     return g.add("LeakyRelu", g.of(node.args[0]), alpha=slope)
 
 
-def _log1p(g: Graph, node: Node) -> Any:
+def _log1p(g: Graph, node: Any) -> Any:
     x = g.of(node.args[0], _kind(node))
     return g.add("Log", g.add("Add", x, torch.tensor(1.0, dtype=_kind(node))))
 
 
-def _expm1(g: Graph, node: Node) -> Any:
+def _expm1(g: Graph, node: Any) -> Any:
     x = g.of(node.args[0], _kind(node))
     return g.add("Sub", g.add("Exp", x), torch.tensor(1.0, dtype=_kind(node)))
 
 
-def _rsqrt(g: Graph, node: Node) -> Any:
+def _rsqrt(g: Graph, node: Any) -> Any:
     return g.add("Reciprocal", g.add("Sqrt", g.of(node.args[0], _kind(node))))
 
 
-def _softplus(g: Graph, node: Node) -> Any:
+def _softplus(g: Graph, node: Any) -> Any:
     if len(node.args) > 1 and node.args[1] != 1.0:
         raise UserError("the policy uses softplus of another beta than 1: choose torch")
     return g.add("Softplus", g.of(node.args[0]))
 
 
-def _where(g: Graph, node: Node) -> Any:
+def _where(g: Graph, node: Any) -> Any:
     test, x, y = node.args
     return g.add("Where", g.of(test, torch.bool), g.of(x, _kind(node)), g.of(y, _kind(node)))
 
 
-def _mm(g: Graph, node: Node) -> Any:
+def _mm(g: Graph, node: Any) -> Any:
     return g.add("MatMul", *(g.of(arg, _kind(node)) for arg in node.args[:2]))
 
 
-def _addmm(g: Graph, node: Node) -> Any:
+def _addmm(g: Graph, node: Any) -> Any:
     bias, x, weight = node.args[:3]
-    alpha, beta = (float(node.kwargs.get(name, 1)) for name in ("alpha", "beta"))  # type: ignore[arg-type]
+    alpha, beta = (float(node.kwargs.get(name, 1)) for name in ("alpha", "beta"))
     return g.add("Gemm", g.of(x), g.of(weight), g.of(bias), alpha=alpha, beta=beta)
 
 
-def _convolution(g: Graph, node: Node) -> Any:
+def _convolution(g: Graph, node: Any) -> Any:
     x, weight, bias, stride, padding, dilation, transposed, _, groups = node.args
     if transposed:
         raise UserError("the policy uses a transposed convolution: choose torch")
     given = [g.of(x), g.of(weight), *([] if bias is None else [g.of(bias)])]
-    sides = len(stride)  # type: ignore[arg-type]
-    padded = list(padding) * (sides // len(padding))  # type: ignore[arg-type]
+    sides = len(stride)
+    padded = list(padding) * (sides // len(padding))
     return g.add(
         "Conv",
         *given,
-        strides=list(stride),  # type: ignore[arg-type]
+        strides=list(stride),
         pads=padded * 2,
-        dilations=list(dilation) * (sides // len(dilation)),  # type: ignore[arg-type]
+        dilations=list(dilation) * (sides // len(dilation)),
         group=groups,
     )
 
 
-def _pool(g: Graph, node: Node) -> Any:
-    x, kernel, stride, padding, _, ceil = (*node.args, *([], 0, 1, False)[len(node.args) - 2 :])
-    size = list(kernel)  # type: ignore[arg-type]
-    padded = [padding] * len(size) if isinstance(padding, int) else list(padding)  # type: ignore[arg-type]
+def _pool(g: Graph, node: Any) -> Any:
+    x, kernel, stride, padding, _, ceil = _given(node, None, [], 0, 1, False)
+    size = list(kernel)
+    padded = [padding] * len(size) if isinstance(padding, int) else list(padding)
     pooled = g.add(
         "MaxPool",
         g.of(x),
         kernel_shape=size,
-        strides=list(stride) or size,  # type: ignore[arg-type]
+        strides=list(stride) or size,
         pads=padded * 2,
         ceil_mode=int(bool(ceil)),
     )
     return [pooled]
 
 
-def _batch_norm(g: Graph, node: Node) -> Any:
+def _batch_norm(g: Graph, node: Any) -> Any:
     """Return (x - mean) / sqrt(var + eps) weight + bias as one product and one sum."""
     x, weight, bias, mean, var, _, eps = node.args
     known: list[Any] = [None if one is None else g.of(one) for one in (weight, bias, mean, var)]
     w, b, m, v = known
     scale = 1.0 / torch.sqrt(v + eps) if w is None else w / torch.sqrt(v + eps)
     shift = -m * scale if b is None else b - m * scale
-    shape = [1, -1, *[1] * (len(_sides(node.args[0])) - 2)]  # type: ignore[arg-type]
+    shape = [1, -1, *[1] * (len(_sides(node.args[0])) - 2)]
     scaled = g.add("Mul", g.of(x), scale.reshape(shape))
     return [g.add("Add", scaled, shift.reshape(shape))]
 
 
-def _layer_norm(g: Graph, node: Node) -> Any:
+def _layer_norm(g: Graph, node: Any) -> Any:
     x, shape, weight, bias, eps = node.args
-    sides = [int(side) for side in shape]  # type: ignore[union-attr, arg-type]
+    sides = [int(side) for side in shape]
     given = [
         torch.full(sides, usual) if one is None else g.of(one)
         for one, usual in ((weight, 1.0), (bias, 0.0))
@@ -433,7 +444,7 @@ def _layer_norm(g: Graph, node: Node) -> Any:
     return [g.add("LayerNormalization", g.of(x), *given, axis=-len(sides), epsilon=eps)]
 
 
-def _same(g: Graph, node: Node) -> Any:
+def _same(g: Graph, node: Any) -> Any:
     return g.of(node.args[0])
 
 
@@ -457,7 +468,9 @@ OPERATORS: dict[str, Operator] = {
     **{name: _reduce(kind) for name, kind in _REDUCED.items()},
     **dict.fromkeys(("clone", "alias", "detach", "lift_fresh_copy", "_to_copy"), _cast),
     **dict.fromkeys(("contiguous", "_to_dense"), _same),
-    **dict.fromkeys(("view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "flatten"), _reshape),
+    **dict.fromkeys(
+        ("view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "flatten"), _reshape
+    ),
     **dict.fromkeys(("mm", "bmm", "matmul"), _mm),
     **dict.fromkeys(("full", "full_like", "zeros", "zeros_like", "new_zeros"), _full),
     **dict.fromkeys(("split", "split_with_sizes"), _split),

@@ -296,7 +296,7 @@ class Reading:
     def __init__(self, head: Head, space: Space | None, units: str = "env") -> None:
         """``units`` of a Box's actions: the environment's own (env), or those of its range."""
         self.head = head
-        self._start = int(space.start) if isinstance(space, spaces.Discrete) else 0
+        self._start = np.asarray(getattr(space, "start", 0)).ravel()
         self._to_range = to_range(head, space, units)
 
     def __call__(self, said: Any, n: int) -> Tensor:
@@ -323,7 +323,7 @@ class Reading:
         head = self.head
         if isinstance(head, QValues | Categorical):
             sizes: tuple[int, ...] = (head.n,)
-            action = action.reshape(n, -1) - self._start if len(action) == n else action
+            action = action.reshape(n, -1) if action.shape[0] == n else action
         elif isinstance(head, MultiCategorical):
             sizes = head.sizes
         elif isinstance(head, Bernoulli):
@@ -335,7 +335,7 @@ class Reading:
                 f"the policy says actions {list(action.shape)} of {n} states, "
                 f"expected {[n, len(sizes)]}"
             )
-        action = action.long()
+        action = action.long() - torch.from_numpy(self._start.astype(np.int64)).to(action.device)
         if found((action < 0) | (action >= action.new_tensor(sizes))):
             raise UserError(f"the policy says an action that is not one of {list(sizes)}")
         if isinstance(head, Bernoulli):

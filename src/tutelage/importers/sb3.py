@@ -384,7 +384,7 @@ class _Saved:
         """Say q = the mean of the quantiles ``[N,quantiles,A]``."""
         body = weights.mlp("quantile_net.quantile_net", self._activation("relu"))
         n = self._discrete()
-        mean = Mapped(lambda x: x.view(len(x), -1, n).mean(dim=1))
+        mean = Mapped(lambda x: x.view(x.shape[0], -1, n).mean(dim=1))
         encoder = self._encoder(weights, "quantile_net.features_extractor.")
         return Layers(encoder, nn.Sequential(body, mean), QValues(n))
 

@@ -102,7 +102,7 @@ class ScriptPolicy(nn.Module):
         """Return ``out[N,L]`` and the memory after."""
         x = natural(one_tensor(obs), unit=self._unit)
         if not self.states:
-            return self._read(self._ask(x), len(x)), ()
+            return self._read(self._ask(x), x.shape[0]), ()
         said, after = [], []
         for i in range(len(x)):
             for name, part in zip(self.states, carry, strict=True):

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,10 @@ Contract = dict[str, Any]
 """What an exported file sees, does and was measured to do: ``docs/deploy.md`` has every key."""
 
 
+Page = Callable[[Path, Contract], str | None]
+"""Writes a page of a contract into a folder and returns its name; None where it cannot."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """How much is proved of an exported file, and what it has to come to."""
@@ -55,6 +59,7 @@ def export(
     terms: Terms,
     *,
     seed: int,
+    page: Page,
     note: Note,
 ) -> Contract:
     """Write a policy into a new folder in the format ``to``, proved; return its contract.
@@ -66,9 +71,7 @@ def export(
     check_free(folder)
     obs, space = _seen(config)
     regions = about(config).regions
-    policy = Portable(
-        model.policy, space, obs, [parse_wrapper(text, regions) for text in wrappers]
-    )
+    policy = Portable(model.policy, space, obs, [parse_wrapper(text, regions) for text in wrappers])
     with _unfinished(folder) as unfinished:
         note(f"writing {to}")
         written = exporter.write(
@@ -86,6 +89,7 @@ def export(
             "versions": versions(),
             "proof": _prove(policy, exporter, written, unfinished, config, terms, seed, note),
         }
+        contract["page"] = page(unfinished, contract)
         write_json(unfinished / CONTRACT, contract)
     return contract
 
@@ -161,6 +165,7 @@ def _interface(policy: Portable, obs: Array) -> dict[str, Any]:
         "action": {
             "output": "action",
             "shape": list(policy.action_shape),
+            "dtype": "float32" if isinstance(policy.space, spaces.Box) else "int64 (C: int32)",
             "space": described(policy.space),
             "means": "the environment's own numbers; reshape them to the space's shape",
         },
@@ -186,8 +191,10 @@ def described(space: gymnasium.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Box):
-        low, high = (np.where(np.isfinite(side), side, None) for side in (space.low, space.high))
-        bounds = {"low": low.tolist(), "high": high.tolist()}
+        bounds = {
+            name: [float(x) if np.isfinite(x) else None for x in side.ravel()]
+            for name, side in (("low", space.low), ("high", space.high))
+        }
         return {"kind": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
     return {"kind": type(space).__name__, "text": str(space)}
 
