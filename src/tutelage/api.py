@@ -196,6 +196,7 @@ def export(
     head: Head | None = None,
     states: int = 10_000,
     episodes: int = 30,
+    max_steps: int = MAX_STEPS,
     min_agreement: float | None = None,
     margin: float = 0.05,
     seed: int = 0,
@@ -208,7 +209,7 @@ def export(
     those of the environment, by name. Raises UserError, and leaves nothing behind, for what the
     format cannot say and for a file that does not act as the policy does.
     """
-    for name, number in (("states", states), ("episodes", episodes)):
+    for name, number in (("states", states), ("episodes", episodes), ("max_steps", max_steps)):
         if number < 1:
             raise UserError(f"{name} must be at least 1, got {number}")
     wrappers: tuple[str, ...] = ()
@@ -225,7 +226,7 @@ def export(
         made = _policy(policy, head, config.env)
         named = getattr(policy, "__name__", type(policy).__name__).strip("<>")
         model = Model(made, name=named, format="python", env=config.env)
-    terms = recipes.Terms(states, episodes, min_agreement, margin)
+    terms = recipes.Terms(states, episodes, max_steps, min_agreement, margin)
     return recipes.export(
         model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
     )

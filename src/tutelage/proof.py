@@ -22,6 +22,8 @@ from tutelage.types import Array, Floats
 
 AT_ONCE = 16
 """Environments in step."""
+APART = 4
+"""Steps between states that bytes are calibrated on: neighbours look alike."""
 BLOCKS, BLOCK = 21, 0.01
 """So many blocks of so many seconds are timed of either policy, in turn."""
 
@@ -116,8 +118,7 @@ def states_of(
     visited = visits(Original(policy), config, seed=seed, stream="calibration")
     for steps, seen in enumerate(visited):
         obs = policy.natural(seen.obs)
-        # Neighbours in time look alike: one in so many is taken.
-        if steps % 8 == 0:
+        if steps % APART == 0:
             for i in range(len(obs)):
                 memory = (part[i : i + 1].numpy() for part in seen.carry)
                 found.append((obs[i : i + 1], *memory))
@@ -137,6 +138,8 @@ class Agreement:
     """The largest difference between two numbers of the head."""
     action_error: float | None
     """Of a Box: the largest error of an action, in units of its range."""
+    sample: tuple[tuple[Array, ...], ...]
+    """Some of the file's inputs, each of one state."""
 
 
 def agreement(
@@ -145,10 +148,12 @@ def agreement(
     """Compare over at least so many states; raise UserError for a file that says NaN."""
     file = Exported(policy, run, by_numbers=True)
     memory = file.initial(AT_ONCE)
+    sample: tuple[tuple[Array, ...], ...] = ()
     equal, done, largest, error = 0, 0, 0.0, 0.0
     for seen in visits(Original(policy), config, seed=seed, stream="export"):
         memory = begin_again(file, memory, seen.ended)
         given = (policy.natural(seen.obs), *(part.numpy() for part in memory))
+        sample = tuple(tuple(part[i : i + 1] for part in given) for i in range(AT_ONCE))
         action, numbers, *after = run(*given)
         memory = tuple(map(torch.from_numpy, after))
         if np.isnan(numbers).any():
@@ -171,8 +176,8 @@ def agreement(
         if done >= states:
             break
     if isinstance(policy.space, spaces.Box):
-        return Agreement(done, 1.0 - error, largest, error)
-    return Agreement(done, equal / done, largest, None)
+        return Agreement(done, 1.0 - error, largest, error, sample)
+    return Agreement(done, equal / done, largest, None, sample)
 
 
 def _range(space: spaces.Box) -> Floats:
@@ -197,9 +202,16 @@ class Returns:
 
 
 def returns(
-    policy: Portable, run: Run, config: EnvironmentConfig, *, episodes: int, seed: int, note: Note
+    policy: Portable,
+    run: Run,
+    config: EnvironmentConfig,
+    *,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    note: Note,
 ) -> Returns:
-    """Play whole episodes with both, from the same starts."""
+    """Play whole episodes, cut after ``max_steps``, with both, from the same starts."""
     masked = _masked(config, seed)
     both: list[Policy] = [Original(policy), Exported(policy, run, by_numbers=masked)]
     played = [
@@ -207,6 +219,7 @@ def returns(
             one,
             config,
             episodes=episodes,
+            max_steps=max_steps,
             seed=seed,
             note=lambda text, which=which: note(f"{which}: {text}"),  # type: ignore[misc]
         )
@@ -223,11 +236,25 @@ def _masked(config: EnvironmentConfig, seed: int) -> bool:
 
 
 def play(
-    policy: Policy, config: EnvironmentConfig, *, episodes: int, seed: int, note: Note
+    policy: Policy,
+    config: EnvironmentConfig,
+    *,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    note: Note,
 ) -> Evaluation:
     """Play whole episodes greedily; what they returned is in the order of their starts."""
     found = [
-        _games(policy, config, min(AT_ONCE, episodes - start), seed, f"export-{start}", note)
+        _games(
+            policy,
+            config,
+            min(AT_ONCE, episodes - start),
+            max_steps=max_steps,
+            seed=seed,
+            stream=f"export-{start}",
+            note=note,
+        )
         for start in range(0, episodes, AT_ONCE)
     ]
     returned, lengths, cut = zip(*found, strict=True)
@@ -235,7 +262,14 @@ def play(
 
 
 def _games(
-    policy: Policy, config: EnvironmentConfig, n: int, seed: int, stream: str, note: Note
+    policy: Policy,
+    config: EnvironmentConfig,
+    n: int,
+    *,
+    max_steps: int,
+    seed: int,
+    stream: str,
+    note: Note,
 ) -> tuple[Floats, Any, int]:
     """Play one episode in each of ``n`` environments."""
     unclipped = replace(config.atari, clip_rewards=False)
@@ -255,7 +289,7 @@ def _games(
                 action = policy.head.mode(allowed(out, envs.action_mask)).numpy()
             step = envs.step(action)
             ended = step.terminated | step.truncated
-            endless = (envs.ages >= MAX_STEPS) & ~ended
+            endless = (envs.ages >= max_steps) & ~ended
             finished = [*zip(np.flatnonzero(ended), step.finished, strict=True)]
             if endless.any():
                 cut += int((endless & ~over).sum())

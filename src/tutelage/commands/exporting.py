@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from tutelage import api, threads
 from tutelage.commands import display
 from tutelage.configs import Count, Seed, Share
+from tutelage.evaluation import MAX_STEPS
 from tutelage.report.contract import facts
 
 
@@ -31,7 +32,9 @@ class ExportCommand:
     """States that the policy visits, over which actions are compared."""
     episodes: Count = 30
     """Episodes that policy and file play from the same starts."""
-    min_agreement: Share | None = None
+    max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
+    """Env steps after which an episode is cut."""
+    min_agreement: Annotated[float | None, Meta(ge=0.0, le=1.0)] = None
     """Least share of equal actions (of a Box: 1 less the largest error in units of its range); by
     default 0.999, and 0.99 for eight bits, where a return that is not inferior will do instead."""
     margin: Share = 0.05
@@ -52,6 +55,7 @@ class ExportCommand:
                 env=self.env,
                 states=self.states,
                 episodes=self.episodes,
+                max_steps=self.max_steps,
                 min_agreement=self.min_agreement,
                 margin=self.margin,
                 seed=self.seed,

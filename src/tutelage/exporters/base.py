@@ -17,7 +17,7 @@ from tutelage.importers.base import line_of
 from tutelage.models import label_head
 from tutelage.policies import Carry, Policy
 from tutelage.types import Array
-from tutelage.wrappers import Wrapper
+from tutelage.wrappers import Say, Wrapper
 
 QUIET = ("lstm", "gru", "rnn_tanh", "rnn_relu", "dropout")
 """Operators that draw at random in training only."""
@@ -76,6 +76,9 @@ class Portable(nn.Module):
         self.head: Head = label_head(policy.head)
         self.space = space
         self.wrappers = tuple(wrappers)
+        for wrapper in self.wrappers:
+            if wrapper.say is not None:
+                _refuse_drawing(wrapper.say, self.head, torch.from_numpy(obs))
         self.single = obs.shape[1] == 1 and obs.ndim > 2
         self.shape = obs.shape[2:] if self.single else obs.shape[1:]
         self.dtype = torch.uint8 if obs.dtype == np.uint8 else torch.float32
@@ -120,7 +123,7 @@ class Portable(nn.Module):
         changed = numbers[:, :n]
         for wrapper in self.wrappers:
             if wrapper.say:
-                changed = wrapper.say(changed, obs, torch.default_generator)
+                changed = wrapper.say(changed, obs, torch.Generator())
         return (torch.cat([changed, numbers[:, n:]], 1) if self.wrappers else numbers), after
 
     def examples(self, n: int) -> tuple[Tensor, ...]:
@@ -135,6 +138,15 @@ class Portable(nn.Module):
     def outputs(self) -> list[str]:
         """Return the names of the file's outputs."""
         return ["action", self.output, *(f"memory_{i}_out" for i in range(len(self.memory)))]
+
+
+def _refuse_drawing(say: Say, head: Head, obs: Tensor) -> None:
+    """Raise UserError for a wrapper that draws at random."""
+    generator = torch.Generator()
+    before = generator.get_state()
+    say(torch.zeros(1, head.size), obs, generator)
+    if not torch.equal(before, generator.get_state()):
+        raise UserError("the policy draws at random: it cannot be exported")
 
 
 def in_space(action: Tensor, space: gymnasium.Space[Any]) -> Tensor:

@@ -152,7 +152,7 @@ void policy_reset(void);
 
 
 HELPERS = """\
-static inline float p_relu(float x) { return x > 0.0f ? x : 0.0f; }
+static inline float p_relu(float x) { return x < 0.0f ? 0.0f : x; } /* NaN stays */
 static inline float p_elu(float x, float alpha) { return x > 0.0f ? x : alpha * expm1f(x); }
 static inline float p_leaky(float x, float slope) { return x > 0.0f ? x : slope * x; }
 static inline float p_softplus(float x) {

@@ -198,7 +198,10 @@ class _Writer:
             if node.output in self.done:
                 continue
             if node.kind in ALIASES:
-                self._alias(node)
+                if self._only_ones(node) and node.inputs[0] in self.lazy and self._may_wait(node):
+                    self.lazy.add(node.output)
+                else:
+                    self._alias(node)
             elif node.kind in POINTWISE:
                 self.lazy.add(node.output)
                 if not self._may_wait(node):
@@ -216,6 +219,14 @@ class _Writer:
         self._place_buffers()
         return self.program
 
+    def _only_ones(self, node: Node) -> bool:
+        """Return whether a new shape differs from the old one in sides of one only."""
+        old, new = (
+            [side for side in self.shape(name) if side > 1]
+            for name in (node.inputs[0], node.output)
+        )
+        return old == new
+
     def _alias(self, node: Node) -> None:
         source = node.inputs[0]
         if self.constant(source) is not None:
@@ -232,6 +243,8 @@ class _Writer:
             return False
         if user.kind == "DequantizeLinear" and node.kind == "QuantizeLinear":
             return self._as_table(node, user)
+        if user.kind in ALIASES:
+            return self._only_ones(user) and self._may_wait(user)
         if user.kind in POINTWISE:
             grows = self.size(user.output) > self.size(node.output)
             return not grows or node.kind in CHEAP
@@ -524,6 +537,13 @@ def _leaky(w: _Writer, node: Node, index: Index) -> str:
     return f"p_leaky({w.broadcast(node.inputs[0], index)}, {slope})"
 
 
+def _ones(w: _Writer, node: Node, index: Index) -> str:
+    """Return the same number: only sides of one have come or gone."""
+    sides = zip(w.shape(node.output), index, strict=True)
+    left = iter([i for side, i in sides if side > 1])
+    return w.at(node.inputs[0], ["0" if n == 1 else next(left) for n in w.shape(node.inputs[0])])
+
+
 def _expand(w: _Writer, node: Node, index: Index) -> str:
     return w.broadcast(node.inputs[0], index)
 
@@ -596,6 +616,8 @@ def _dequantise(w: _Writer, node: Node, index: Index) -> str:
     return f"((float)({x} - {int(zero.ravel()[0])}) * {_number(np.float32(scale.ravel()[0]))})"
 
 
+ALIASES = frozenset(("Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"))
+"""What changes a shape and no number."""
 POINTWISE: Mapping[str, Pointwise] = {
     **{
         kind: _infix(sign)
@@ -626,6 +648,7 @@ POINTWISE: Mapping[str, Pointwise] = {
             "Not": "(!$)",
         }.items()
     },
+    **dict.fromkeys(ALIASES, _ones),
     "Max": _two("max"),
     "Min": _two("min"),
     "Pow": _power,
@@ -641,21 +664,10 @@ POINTWISE: Mapping[str, Pointwise] = {
     "QuantizeLinear": _quantise,
     "DequantizeLinear": _dequantise,
 }
-ALIASES = frozenset(("Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"))
-CHEAP = frozenset(
-    (
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Cast",
-        "Expand",
-        "Transpose",
-        "Slice",
-        "Gather",
-        "DequantizeLinear",
-    )
-)
+CHEAP = ALIASES | {
+    *("Add", "Sub", "Mul", "Div", "Cast", "Expand", "Transpose", "Slice", "Gather"),
+    "DequantizeLinear",
+}
 """What may be done again for each number of a result."""
 FOLLOWING = frozenset(
     (

@@ -44,6 +44,8 @@ class Terms:
     """States, visited by the policy itself, over which actions are compared."""
     episodes: int
     """Episodes that both play from the same starts."""
+    max_steps: int
+    """Env steps after which an episode is cut."""
     min_agreement: float | None
     """The least share of equal actions; None: the format's own."""
     margin: float
@@ -224,7 +226,15 @@ def _prove(
     same = proof.agreement(policy, run, config, states=terms.states, seed=seed, note=note)
     if same.share < least and not exporter.by_return:
         raise UserError(f"the file is not the policy: {_short(same, least)}; nothing is written")
-    both = proof.returns(policy, run, config, episodes=terms.episodes, seed=seed, note=note)
+    both = proof.returns(
+        policy,
+        run,
+        config,
+        episodes=terms.episodes,
+        max_steps=terms.max_steps,
+        seed=seed,
+        note=note,
+    )
     mean, low, high = both.difference
     lost = terms.margin * abs(both.original.mean)
     inferior = low < -lost
@@ -235,7 +245,7 @@ def _prove(
             f"{-low:.3g} (at most {lost:.3g}); nothing is written"
         )
     note("timing")
-    fast = proof.speed(policy, run, proof.states_of(policy, config, 16, seed))
+    fast = proof.speed(policy, run, same.sample)
     return {
         "states": same.states,
         "agreement": same.share,
@@ -243,6 +253,7 @@ def _prove(
         "largest_difference": same.largest,
         "largest_action_error": same.action_error,
         "episodes": terms.episodes,
+        "cut_episodes": both.original.cut,
         "seed": seed,
         "return": both.original.mean,
         "return_exported": both.exported.mean,
