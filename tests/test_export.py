@@ -261,7 +261,7 @@ def test_a_memory_is_proved_over_whole_episodes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["onnx", "c-int8"])
 def test_the_bundled_student_proves_itself(to: str, tmp_path: Path) -> None:
-    small = {"states": 256, "episodes": 1, "max_steps": 100, "margin": 0.0}
+    small: dict[str, Any] = {"states": 256, "episodes": 1, "max_steps": 100, "margin": 0.0}
     contract = tt.export("pong-small-1", to, tmp_path / "out", **small)
     assert contract["proof"]["agreement"] >= (0.999 if to == "onnx" else 0.9)
 
