@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import tutelage as tt
 from tests.players import controller, refusal
+from tests.test_importers_onnx import perceptron
 from tutelage import proof
 from tutelage.cli import main
 from tutelage.domains import EnvironmentConfig
@@ -127,6 +128,22 @@ def test_a_memory_goes_in_and_comes_out(memory: str, tmp_path: Path) -> None:
     obs = np.random.default_rng(1).normal(size=(50, 1, 5)).astype(np.float32)
     for to in EXACT:
         check(to, made, spaces.Discrete(3), obs, tmp_path / to)
+
+
+def test_an_onnx_file_is_exported_as_well(tmp_path: Path) -> None:
+    """Its own graph goes into the new one, behind what its actions' units need."""
+    obs = np.random.default_rng(1).normal(size=(100, 1, 5)).astype(np.float32)
+    name, _ = perceptron(tmp_path / "file", "continuous_actions", batch=1)
+    made = import_model(name, space=BOX).policy
+    for to in ("onnx", "c"):
+        check(to, made, BOX, obs, tmp_path / to)
+    torch.manual_seed(1)
+    gru = Cell(nn.GRUCell(5, 8))
+    remembers = Layers(Frames((5,)), nn.Linear(8, 3), Categorical(3), gru)
+    written = check("onnx", remembers, spaces.Discrete(3), obs, tmp_path / "gru")
+    again = import_model(f"{tmp_path}/gru/{written.read_back}", space=spaces.Discrete(3)).policy
+    for to in ("onnx", "c"):
+        check(to, again, spaces.Discrete(3), obs, tmp_path / f"gru again, {to}")
 
 
 def test_what_stands_between_layers_is_the_same_in_onnx_and_c(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What exporters share: a policy with everything around it that acting needs, and its trace."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,6 @@ class Exporter:
     """The least share of equal actions, where nothing else is asked for."""
     by_return: bool = False
     """Whether a return that is not inferior makes up for actions that differ."""
-    options: tuple[str, ...] = field(default=())
 
 
 class Portable(nn.Module):
@@ -181,19 +180,19 @@ def expected_action(policy: Portable, numbers: Tensor) -> Array:
     return given.reshape(action.shape)
 
 
-def trace(policy: Portable) -> Any:
-    """Return the policy as a program of ``torch.export``, of any number of states.
+def trace(module: nn.Module, examples: Sequence[Tensor]) -> Any:
+    """Return a module as a program of ``torch.export``, of any number of states.
 
     Raises UserError for what PyTorch cannot trace, and for what draws at random.
     """
     batch = torch.export.Dim("batch")
-    rest = tuple({0: batch} for _ in policy.memory)
-    shapes = ({0: batch}, rest) if rest else ({0: batch},)
-    policy.eval()
+    first, *rest = ({0: batch} for _ in examples)
+    shapes = (first, tuple(rest)) if rest else (first,)
+    module.eval()
     try:
         with torch.no_grad():
             program = torch.export.export(
-                policy, policy.examples(2), dynamic_shapes=shapes, strict=False
+                module, tuple(examples), dynamic_shapes=shapes, strict=False
             )
     except UserError:
         raise

@@ -5,7 +5,7 @@ import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,10 @@ def network_of(model: Any, policy: Portable) -> Network:
     exposed.CopyFrom(fixed)
     del exposed.graph.value_info[:]
     exposed.graph.output.extend(
-        onnx.ValueInfoProto(name=node.output[0])
+        onnx.ValueInfoProto(name=name)
         for node in fixed.graph.node
-        if node.output[0] not in outputs
+        for name in node.output
+        if name and name not in outputs
     )
     settings = runtime.SessionOptions()
     settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -93,7 +94,10 @@ def network_of(model: Any, policy: Portable) -> Network:
             and constants[proto.input[0]].dtype == np.int8
         )
         if (known and not bytes_of_a_layer) or proto.op_type == "Shape":
-            constants[name] = values[name]
+            constants.update({one: values[one] for one in proto.output if one})
+            continue
+        if proto.op_type == "Split":
+            nodes += _slices(onnx, proto, values, constants)
             continue
         about = {one.name: onnx.helper.get_attribute_value(one) for one in proto.attribute}
         nodes.append(Node(proto.op_type, list(proto.input), name, {**about, "proto": proto}))
@@ -106,6 +110,25 @@ def network_of(model: Any, policy: Portable) -> Network:
         policy.inputs(),
         outputs,
     )
+
+
+def _slices(
+    onnx: Any, proto: Any, values: Mapping[str, Array], constants: dict[str, Array]
+) -> list[Node]:
+    """Return a slice for each part that a tensor is split into."""
+    axis = next(
+        (onnx.helper.get_attribute_value(a) for a in proto.attribute if a.name == "axis"), 0
+    )
+    nodes, start = [], 0
+    for name in proto.output:
+        end = start + values[name].shape[axis]
+        bounds = [f"{name}_{which}" for which in ("start", "end", "axis")]
+        constants.update(
+            {b: np.array([n], np.int64) for b, n in zip(bounds, (start, end, axis), strict=True)}
+        )
+        nodes.append(Node("Slice", [proto.input[0], *bounds], name, {"proto": None}))
+        start = end
+    return nodes
 
 
 def _memory(i: int) -> str:

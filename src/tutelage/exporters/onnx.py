@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Node
 
 from tutelage.errors import UserError
-from tutelage.exporters import onnx_operators
+from tutelage.exporters import onnx_files, onnx_operators
 from tutelage.exporters.base import Portable, Run, States, Written, trace
 from tutelage.exporters.onnx_operators import Graph
 from tutelage.files import write_atomic
@@ -41,42 +41,77 @@ def write_model(model: Any, policy: Portable, folder: Path) -> Written:
 
 
 def model_of(policy: Portable) -> Any:
-    """Return the ONNX model; raise UserError for what cannot be traced or has no operator."""
+    """Return the ONNX model; raise UserError for what cannot be traced or has no operator.
+
+    Of a policy that is an ONNX file itself, its graph stands between what is done to observations
+    and what is done to its numbers.
+    """
     onnx = needed("onnx")
-    program = trace(policy).run_decompositions()
-    graph = Graph(onnx, policy.inputs()[0])
-    acting = _acting(program)
-    for node in program.graph.nodes:
-        if node in acting:
-            _take(graph, node, program, policy)
-
-    def value(name: str, kind: torch.dtype, sides: Sequence[int | str]) -> Any:
-        return onnx.helper.make_tensor_value_info(name, onnx_operators.TYPES[kind], sides)
-
-    memory: list[tuple[int | str, ...]] = [("batch", *sides) for sides in policy.memory]
+    source = onnx_files.within(policy.policy)
+    if source is None:
+        graph = grown(onnx, policy, policy.examples(2), policy.inputs(), policy.outputs())
+        nodes, initializers, opsets = graph.nodes, graph.initializers, {"": OPSET}
+    else:
+        before, after = onnx_files.around(policy, source)
+        inside = onnx_files.read(onnx, source.where, OPSET)
+        turning, fed = onnx_files.turned(onnx, source, into=True)
+        back, said = onnx_files.turned(onnx, source, into=False)
+        first = grown(onnx, before, policy.examples(2), policy.inputs(), fed, prefix="b")
+        examples = after.examples(2)
+        graph = grown(onnx, after, examples, ["obs", *said], policy.outputs(), prefix="a")
+        nodes = [*first.nodes, *turning, *inside.graph.node, *back, *graph.nodes]
+        initializers = [*first.initializers, *inside.graph.initializer, *graph.initializers]
+        opsets = {one.domain: one.version for one in inside.opset_import}
     kinds = [output.dtype for output in graph.said]
-    inputs = [value("obs", policy.dtype, ("batch", *policy.shape))] + [
-        value(name, torch.float32, sides)
-        for name, sides in zip(policy.inputs()[1:], memory, strict=True)
-    ]
+    memory: list[tuple[int | str, ...]] = [("batch", *sides) for sides in policy.memory]
     shapes: list[tuple[int | str, ...]] = [
         ("batch", *policy.action_shape),
         ("batch", policy.head.size),
         *memory,
     ]
+
+    def value(name: str, kind: torch.dtype, sides: Sequence[int | str]) -> Any:
+        return onnx.helper.make_tensor_value_info(name, onnx_operators.TYPES[kind], sides)
+
+    inputs = [value("obs", policy.dtype, ("batch", *policy.shape))] + [
+        value(name, torch.float32, sides)
+        for name, sides in zip(policy.inputs()[1:], memory, strict=True)
+    ]
     outputs = [
         value(name, kind, sides)
         for name, kind, sides in zip(policy.outputs(), kinds, shapes, strict=True)
     ]
-    made = onnx.helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.initializers)
+    made = onnx.helper.make_graph(nodes, "policy", inputs, outputs, initializers)
     model = onnx.helper.make_model(
         made,
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        opset_imports=[onnx.helper.make_opsetid(name, n) for name, n in opsets.items()],
         ir_version=IR_VERSION,
         producer_name="tutelage",
     )
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise UserError(f"the policy makes no valid ONNX: {line_of(error)}") from error
     return model
+
+
+def grown(
+    onnx: Any,
+    module: nn.Module,
+    examples: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    prefix: str = "",
+) -> Graph:
+    """Return a module as a graph of such inputs and outputs; names in it begin with ``prefix``."""
+    program = trace(module, examples).run_decompositions()
+    graph = Graph(onnx, inputs[0], prefix=prefix)
+    acting = _acting(program)
+    for node in program.graph.nodes:
+        if node in acting:
+            _take(graph, node, program, inputs, outputs)
+    return graph
 
 
 def _acting(program: Any) -> set[Node]:
@@ -91,16 +126,18 @@ def _acting(program: Any) -> set[Node]:
     return found
 
 
-def _take(graph: Graph, node: Any, program: Any, policy: Portable) -> None:
+def _take(
+    graph: Graph, node: Any, program: Any, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
     """Add what one node of the program says."""
     if node.op == "placeholder":
         signature = program.graph_signature
         if node.name in signature.user_inputs:
-            graph.known[node] = policy.inputs()[signature.user_inputs.index(node.name)]
+            graph.known[node] = inputs[signature.user_inputs.index(node.name)]
         else:
             graph.known[node] = _constant(program, node.name)
     elif node.op == "output":
-        for name, said in zip(policy.outputs(), node.args[0], strict=True):
+        for name, said in zip(outputs, node.args[0], strict=True):
             graph.say(name, said)
     elif node.target is operator.getitem:
         several, index = node.args

@@ -28,8 +28,8 @@ FAR = 2**63 - 1
 class Graph:
     """An ONNX graph as it grows; what depends on no input is computed at once."""
 
-    def __init__(self, onnx: Any, batched: str) -> None:
-        """``batched`` is the input whose first side counts the states."""
+    def __init__(self, onnx: Any, batched: str, *, prefix: str = "") -> None:
+        """``batched`` is the input whose first side counts the states; ``prefix`` begins names."""
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.known: dict[Node, Any] = {}
@@ -38,6 +38,7 @@ class Graph:
         """The outputs, as PyTorch knows their types."""
         self._onnx = onnx
         self._batched = batched
+        self._prefix = prefix
         self._batch = ""
         self._constants: dict[int, tuple[str, Tensor]] = {}
 
@@ -75,7 +76,7 @@ class Graph:
 
     def add(self, kind: str, *inputs: Any, **attributes: Any) -> str:
         """Add an operator of one output; return its name."""
-        name = f"v{len(self.nodes)}"
+        name = f"{self._prefix}v{len(self.nodes)}"
         given = [self.name(one) for one in inputs]
         self.nodes.append(self._onnx.helper.make_node(kind, given, [name], name, **attributes))
         return name
@@ -87,7 +88,7 @@ class Graph:
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
         key = id(value) if isinstance(value, Tensor) else -len(self.initializers) - 1
         if key not in self._constants:
-            name = f"c{len(self.initializers)}"
+            name = f"{self._prefix}c{len(self.initializers)}"
             array = tensor.detach().cpu().contiguous().numpy()
             self.initializers.append(self._onnx.numpy_helper.from_array(array, name))
             self._constants[key] = name, tensor  # kept, or another might have its id

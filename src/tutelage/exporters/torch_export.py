@@ -15,7 +15,7 @@ FILE = "policy.pt2"
 
 def write(policy: Portable, folder: Path, states: States) -> Written:
     """Write the program; raise UserError for what cannot be traced."""
-    program = trace(policy)
+    program = trace(policy, policy.examples(2))
     torch.export.save(program, buffer := io.BytesIO())
     write_atomic(folder / FILE, buffer.getvalue())
     return Written(
