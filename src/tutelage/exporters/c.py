@@ -15,7 +15,8 @@ import numpy as np
 from tutelage.errors import UserError
 from tutelage.exporters import onnx_int8
 from tutelage.exporters.base import Portable, Run, States, Written
-from tutelage.exporters.c_source import TYPES, Network, Node, Program, program_of
+from tutelage.exporters.c_graph import TYPES, Network, Node
+from tutelage.exporters.c_source import Program, program_of
 from tutelage.exporters.onnx import model_of, needed
 from tutelage.files import write_atomic
 from tutelage.importers.base import line_of
