@@ -64,9 +64,13 @@ def test_the_same_seed_plays_the_same_episodes_and_another_stream_does_not() -> 
 
 
 def test_rewards_are_never_clipped() -> None:
-    config = build(EnvironmentConfig, {"env": "freeway", "clip_rewards": True, "noop_max": 0})
-    up = evaluate(says(lambda obs: torch.eye(3)[[1] * len(obs)], 3), config, episodes=1)
-    assert up.returns[0] > 10.0
+    # Ms. Pac-Man: ten points a dot, so that clipping would show.
+    left, plain = says(lambda obs: torch.eye(9)[[3] * len(obs)], 9), {"env": "ms_pacman"}
+    clipped, unclipped = (
+        evaluate(left, build(EnvironmentConfig, {**plain, "clip_rewards": clip}), episodes=1)
+        for clip in (True, False)
+    )
+    assert clipped.returns[0] == unclipped.returns[0] >= 10.0
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
