@@ -35,8 +35,8 @@ class ExportCommand:
     max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
     """Env steps after which an episode is cut."""
     min_agreement: Annotated[float | None, Meta(ge=0.0, le=1.0)] = None
-    """Least share of equal actions (of a Box: 1 less the largest error in units of its range); by
-    default 0.999, and 0.99 for eight bits, where a return that is not inferior will do instead."""
+    """Least share of equal actions (of a Box: 1 less the largest error in units of its range).
+    None: 0.999, and 0.99 in eight bits, where a return that is not inferior will do instead."""
     margin: Share = 0.05
     """Share of the policy's mean return by which that of a file in eight bits may be lower."""
     seed: Seed = 0

@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -316,21 +317,31 @@ def _compile(
 
 def open_file(folder: Path, written: Written) -> Run:
     """Compile the file with ``cc`` and return it as it runs in this process."""
-    scratch = tempfile.TemporaryDirectory()
-    library = Path(scratch.name) / "policy.so"
+    scratch = Path(tempfile.mkdtemp())
+    library = scratch / "policy.so"
     flags = FLAGS[written.about["precision"]].split()
     if said := _compile(folder, library, (*flags, "-shared", "-fPIC"), ["-lm"]):
+        shutil.rmtree(scratch, ignore_errors=True)
         raise UserError(f"the C file cannot be proved: {said}")
     loaded = ctypes.CDLL(str(library))
-    return Compiled(loaded, (folder / HEADER).read_text(), scratch)
+    compiled = Compiled(loaded, (folder / HEADER).read_text())
+    weakref.finalize(compiled, _release, loaded._handle, scratch)
+    return compiled
+
+
+def _release(handle: int, scratch: Path) -> None:
+    """Unload a library before its file goes: else the next file of its inode is taken for it."""
+    close = ctypes.CDLL(None).dlclose
+    close.argtypes = [ctypes.c_void_p]
+    close(handle)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 class Compiled:
     """A compiled policy, asked of one state after the other."""
 
-    def __init__(self, library: Any, header: str, scratch: Any) -> None:
+    def __init__(self, library: Any, header: str) -> None:
         """``header`` says how many numbers there are, and of which types."""
-        self._scratch = scratch
         words = {
             line.split()[1]: int(line.split()[2])
             for line in header.splitlines()

@@ -174,7 +174,10 @@ def open_file(folder: Path, written: Written) -> Run:
     names = [one.name for one in session.get_inputs()]
 
     def run(*given: Array) -> list[Array]:
-        said: list[Array] = session.run(None, dict(zip(names, given, strict=True)))
+        try:
+            said: list[Array] = session.run(None, dict(zip(names, given, strict=True)))
+        except Exception as error:  # as above
+            raise UserError(f"what was exported fails in ONNX Runtime: {line_of(error)}") from error
         return said
 
     return run
