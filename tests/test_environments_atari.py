@@ -247,3 +247,15 @@ def test_rewards_are_clipped_to_their_sign_only_where_asked() -> None:
     gained = np.array([step.reward[0] for step in plain])
     assert gained.max() >= 10.0
     np.testing.assert_array_equal([step.reward[0] for step in clipped], np.sign(gained))
+
+
+def test_all_actions_of_the_joystick_hold_the_games_own() -> None:
+    own, whole = pong(num_envs=1), pong(num_envs=1, all_actions=True)
+    assert (own.action_space.n, whole.action_space.n) == (6, 18)  # type: ignore[attr-defined]
+    same = np.array([0, 1, 3, 4, 11, 12])  # no-op, fire, right, left, and fire with either
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        action = rng.integers(6, size=1)
+        own.step(action)
+        whole.step(same[action])
+        np.testing.assert_array_equal(own.obs, whole.obs)

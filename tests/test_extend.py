@@ -85,6 +85,23 @@ def thrice(out, target, head):
     assert losses[0] == pytest.approx(6.0 * np.array(losses[1]) + losses[2], rel=1e-5)
 
 
+def test_a_wrapper_of_a_teacher(add: Add, run: Run, tmp_path: Path) -> None:
+    mine = add(
+        """
+from tutelage import Wrapper
+
+def louder(factor: float, offset: float = 0.0) -> Wrapper:
+    return Wrapper(say=lambda label, obs, generator: factor * label + offset)
+"""
+    )
+    teacher = f"{tmp_path / 'teacher.safetensors'}"
+    ours = run("ours", teacher=f"{teacher}+{mine}:louder:factor=2,offset=1+negate")
+    theirs = run("theirs", teacher=f"{teacher}+scale:2+negate")
+    # A constant added to every value changes no action.
+    assert result_of(ours)["teacher"]["mean_return"] < 20.0
+    assert result_of(ours)["teacher"]["returns"] == result_of(theirs)["teacher"]["returns"]
+
+
 def test_an_exploration(add: Add, run: Run) -> None:
     mine = add(
         """

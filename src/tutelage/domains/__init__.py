@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
@@ -12,7 +11,7 @@ from msgspec import Meta
 from tutelage.domains.atari import AtariDomain, AtariSettings
 from tutelage.domains.base import About, Domain, Feature, Region
 from tutelage.domains.gym import GymDomain, GymSettings
-from tutelage.environments import Environments, Restricted
+from tutelage.environments import Environments, Restricted, Spaces
 from tutelage.errors import UserError, look_up
 from tutelage.specs import load_object
 
@@ -23,14 +22,15 @@ __all__ = [
     "EnvironmentConfig",
     "Feature",
     "Region",
+    "Spaces",
     "about",
-    "action_space",
     "as_teacher",
     "camera",
     "domain_of",
     "environment_of",
     "make",
     "preprocessing",
+    "spaces_of",
     "usual_target",
 ]
 
@@ -116,11 +116,11 @@ def make(
     return Restricted(envs, *region) if region else envs
 
 
-def action_space(config: EnvironmentConfig) -> gymnasium.Space[Any]:
-    """Return the actions of an environment; raise UserError for one that cannot be built."""
+def spaces_of(config: EnvironmentConfig) -> Spaces:
+    """Return the spaces of an environment; raise UserError for one that cannot be built."""
     envs = make(replace(config, num_envs=1, only=""), seed=0, threads=1)
     envs.close()
-    return envs.action_space
+    return envs.spaces
 
 
 def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments:

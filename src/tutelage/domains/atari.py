@@ -35,6 +35,9 @@ class AtariSettings:
     as in the code of the paper's authors)."""
     clip_rewards: bool = False
     """Atari: train on the sign of the reward (evaluation never clips)."""
+    all_actions: bool = False
+    """Atari: act by all 18 of the joystick's actions, not by the game's own only: for policies that
+    were trained so."""
     noop_max: Annotated[int, Meta(ge=0, le=10_000)] = 30
     """Atari: an episode starts with fewer no-ops than this, how many is drawn; 0: with none."""
 
@@ -145,6 +148,7 @@ def emulators(
         grayscale=grayscale,
         stack_num=stack_num,
         repeat_action_probability=settings.sticky,
+        full_action_space=settings.all_actions,
         noop_max=settings.noop_max,
         reward_clipping=settings.clip_rewards,
         use_fire_reset=False,

@@ -10,7 +10,6 @@ from tutelage.errors import UserError
 from tutelage.exporters.base import Portable
 from tutelage.importers.base import line_of
 from tutelage.importers.onnx import OnnxPolicy
-from tutelage.importers.vecnormalize import Normalised
 from tutelage.policies import Carry, Policy
 
 PREFIX = "file_"
@@ -19,9 +18,10 @@ PREFIX = "file_"
 
 def within(policy: Policy) -> OnnxPolicy | None:
     """Return the ONNX file that a policy asks, if it does."""
-    if isinstance(policy, Normalised):
-        return within(policy.policy)
-    return policy if isinstance(policy, OnnxPolicy) else None
+    if isinstance(policy, OnnxPolicy):
+        return policy
+    inner = getattr(policy, "policy", None)
+    return None if inner is None else within(inner)
 
 
 def read(onnx: Any, where: str, opset: int) -> Any:
@@ -100,16 +100,16 @@ class After(nn.Module):
 def _with(policy: Portable, inner: Policy) -> Portable:
     """Return the policy with something else in place of the file."""
 
-    def changed(one: Policy) -> Policy:
-        if not isinstance(one, Normalised):
+    def changed(one: Any) -> Any:
+        if isinstance(one, OnnxPolicy):
             return inner
         other = copy.copy(one)
+        other.__dict__ = {**one.__dict__, "_modules": dict(one._modules)}
+        other._modules.pop("policy", None)
         other.policy = changed(one.policy)
         return other
 
-    made = copy.copy(policy)
-    made.__dict__ = {**policy.__dict__, "_modules": dict(policy._modules)}
-    made.policy = changed(policy.policy)
+    made: Portable = changed(policy)
     return made
 
 

@@ -169,6 +169,11 @@ class OnnxPolicy:
         self._batch = fixed[0] if fixed else None
 
     @property
+    def takes_parts(self) -> bool:
+        """Whether it has an input for each part of a Dict."""
+        return len(self._inputs) > 1
+
+    @property
     def shapes(self) -> dict[str, list[Any]]:
         """What the file says of each input's shape, without its first side."""
         return {name: list(one.shape[1:]) for name, one in self._inputs.items()}

@@ -47,6 +47,7 @@ from tutelage.importers.layers import (
     Frames,
     Layers,
     Mapped,
+    Parts,
     Recurrent,
     Several,
     Weights,
@@ -547,32 +548,6 @@ class OneHot(nn.Module):
                 f"{list(obs.shape[1:])}"
             )
         return flat.float()
-
-
-class Parts(nn.Module):
-    """What encodes each part of a Dict, joined in the order of its keys.
-
-    Without an image, observations may come flattened, as Gymnasium's own ``flatten`` has them:
-    ``flat`` numbers.
-    """
-
-    def __init__(self, parts: Mapping[str, nn.Module], flat: int) -> None:
-        super().__init__()
-        self.flat = flat
-        self.keys = tuple(parts)
-        self.parts = nn.ModuleList(parts.values())
-
-    def forward(self, obs: Observation) -> Tensor:
-        if isinstance(obs, Tensor) and obs[0].numel() == self.flat:
-            return obs.flatten(1).float()
-        if isinstance(obs, Tensor) or not set(self.keys) <= set(obs):
-            given = list(obs.shape[1:]) if isinstance(obs, Tensor) else ", ".join(obs)
-            raise UserError(
-                f"the policy takes a Dict of {', '.join(self.keys)}, this environment gives {given}"
-            )
-        return torch.cat(
-            [part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)], 1
-        )
 
 
 class StateDependent(nn.Module):

@@ -3,6 +3,7 @@
 from tutelage.recipes.assembly import open_device
 from tutelage.recipes.closing import (
     Result,
+    best_of,
     close_distillation,
     close_student,
     close_teaching,
@@ -16,6 +17,7 @@ __all__ = [
     "Outcome",
     "Result",
     "Terms",
+    "best_of",
     "close_distillation",
     "close_student",
     "close_teaching",
