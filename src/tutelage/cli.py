@@ -35,6 +35,11 @@ COMMANDS = {
         "tutelage.commands.playing:InspectCommand",
         "Say what a file is: its format, head, observations, size, origin and digest.",
     ),
+    "export": (
+        "tutelage.commands.exporting:ExportCommand",
+        "Write a policy for another runtime, with its contract and the proof that it acts the "
+        "same.",
+    ),
     "resume": (
         "tutelage.commands.learning:ResumeCommand",
         "Go on with a run that was interrupted, to the very result it would have had.",

@@ -32,6 +32,7 @@ __all__ = [
     "domain_of",
     "environment_of",
     "make",
+    "preprocessing",
     "spaces_of",
     "usual_target",
 ]
@@ -131,6 +132,14 @@ def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments
     """Build one environment that observes itself in colour (see ``Domain.camera``)."""
     domain = domain_of(config)
     return domain.camera(config.env, settings=_settings(config, domain), seed=seed, stream=stream)
+
+
+def preprocessing(config: EnvironmentConfig) -> Mapping[str, Any]:
+    """Return what is done to observations; nothing for a domain from outside that does not say."""
+    domain = domain_of(config)
+    if not hasattr(domain, "preprocessing"):
+        return {}
+    return domain.preprocessing(config.env, settings=_settings(config, domain))
 
 
 def environment_of(

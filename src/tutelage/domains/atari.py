@@ -111,6 +111,24 @@ class AtariDomain:
         )
         return Environments(shown, seed=seed, stream=stream, view=lambda obs: obs[:, 0])
 
+    def preprocessing(self, env: str, *, settings: Any) -> dict[str, Any]:
+        given: AtariSettings = settings
+        cropped = "rows 35 to 194 of the full frame, every second pixel"
+        return {
+            "emulator": "ALE",
+            "frame_skip": 4,
+            "max_pool": f"of the last {given.pool_frames} of the four frames",
+            "actions": "all 18" if given.full_actions else "the game's own",
+            "colour": "grey, 0 to 255",
+            "resize": "84 x 84 by area" if given.frame == 84 else cropped,
+            "stack": 4,
+            "stack_begins": "zeros",
+            "noop_max": given.noop_max,
+            "sticky": given.sticky,
+            "fire_reset": given.fire_reset,
+            "life_loss_ends": False,
+        }
+
     def seen(self, obs_shape: tuple[int, ...], card: Mapping[str, Any]) -> AtariSettings:
         """Return the settings by which a network of such frames and such a card knows its game.
 
