@@ -319,3 +319,11 @@ def test_a_flat_file_is_read_and_an_old_word_refused_with_the_new_one(tmp_path: 
     assert (old.seed, old.threads, old.examination.target_return) == (3, 2, 20.0)
     assert old.learning == replace(Distill().learning, precision="bf16")
     assert "segment" in refused(Distill, choice_per="rally")
+
+
+def test_a_student_of_no_convolutions_brings_its_defaults_and_what_is_given_goes_before_them() -> (
+    None
+):
+    config = build(Distill, {"student": "mlp:8/8", "learning_rate": "1e-2"})
+    assert (config.learning.samples_per_step, config.learning.learning_rate) == (64.0, "1e-2")
+    assert build(Distill, {"student": "student"}) == Distill()

@@ -133,6 +133,10 @@ def _end(text: str, *, code: int = 2) -> None:
     sys.exit(code)
 
 
+BRINGING = {"teach": "algorithm", "distill": "student"}
+"""Command -> the setting that brings defaults of others with it."""
+
+
 def _help() -> str:
     width = max(map(len, COMMANDS))
     return "\n".join(
@@ -159,8 +163,8 @@ def _parse(name: str, *words: str) -> Any:
     kind = load(place)
     path, words = _config_file(words)
     values = _settings_in(path, name) if path else {}
-    if name == "teach" and (algorithm := _given("--algorithm", words)):
-        values["algorithm"] = algorithm  # it has defaults of its own
+    if (setting := BRINGING.get(name)) and (value := _given(f"--{setting}", words)):
+        values[setting] = value
     said, shown = io.StringIO(), io.StringIO() if os.environ.get("NO_COLOR") else sys.stdout
     try:
         with redirect_stderr(said), redirect_stdout(shown):
@@ -224,7 +228,7 @@ def _settings_in(path: Path, name: str) -> dict[str, Any]:
 
 
 def _defaults(name: str, kind: Any, values: dict[str, Any], path: Path | None) -> Any:
-    """Return the command with settings that a file, or an algorithm, brings."""
+    """Return the command with the settings of a file, and what they bring with them."""
     from tutelage.commands.learning import LEARNING
     from tutelage.configs import build
 

@@ -52,7 +52,8 @@ class Learning:
     batch_size: Count = 128
     """Samples per update."""
     samples_per_step: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
-    """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8)."""
+    """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8); in distilling into
+    an mlp 64."""
     learning_rate: Rate = "3e-4:1e-5"
     """START:END:UPDATES, START:END over the whole run, or one number."""
     optimizer: Literal["adam", "radam"] = "adam"
@@ -104,6 +105,27 @@ ALGORITHM_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """How a teacher may be trained -> its own defaults, where they are not those of ``Teach``."""
+
+PERCEPTRON_DEFAULTS: Mapping[str, Any] = {
+    "samples_per_step": 64.0,
+    "learning_rate": "1e-3:1e-4",
+    "precision": "fp32",
+}
+"""How a student of no convolutions is distilled where nothing else is said.
+
+Its updates cost little beside an env step, so it learns more from each; half precision gains it
+nothing.
+"""
+
+
+def brought(kind: type[Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the defaults that some of the ``values`` of a configuration bring with them."""
+    if kind is Teach:
+        return ALGORITHM_DEFAULTS.get(str(values.get("algorithm")), {})
+    if kind is Distill and str(values.get("student")).startswith("mlp"):
+        return PERCEPTRON_DEFAULTS
+    return {}
+
 
 REPLAYED = (
     *("batch_size", "samples_per_step", "learning_starts", "replay_size", "n_step"),
@@ -318,9 +340,7 @@ def build(kind: type[Config], values: Mapping[str, Any], *, where: str = "") -> 
     """
     try:
         named = _by_name(kind, values)
-        if kind is Teach:
-            named = {**ALGORITHM_DEFAULTS.get(str(named.get("algorithm")), {}), **named}
-        return _filled(kind, _usual(kind), named)
+        return _filled(kind, _usual(kind), {**brought(kind, named), **named})
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from None
 
