@@ -60,7 +60,7 @@ def _measure(threads: int) -> dict[str, float]:
         ),
         teachers=Ensemble([Teacher("pong", teacher)]),
         memories={"replay": replay},
-        learning=None,
+        due=None,
         round_steps=STEPS,
         device=torch.device("cpu"),
     )

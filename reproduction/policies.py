@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium
 import numpy as np
@@ -141,7 +142,11 @@ def theirs(case: Case, folder: Path) -> dict[str, Any]:
     )
     norm = None
     if case.statistics:
-        norm = VecNormalize.load(str(folder / case.statistics), DummyVecEnv([lambda: env]))
+        # Written when Gymnasium was called gym.
+        spaces_then = {"gym": gymnasium, "gym.spaces": gymnasium.spaces}
+        parts = {f"gym.spaces.{name}": getattr(gymnasium.spaces, name) for name in ("box", "space")}
+        with patch.dict(sys.modules, {**spaces_then, **parts}):
+            norm = VecNormalize.load(str(folder / case.statistics), DummyVecEnv([lambda: env]))
     returns = []
     for episode in range(EPISODES):
         obs, _ = env.reset(seed=episode)

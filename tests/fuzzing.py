@@ -28,7 +28,7 @@ import torch
 
 from tests.rows import row_of_job
 from tutelage import cli, models, recipes
-from tutelage.configs import Distill, Record, Teach, build, settings_of
+from tutelage.configs import REPLAYED, Distill, Record, Teach, build, settings_of
 from tutelage.errors import UserError
 from tutelage.files import digest
 from tutelage.heads import QValues
@@ -52,6 +52,13 @@ TINY = {
     "batch_size": 8,
     "samples_per_step": 1.0,
     "precision": "fp32",
+}
+PQN = {
+    **{k: v for k, v in TINY.items() if k not in REPLAYED},
+    "algorithm": "pqn",
+    "size": "mlp:4:norm",
+    "rollout_steps": 12,
+    "minibatches": 2,
 }
 STUDY = {
     **TINY,
@@ -96,6 +103,8 @@ def make_home(home: Path) -> None:
         taught = build(Teach, {**TINY, "size": "mlp:4", "record": "taught-data"})
         with suppress(UserError):
             recipes.teach(taught, "taught", hooks=stopped())
+        with suppress(UserError):
+            recipes.teach(build(Teach, PQN), "pqn", hooks=stopped())
         grid = {**STUDY, "teachers": ["model.safetensors"]}
         Path("grid.toml").write_text(tomli_w.dumps({**grid, "grid": {"tau": [0.1, 1.0]}}))
         keep = keeper(Path("results/grid"))
@@ -328,9 +337,11 @@ COMMANDS: dict[str, list[str]] = {
     "inspect": ["inspect", "model.safetensors"],
     "resume": ["resume", "run"],
     "resume taught": ["resume", "taught"],
+    "resume pqn": ["resume", "pqn"],
     "report": ["report", "run", "--no-video"],
     "offpolicy": ["offpolicy", "run"],
     "watch": ["watch", "model.safetensors", "--out", "new.mp4"],
+    "zoo": ["zoo", "."],
     "sizes": ["sizes", "--env", "CartPole-v1"],
     "init": ["teach", *_flags(TINY), "--init", "model.safetensors", "--out", "new"],
     "config": ["distill", "--config", "run/config.toml", "--out", "new"],
@@ -352,7 +363,7 @@ COMMANDS: dict[str, list[str]] = {
 }
 
 READ_BY = {
-    "model.safetensors": ["inspect", "evaluate", "distill", "record", "init"],
+    "model.safetensors": ["inspect", "evaluate", "distill", "record", "init", "zoo"],
     "data/dataset.json": ["offline"],
     "data/chunk-000000.safetensors": ["offline"],
     "run/config.toml": ["resume", "report", "offpolicy", "config"],
@@ -366,6 +377,8 @@ READ_BY = {
     "taught/config.toml": ["resume taught"],
     "taught/checkpoints": ["resume taught"],
     "taught/metrics.jsonl": ["resume taught"],
+    "pqn/config.toml": ["resume pqn"],
+    "pqn/checkpoints": ["resume pqn"],
     "states/checkpoints": ["resume states"],
     "states/selections.jsonl": ["resume states", "offpolicy states"],
     "grid.toml": ["sweep"],
@@ -377,7 +390,7 @@ READ_BY = {
 """File -> the commands that read it."""
 
 OWN = {
-    "resume": ("run", "states", "taught", "taught-data"),
+    "resume": ("run", "states", "taught", "taught-data", "pqn"),
     "report": ("run",),
     "sweep": ("results", "runs"),
 }

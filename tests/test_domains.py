@@ -1,6 +1,7 @@
 """Domains: what is known of an environment, how it is made, and what cannot be."""
 
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,8 @@ from tutelage.domains import (
     About,
     EnvironmentConfig,
     about,
+    as_evaluated,
+    as_made,
     camera,
     domain_of,
     environment_of,
@@ -24,7 +27,7 @@ from tutelage.domains import (
     make,
     usual_target,
 )
-from tutelage.domains.atari import TWO_SIDED
+from tutelage.domains.atari import TWO_SIDED, AtariSettings
 from tutelage.environments import Environments, Restricted
 from tutelage.errors import UserError
 
@@ -75,6 +78,32 @@ def test_a_model_is_played_on_frames_as_it_was_made_for() -> None:
     assert environment_of("pong", (4, 80, 80)).atari.frame == 80
     assert environment_of("pong", (4, 84, 84)) == EnvironmentConfig(env="pong")
     assert environment_of("CartPole-v1", (1, 4)) == EnvironmentConfig(env="CartPole-v1")
+
+
+def test_a_model_is_played_by_the_settings_of_the_game_on_its_card() -> None:
+    config = config_of(
+        "breakout", full_actions=True, fire_reset=True, pool_frames=4, sticky=0.25, life_loss=True
+    )
+    card = {"config": {"environment": asdict(config)}}
+    assert environment_of("breakout", (4, 84, 84), card).atari == AtariSettings(
+        full_actions=True, fire_reset=True, pool_frames=4
+    )
+    odd: Any
+    for odd in ({}, {"config": 3}, {"config": {"environment": {"atari": {"full_actions": "no"}}}}):
+        assert environment_of("breakout", (4, 84, 84), odd).atari == AtariSettings()
+
+
+def test_an_environment_left_to_a_model_is_as_its_card_says_but_for_what_is_asked() -> None:
+    card = {"config": {"environment": {"atari": {"full_actions": True, "sticky": 0.1}}}}
+    asked = config_of("auto", sticky=0.25, pool_frames=4)
+    assert as_made(asked, "breakout", (4, 80, 80), card) == config_of(
+        "breakout", sticky=0.25, pool_frames=4, full_actions=True, frame=80
+    )
+
+
+def test_evaluation_leaves_out_what_is_for_training_only() -> None:
+    training = config_of("breakout", clip_rewards=True, life_loss=True, sticky=0.25)
+    assert as_evaluated(training).atari == AtariSettings(sticky=0.25)
 
 
 # How they are made.

@@ -15,6 +15,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from tests.players import assert_equal_arrays
 from tutelage.configs import build
 from tutelage.domains import EnvironmentConfig, make
+from tutelage.domains.atari import Pooled
 from tutelage.domains.pong import ball_half
 from tutelage.environments import Environments, Step
 from tutelage.files import pack_state, unpack_state
@@ -250,7 +251,7 @@ def test_rewards_are_clipped_to_their_sign_only_where_asked() -> None:
 
 
 def test_all_actions_of_the_joystick_hold_the_games_own() -> None:
-    own, whole = pong(num_envs=1), pong(num_envs=1, all_actions=True)
+    own, whole = pong(num_envs=1), pong(num_envs=1, full_actions=True)
     assert (own.action_space.n, whole.action_space.n) == (6, 18)  # type: ignore[attr-defined]
     same = np.array([0, 1, 3, 4, 11, 12])  # no-op, fire, right, left, and fire with either
     rng = np.random.default_rng(0)
@@ -259,3 +260,93 @@ def test_all_actions_of_the_joystick_hold_the_games_own() -> None:
         own.step(action)
         whole.step(same[action])
         np.testing.assert_array_equal(own.obs, whole.obs)
+
+
+# What is a setting of a game.
+
+
+def test_a_lost_life_is_an_end_of_value_in_training_and_the_game_goes_on() -> None:
+    shown = {}
+    for life_loss in (False, True):
+        envs = pong(env="breakout", num_envs=2, life_loss=life_loss, fire_reset=True)
+        shown[life_loss] = random_play(envs, steps=400)
+        envs.close()
+    lost = np.zeros(2, np.int64)
+    for plain, step in zip(shown[False], shown[True], strict=True):
+        assert plain.lost is None
+        assert step.lost is not None
+        assert not (step.lost & step.terminated).any()
+        lost += step.lost + step.terminated
+        for name in ("next_obs", "reward", "terminated", "truncated", "finished"):
+            np.testing.assert_array_equal(getattr(plain, name), getattr(step, name))
+    games = sum(len(step.finished) for step in shown[True])
+    assert games >= 2
+    assert 5 * games <= lost.sum() < 5 * (games + 2)  # five lives a game
+
+
+def test_fire_at_the_start_is_a_setting() -> None:
+    served = {}
+    for fire_reset in (False, True):
+        envs = pong(env="breakout", num_envs=1, fire_reset=fire_reset, noop_max=0)
+        frames = [envs.step(np.array([NOOP])).next_obs[0, -1, 40:70] for _ in range(30)]
+        served[fire_reset] = len({frame.tobytes() for frame in frames}) > 1
+        envs.close()
+    assert served == {False: False, True: True}
+
+
+def test_four_pooled_frames_hold_what_two_show_and_more() -> None:
+    """Of Ms Pac-Man's ghosts each is drawn in one frame of four."""
+    games = {
+        pool: pong(env="ms_pacman", num_envs=1, noop_max=0, frame=80, pool_frames=pool)
+        for pool in (2, 4)
+    }
+    more = 0
+    for _ in range(80):
+        two, four = (games[pool].step(np.array([NOOP])) for pool in (2, 4))
+        assert (four.next_obs >= two.next_obs).all()
+        assert (four.reward == two.reward).all()
+        more += bool((four.next_obs[:, -1] > two.next_obs[:, -1]).any())
+    assert more > 40
+    for envs in games.values():
+        envs.close()
+
+
+def test_pooling_the_last_two_frames_by_ourselves_is_what_the_emulator_does() -> None:
+    """Over whole games, with sticky actions, rewards clipped."""
+    shown = []
+    for own in (False, True):
+        frames: dict[str, Any] = {"stack_num": 1, "frameskip": 1, "maxpool": False}
+        raw: Any = AtariVectorEnv(
+            "breakout",
+            2,
+            num_threads=1,
+            img_height=210,
+            img_width=160,
+            repeat_action_probability=0.25,
+            reward_clipping=not own,
+            **frames if own else {},
+        )
+        envs = Environments(Pooled(raw, stack=4, pool=2, clip=True) if own else raw, seed=1)
+        shown.append(random_play(envs, steps=250))
+        envs.close()
+    assert sum(len(step.finished) for step in shown[0]) >= 1
+    for one, other in zip(*shown, strict=True):
+        ended = one.terminated | one.truncated
+        np.testing.assert_array_equal(one.next_obs[~ended], other.next_obs[~ended])
+        for name in ("reward", "terminated", "truncated", "finished"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"life_loss": True, "fire_reset": True, "full_actions": True},
+        {"pool_frames": 4, "sticky": 0.25, "life_loss": True},
+    ],
+)
+def test_whatever_the_settings_a_game_is_put_back_where_it_was(settings: dict[str, Any]) -> None:
+    envs, again = (pong(env="breakout", num_envs=2, **settings) for _ in range(2))
+    random_play(envs, steps=150)
+    again.restore(envs.state())
+    np.testing.assert_array_equal(again.obs, envs.obs)
+    assert_same(random_play(envs, steps=100, seed=1), random_play(again, steps=100, seed=1))

@@ -204,3 +204,32 @@ expert = Function(lean, Regrets(2))
         assert json.loads(capsys.readouterr().out)["episodes"] == 2
     finally:
         HEADS.pop("regrets", None)
+
+
+def test_an_exporter(add: Add, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = add(
+        """
+import numpy as np
+from tutelage import Exporter
+from tutelage.exporters import Written
+
+def write(policy, folder, states):
+    weights = [np.asarray(p) for p in policy.policy.parameters()]
+    np.savez(folder / "policy.npz", *weights)
+    return Written("policy.npz", {"format": "NumPy"})
+
+def load(folder, written):
+    w, b, v, c = np.load(folder / written.file).values()
+    def run(obs):
+        q = np.maximum(obs @ w.T + b, 0.0) @ v.T + c
+        return q.argmax(1), q
+    return run
+
+numpy = Exporter(write, load)
+"""
+    )
+    teacher = controller(tmp_path / "teacher.safetensors")
+    words = ["--out", "out", "--states", "64", "--episodes", "2", "--json"]
+    main(["export", teacher, "--to", f"{mine}:numpy", *words])
+    proof = json.loads(capsys.readouterr().out)["proof"]
+    assert (proof["agreement"], proof["return_exported"]) == (1.0, 500.0)

@@ -47,11 +47,14 @@ def path(tmp_path: Path) -> Path:
 # What comes back.
 
 
+@pytest.mark.parametrize("size", ["mlp:16", "mlp:16/8:norm"])
 @pytest.mark.parametrize(
     "head", [QValues(2, temperature=0.1), Categorical(3), Gaussian(2, squashed=True)]
 )
-def test_a_network_comes_back_with_all_that_is_known_of_it(head: Head, tmp_path: Path) -> None:
-    network = make_network(head=head)
+def test_a_network_comes_back_with_all_that_is_known_of_it(
+    size: str, head: Head, tmp_path: Path
+) -> None:
+    network = make_network(size, head)
     path = save(tmp_path / "model.safetensors", network)
     model = import_model(path)
     assert (model.path, model.env, model.card) == (path, "CartPole-v1", CARD)

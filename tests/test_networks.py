@@ -11,13 +11,16 @@ from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
 
 WIDTH = st.integers(1, 2000)
 CONVOLUTIONAL = st.builds(
-    lambda channels, hidden, padded: Size(channels, (hidden,), padded),
+    lambda channels, hidden, padded, norm: Size(channels, (hidden,), padded, norm),
     st.tuples(WIDTH, WIDTH, WIDTH),
     WIDTH,
     st.booleans(),
+    st.booleans(),
 )
 PERCEPTRON = st.builds(
-    lambda hidden: Size((), tuple(hidden)), st.lists(WIDTH, min_size=1, max_size=4)
+    lambda hidden, norm: Size((), tuple(hidden), norm=norm),
+    st.lists(WIDTH, min_size=1, max_size=4),
+    st.booleans(),
 )
 
 
@@ -80,11 +83,46 @@ def test_a_size_is_parsed_back_from_its_spelling(size: Size) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "huge", "16/16/16", "16/16/16/0", "1/2/3/4:same", "mlp:0", "mlp:8/", "mlp:65537"],
+    [
+        *("", "huge", "16/16/16", "16/16/16/0", "1/2/3/4:same", "mlp:0", "mlp:8/", "mlp:65537"),
+        *(":norm", "mlp:8:norm:norm", "1/2/3/4:norm:valid"),
+    ],
 )
 def test_what_spells_no_size_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(UserError, match="teacher, student"):
         parse_size(text)
+
+
+def test_a_layer_is_normalised_over_its_units_before_its_relu() -> None:
+    network = build("mlp:4:norm", (1, 1))
+    first, norm = network.body[1], network.body[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(norm, nn.LayerNorm)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0], [2.0], [3.0], [6.0]]))
+        norm.weight.copy_(torch.tensor([1.0, 1.0, 1.0, 2.0]))
+        norm.bias.copy_(torch.tensor([5.0, 0.0, 1.0, 0.5]))
+    # Of 1, 2, 3, 6 the mean is 3 and the variance 3.5; whatever the input's scale.
+    units = torch.tensor([[5.0 - 2.0 / 3.5**0.5, 0.0, 1.0, 2.0 * 3.0 / 3.5**0.5 + 0.5]])
+    for scale in (1.0, 100.0):
+        torch.testing.assert_close(
+            network.hidden(torch.full((1, 1, 1), scale)), units, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_a_convolution_is_normalised_over_channels_and_places_of_one_state() -> None:
+    network, plain = build("2/3/4/5:norm"), build("2/3/4/5")
+    obs = frames(2)
+    first = plain.body[0]
+    assert isinstance(first, nn.Conv2d)
+    first.load_state_dict(network.body[0].state_dict())
+    maps = first(obs.float())
+    wanted = (maps - maps.mean((1, 2, 3), keepdim=True)) / maps.var(
+        (1, 2, 3), correction=0, keepdim=True
+    ).add(1e-5).sqrt()
+    torch.testing.assert_close(network.body[:2](obs.float()), wanted, atol=1e-4, rtol=1e-4)
+    # A gain and a bias for each channel and each unit.
+    assert network.num_parameters() - plain.num_parameters() == 2 * (2 + 3 + 4 + 5)
 
 
 @pytest.mark.parametrize(

@@ -420,3 +420,37 @@ def test_added_steps_are_copied() -> None:
     shown = step.obs.copy()
     step.obs[:] = -1
     np.testing.assert_array_equal(replay.sample(1).obs, shown)
+
+
+def test_beyond_a_lost_life_nothing_is_worth_anything_and_the_stack_goes_on() -> None:
+    replay = empty(capacity=20, num_envs=1, stack=2, n_step=2)
+    frames = np.arange(8, dtype=np.int32)[:, None, None, None] * np.ones((1, 1, *FRAME), np.int32)
+    for t in range(6):
+        replay.add(
+            Transitions(
+                obs=np.stack([frames[max(t - 1, 0)][0], frames[t][0]])[None],
+                action=np.array([0]),
+                reward=np.ones(1, np.float32),
+                terminated=np.array([False]),
+                truncated=np.array([False]),
+                next_obs=np.stack([frames[t][0], frames[t + 1][0]])[None],
+                label=np.zeros((1, NUM_ACTIONS), np.float32),
+                inside=np.array([True]),
+                arm=np.array([0]),
+                lost=np.array([t == 2]),
+            )
+        )
+    batch = replay.sample_transitions(64)
+    assert batch.n_step_reward is not None
+    assert batch.bootstrap is not None
+    found = {}
+    for stack, reward, beyond in zip(batch.obs, batch.n_step_reward, batch.bootstrap, strict=True):
+        older, newest = stack.flatten(1)[:, 0].tolist()
+        found[newest] = (older, round(float(reward), 3), round(float(beyond), 3))
+    whole = (round(1.0 + GAMMA, 3), round(GAMMA**2, 3))
+    assert found == {
+        0: (0, *whole),
+        1: (0, 1.9, 0.0),
+        2: (1, 1.0, 0.0),  # here the life is lost
+        3: (2, *whole),
+    }

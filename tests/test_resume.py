@@ -89,6 +89,25 @@ KILLED: dict[str, tuple[Callable[[Path], Teach | Distill], int, int]] = {
         5,
         8,
     ),
+    # Rounds and checkpoints fall into the middle of rollouts.
+    "teach pqn": (
+        lambda path: build(
+            Teach,
+            {
+                **{name: SHORT[name] for name in ("round_steps", "threads", "checkpoint_every")},
+                "algorithm": "pqn",
+                "env": "pong",
+                "sticky": 0.25,
+                "size": "4/4/4/16:norm",
+                "env_steps": 1_280,
+                "num_envs": 4,
+                "rollout_steps": 24,
+                "milestones": [],
+            },
+        ),
+        5,
+        8,
+    ),
     "distil": (lambda path: distilled(cartpole_model(path), explore="mc-dropout:0.2"), 5, 10),
     "distil from a memory": (
         lambda path: distilled("tests.fakes:Counter", teacher_acts="0.5"),

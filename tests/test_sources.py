@@ -26,7 +26,7 @@ from tutelage.loop import run
 from tutelage.policies import Function, Policy
 from tutelage.replay import Replay
 from tutelage.schedules import constant, linear
-from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.sources.online import Behaviour, Online, steadily
 from tutelage.teachers import Ensemble, Teacher
 from tutelage.types import Array, Batch, Row, Schedule, State, StepOut, Transitions
 
@@ -132,7 +132,7 @@ class Scene:
             ),
             teachers=Ensemble(named) if named else None,
             memories={"kept": self.memory},
-            learning=Learning(self._sample, per_step, begin),
+            due=steadily(self._sample, per_step=per_step, begin=begin, num_envs=NUM_ENVS),
             round_steps=4 * NUM_ENVS,
             device=CPU,
         )
@@ -433,7 +433,7 @@ def test_actions_may_be_vectors_of_numbers_in_units_of_their_range() -> None:
             [Teacher("t", Function(lambda obs: teacher.repeat(len(obs), 1), Point(2)))]
         ),
         memories={"kept": memory},
-        learning=None,
+        due=None,
         round_steps=60,
         device=CPU,
     )
@@ -483,7 +483,7 @@ def cartpole() -> Online:
         ),
         teachers=Ensemble(teachers),
         memories={"replay": replay},
-        learning=Learning(lambda: replay.sample_transitions(8), 0.3, 30),
+        due=steadily(lambda: replay.sample_transitions(8), per_step=0.3, begin=30, num_envs=3),
         round_steps=60,
         device=CPU,
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from tutelage.models import Student, find, load_own
 from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
+from tutelage.report.contract import write_contract
 from tutelage.session import Watch
-from tutelage.teachers import fitted, load_teachers, parse_teacher
+from tutelage.teachers import fitted, load_model, load_teachers, parse_teacher
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def teach(
     note: Callable[[str], None] = lambda text: None,
     **settings: Any,
 ) -> Result:
-    """Train a teacher by double Q-learning, as ``tutelage teach`` does; return what it came to."""
+    """Train a teacher from reward, as ``tutelage teach`` does; return what it came to."""
     config = build(Teach, {"env": env, **settings})
     folder = Path(out) if out is not None else teaching_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
@@ -164,7 +165,7 @@ def evaluate(
     if isinstance(policy, Model):
         model, policy = policy, policy.policy
         if env == "auto":
-            env = environment_of(_known(model.env), model.obs_shape)
+            env = environment_of(_known(model.env), model.obs_shape, model.card)
     name = policy if isinstance(policy, str | Path) else ""
     config = changed(_played(name, env), **settings)
     if isinstance(policy, str | Path):
@@ -190,6 +191,54 @@ def evaluate(
     )
 
 
+def export(
+    policy: Teachers,
+    to: str,
+    out: str | Path,
+    *,
+    env: str | EnvironmentConfig = "auto",
+    head: Head | None = None,
+    states: int = 10_000,
+    episodes: int = 30,
+    max_steps: int = MAX_STEPS,
+    min_agreement: float | None = None,
+    margin: float = 0.05,
+    seed: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Write a policy for another runtime, as ``tutelage export`` does; return its contract.
+
+    ``policy`` is anything that ``evaluate`` takes, ``to`` a name of ``EXPORTERS``, ``settings``
+    those of the environment, by name. Raises UserError, and leaves nothing behind, for what the
+    format cannot say and for a file that does not act as the policy does.
+    """
+    for name, number in (("states", states), ("episodes", episodes), ("max_steps", max_steps)):
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
+    wrappers: tuple[str, ...] = ()
+    if isinstance(policy, str | Path):
+        name, wrappers = parse_teacher(str(policy))
+        config = changed(_played(str(policy), env), **settings)
+        model = load_model(name, spaces_of(config))
+    elif isinstance(policy, Model):
+        model = policy
+        place = (
+            environment_of(_known(model.env), model.obs_shape, model.card) if env == "auto" else env
+        )
+        config = changed(_played("", place), **settings)
+        model = replace(model, policy=fitted(model.policy, spaces_of(config)))
+    else:
+        config = changed(_played("", env), **settings)
+        made = fitted(_policy(policy, head, config.env), spaces_of(config))
+        named = getattr(policy, "__name__", type(policy).__name__).strip("<>")
+        model = Model(made, name=named, format="python", env=config.env)
+    terms = recipes.Terms(states, episodes, max_steps, min_agreement, margin)
+    return recipes.export(
+        model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
+    )
+
+
 def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:
     """Return the environment to play in: the one named, or the one that a policy's file says."""
     if isinstance(env, EnvironmentConfig):
@@ -199,7 +248,9 @@ def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig
     space = None if env == "auto" else spaces_of(EnvironmentConfig(env=env)).actions
     model = import_model(parse_teacher(str(name))[0], space=space) if name else None
     place = env if env != "auto" else "" if model is None else model.env
-    return environment_of(_known(place), None if model is None else model.obs_shape)
+    if model is None:
+        return environment_of(_known(place), None)
+    return environment_of(_known(place), model.obs_shape, model.card)
 
 
 def _known(env: str) -> str:

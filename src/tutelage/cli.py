@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "teach": (
         "tutelage.commands.learning:TeachCommand",
-        "Train a teacher by double Q-learning.",
+        "Train a teacher from reward: by double Q-learning, or by PQN.",
     ),
     "record": (
         "tutelage.commands.learning:RecordCommand",
@@ -34,6 +34,11 @@ COMMANDS = {
     "inspect": (
         "tutelage.commands.playing:InspectCommand",
         "Say what a file is: its format, head, observations, size, origin and digest.",
+    ),
+    "export": (
+        "tutelage.commands.exporting:ExportCommand",
+        "Write a policy for another runtime, with its contract and the proof that it acts the "
+        "same.",
     ),
     "resume": (
         "tutelage.commands.learning:ResumeCommand",
@@ -55,6 +60,10 @@ COMMANDS = {
     "sizes": (
         "tutelage.commands.playing:SizesCommand",
         "List the named network sizes with their parameter counts.",
+    ),
+    "zoo": (
+        "tutelage.commands.zoo:ZooCommand",
+        "List the models that come with the package, and those of a folder, with their scores.",
     ),
     "sweep": (
         "tutelage.commands.sweep:SweepCommand",
@@ -149,6 +158,9 @@ def _parse(name: str, *words: str) -> Any:
     place, _ = look_up("command", name, COMMANDS)
     kind = load(place)
     path, words = _config_file(words)
+    values = _settings_in(path, name) if path else {}
+    if name == "teach" and (algorithm := _given("--algorithm", words)):
+        values["algorithm"] = algorithm  # it has defaults of its own
     said, shown = io.StringIO(), io.StringIO() if os.environ.get("NO_COLOR") else sys.stdout
     try:
         with redirect_stderr(said), redirect_stdout(shown):
@@ -156,7 +168,7 @@ def _parse(name: str, *words: str) -> Any:
                 kind,
                 args=words,
                 prog=f"tutelage {name}",
-                default=_defaults(name, kind, path) if path else tyro.MISSING_NONPROP,
+                default=_defaults(name, kind, values, path) if values else tyro.MISSING_NONPROP,
             )
     except SystemExit as end:
         if end.code:
@@ -188,10 +200,18 @@ def _apart(word: str) -> list[str]:
     return word.split("=", 1) if word.startswith("--config=") else [word]
 
 
-def _defaults(name: str, kind: Any, path: Path) -> Any:
-    """Return the command with the settings of a file."""
+def _given(flag: str, words: tuple[str, ...]) -> str:
+    """Return the value that a flag is given last, empty if none is."""
+    value = ""
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        if word == flag or word.startswith(f"{flag}="):
+            value = following if word == flag else word.partition("=")[2]
+    return value
+
+
+def _settings_in(path: Path, name: str) -> dict[str, Any]:
+    """Return the settings that a file has for a command."""
     from tutelage.commands.learning import LEARNING
-    from tutelage.configs import build
     from tutelage.files import read_toml
 
     if name not in LEARNING:
@@ -200,7 +220,15 @@ def _defaults(name: str, kind: Any, path: Path) -> Any:
     if (of := values.pop("command", name)) != name:
         raise UserError(f"{path} configures 'tutelage {of}', expected 'tutelage {name}'")
     values.pop("files", None)
-    return kind(config=build(LEARNING[name][0], values, where=str(path)))
+    return values
+
+
+def _defaults(name: str, kind: Any, values: dict[str, Any], path: Path | None) -> Any:
+    """Return the command with settings that a file, or an algorithm, brings."""
+    from tutelage.commands.learning import LEARNING
+    from tutelage.configs import build
+
+    return kind(config=build(LEARNING[name][0], values, where=str(path or "")))
 
 
 def _unboxed(text: str) -> str:

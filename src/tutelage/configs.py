@@ -54,7 +54,9 @@ class Learning:
     samples_per_step: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
     """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8)."""
     learning_rate: Rate = "3e-4:1e-5"
-    """Adam's: START:END:UPDATES, START:END over the whole run, or one number."""
+    """START:END:UPDATES, START:END over the whole run, or one number."""
+    optimizer: Literal["adam", "radam"] = "adam"
+    """Adam (Kingma & Ba 2015), or RAdam (Liu et al. 2020), which warms itself up."""
     learning_starts: StepsOr0 = 2_000
     """Env steps before the first update."""
     replay_size: Annotated[int, Meta(ge=1, le=10**9)] = 200_000
@@ -73,7 +75,41 @@ class Learning:
     target_every: Count = 250
     """Updates between copies to the target network."""
     td_loss: Literal["huber", "mse"] = "huber"
-    """Of double Q-learning: huber, or mse where returns are much larger than 1."""
+    """Of learning from reward: huber, or mse where returns are much larger than 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pqn:
+    """How PQN learns: parallel Q-learning without a replay or a target network."""
+
+    rollout_steps: Annotated[int, Meta(ge=1, le=10**5)] = 32
+    """PQN: steps of each environment between two times of learning."""
+    epochs: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    """PQN: how often each step is learnt from."""
+    minibatches: Annotated[int, Meta(ge=1, le=10**5)] = 8
+    """PQN: updates per epoch; the steps of all environments are shared among them."""
+    return_lambda: Share = 0.65
+    """PQN: lambda of its returns; 0 is one step of reward, 1 all of the rollout."""
+
+
+ALGORITHM_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "double-q": {},
+    "pqn": {
+        "size": "nature:norm",
+        "num_envs": 32,
+        "epsilon": "1:0.01:200000",
+        "learning_rate": "2.5e-4:0",
+        "optimizer": "radam",
+        "td_loss": "mse",
+    },
+}
+"""How a teacher may be trained -> its own defaults, where they are not those of ``Teach``."""
+
+REPLAYED = (
+    *("batch_size", "samples_per_step", "learning_starts", "replay_size", "n_step"),
+    "target_every",
+)
+"""Settings of learning from a replay with a target network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +163,11 @@ class Examination:
 
 @dataclass(frozen=True, kw_only=True)
 class Teach:
-    """Train a teacher by double Q-learning."""
+    """Train a teacher from reward."""
 
+    algorithm: Literal["double-q", "pqn"] = "double-q"
+    """double-q (double Q-learning from a replay), or pqn (parallel Q-learning with lambda-returns,
+    without a replay or a target network), which has defaults of its own."""
     seed: Seed = 1
     """Seed of everything random in the run."""
     env_steps: Steps = 800_000
@@ -156,6 +195,26 @@ class Teach:
         default_factory=EnvironmentConfig
     )
     learning: Annotated[Learning, OmitArgPrefixes] = field(default_factory=Learning)
+    pqn: Annotated[Pqn, OmitArgPrefixes] = field(default_factory=Pqn)
+
+    def __post_init__(self) -> None:
+        """Raise UserError for what does not go together."""
+        replays = self.algorithm == "double-q"
+        idle, names = (self.pqn, settings_of(Pqn)) if replays else (self.learning, REPLAYED)
+        usual = type(idle)()
+        if given := [name for name in names if getattr(idle, name) != getattr(usual, name)]:
+            raise UserError(
+                f"{given[0]} is a setting of algorithm {'pqn' if replays else 'double-q'}, "
+                f"this is {self.algorithm}"
+            )
+        if not replays and self.environment.only:
+            raise UserError("only is for algorithm double-q, this is pqn")
+        states = self.pqn.rollout_steps * self.environment.num_envs
+        if not replays and self.pqn.minibatches > states:
+            raise UserError(
+                f"minibatches is {self.pqn.minibatches:,}, expected no more than the {states:,} "
+                "steps of a rollout"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +317,10 @@ def build(kind: type[Config], values: Mapping[str, Any], *, where: str = "") -> 
     saying ``where``, for a name that is no setting and a value that does not fit.
     """
     try:
-        return _filled(kind, _usual(kind), _by_name(kind, values))
+        named = _by_name(kind, values)
+        if kind is Teach:
+            named = {**ALGORITHM_DEFAULTS.get(str(named.get("algorithm")), {}), **named}
+        return _filled(kind, _usual(kind), named)
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from None
 

@@ -41,6 +41,8 @@ class Step:
     """``[N]``, a limit of steps cut the episode: its last observation still has a value."""
     finished: tuple[tuple[float, int], ...]
     """(return, length) of each episode that ended in this step, by environment."""
+    lost: Mask | None = None
+    """``[N]``, where a life was lost that counts as an end, though the episode goes on."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class Environments:
         parts: Parts = MappingProxyType({}),
         teacher_parts: Parts = MappingProxyType({}),
         episodes: npt.NDArray[np.int64] | float = np.inf,
+        life_loss: bool = False,
     ) -> None:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
         ``view`` makes ``obs[N,*O]`` of what ``env`` gives, ``teacher_view`` what teachers see if
         that is something else; ``parts`` are those of a Dict that are joined in each. Episodes
         beyond ``episodes`` are not seeded: a seeded reset loads a game anew, a tenth of a second.
+        With ``life_loss`` steps say where ``info["lives"]`` fell.
         """
         self._env = env
         self._view = view
@@ -83,6 +87,8 @@ class Environments:
         self._seed = seed
         self._stream = stream
         self._episodes = episodes
+        self._life_loss = life_loss
+        self._lives: npt.NDArray[np.integer] = np.zeros(env.num_envs, np.int64)
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
         self.action_space = env.single_action_space
@@ -131,6 +137,7 @@ class Environments:
 
     def _finish(self, counts: Mask) -> Step:
         """Finish a step whose reward counts where ``counts[N]``."""
+        before = self._lives
         raw, reward, terminated, truncated, info = self._guarded(self._recv)
         next_obs = self._see(raw, info)
         self._check_finite(next_obs, reward)
@@ -140,11 +147,17 @@ class Environments:
         finished = tuple(
             (float(self._returns[i]), len(self._actions[i])) for i in np.flatnonzero(ended)
         )
+        lost = (self._lives < before) & ~ended if self._life_loss else None
         self.obs = next_obs
         if finished:
             self._begin(ended)
         return Step(
-            next_obs, reward.astype(np.float32), terminated, truncated & ~terminated, finished
+            next_obs,
+            reward.astype(np.float32),
+            terminated,
+            truncated & ~terminated,
+            finished,
+            lost,
         )
 
     @property
@@ -253,8 +266,10 @@ class Environments:
         return obs
 
     def _see(self, raw: Any, info: Mapping[str, Any]) -> Array:
-        """Return ``obs[N,*O]`` of what the environments gave; note which actions are to be had."""
+        """Return ``obs[N,*O]`` of what the environments gave; note actions to be had and lives."""
         self._raw = raw
+        if self._life_loss:
+            self._lives = np.asarray(info["lives"]).copy()
         if "action_mask" in info:
             given = np.asarray(info["action_mask"]).astype(np.bool_)
             there = info.get("_action_mask", np.ones(self.num_envs, np.bool_))
@@ -341,6 +356,7 @@ def transitions(
         label,
         inside,
         arm,
+        step.lost,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tutelage.domains import EnvironmentConfig, make
+from tutelage.domains import EnvironmentConfig, as_evaluated, make
 from tutelage.errors import UserError
 from tutelage.policies import Policy, allowed, begin_again
 from tutelage.threads import one_thread
@@ -214,8 +214,7 @@ class _Half:
         threads: int,
     ) -> None:
         num_envs = min(episodes, 16)
-        unclipped = replace(config.atari, clip_rewards=False)
-        played = replace(config, num_envs=num_envs, atari=unclipped)
+        played = replace(as_evaluated(config), num_envs=num_envs)
         self.quota = np.full(num_envs, episodes // num_envs)
         self.quota[: episodes % num_envs] += 1
         self.envs = make(

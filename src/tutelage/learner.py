@@ -5,14 +5,16 @@ kickstarting (Schmitt et al. 2018, eq. 3). There is one learner.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
+from tutelage.errors import look_up
 from tutelage.types import Batch, Counted, Schedule, State, StepOut, load_weights
 
 
@@ -40,8 +42,15 @@ class Term:
     weight: Schedule
 
 
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "radam": partial(torch.optim.RAdam, foreach=True),
+}
+"""Name -> optimiser of parameters with a rate ``lr``; both keep two moments of each."""
+
+
 class Learner:
-    """Adam on the weighted sum of the terms, gradients clipped to a global norm."""
+    """Gradient descent on the weighted sum of the terms, gradients clipped to a global norm."""
 
     def __init__(
         self,
@@ -51,13 +60,15 @@ class Learner:
         learning_rate: Schedule,
         max_grad_norm: float,
         forward: StepOut,
+        optimizer: str = "adam",
         autocast: torch.dtype | None = None,
         average: float = 0.0,
     ) -> None:
         """Learn through ``forward(obs, updates)``, a pass of the network, perhaps with dropout.
 
         ``averaged`` is the running average of the weights with decay ``average`` (Polyak & Juditsky
-        1992; shorter at first), or the network itself if that is 0.
+        1992; shorter at first), or the network itself if that is 0. ``optimizer`` is one of
+        ``OPTIMIZERS``.
         """
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False) if average else network
@@ -70,7 +81,8 @@ class Learner:
         self._autocast = autocast
         self._device = next(network.parameters()).device
         self._learnt = [p for p in network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(self._learnt, lr=learning_rate(0), fused=True)
+        build = look_up("optimizer", optimizer, OPTIMIZERS)
+        self._optimizer = build(self._learnt, lr=learning_rate(0))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimiser step; return what it measured, detached and still on the device."""
@@ -155,7 +167,7 @@ class Learner:
             term.objective.restore(saved.terms[name])
 
     def _moments(self) -> dict[int, dict[str, torch.Size]]:
-        """Return the shapes of what Adam keeps of each parameter."""
+        """Return the shapes of what an optimiser keeps of each parameter."""
         return {
             i: {"step": torch.Size(), "exp_avg": p.shape, "exp_avg_sq": p.shape}
             for i, p in enumerate(self._learnt)

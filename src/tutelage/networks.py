@@ -1,13 +1,14 @@
 """The network family: one class, named sizes, free sizes, parameter counts.
 
 A convolutional size is written ``c1/c2/c3/hidden`` (kernels 8, 4, 3; strides 4, 2, 1), with
-``:valid`` for unpadded convolutions; a multi-layer perceptron is written ``mlp:h1/h2``.
+``:valid`` for unpadded convolutions; a multi-layer perceptron is written ``mlp:h1/h2``. ``:norm``
+after either, or after a name, is for layer normalisation.
 """
 
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,12 +36,13 @@ class Size:
     """Units per fully connected hidden layer."""
     padded: bool = True
     """Pad so that an 84x84 (or 80x80) frame ends in a 10x10 map, as in the paper's own code."""
+    norm: bool = False
+    """Normalise each hidden layer before its ReLU."""
 
     def __str__(self) -> str:
-        if not self.channels:
-            return "mlp:" + "/".join(map(str, self.hidden))
+        kind = "" if self.channels else "mlp:"
         widths = "/".join(map(str, self.channels + self.hidden))
-        return widths if self.padded else widths + ":valid"
+        return f"{kind}{widths}{'' if self.padded else ':valid'}{':norm' if self.norm else ''}"
 
 
 SIZES = {
@@ -58,20 +60,21 @@ multi-layer perceptron for environments without frames."""
 
 def parse_size(text: str) -> Size:
     """Return the size that ``text`` names or spells out; raise UserError otherwise."""
-    if text in SIZES:
-        return SIZES[text]
-    if match := re.fullmatch(r"mlp:(\d{1,5}(?:/\d{1,5}){0,63})", text):
-        widths = tuple(int(w) for w in match[1].split("/"))
-        if all(0 < w <= WIDEST for w in widths):
-            return Size((), widths)
-    if match := re.fullmatch(r"(\d{1,5})/(\d{1,5})/(\d{1,5})/(\d{1,5})(:valid)?", text):
+    widths, norm = text.removesuffix(":norm"), text.endswith(":norm")
+    if widths in SIZES:
+        return replace(SIZES[widths], norm=norm)
+    if match := re.fullmatch(r"mlp:(\d{1,5}(?:/\d{1,5}){0,63})", widths):
+        units = tuple(int(w) for w in match[1].split("/"))
+        if all(0 < w <= WIDEST for w in units):
+            return Size((), units, norm=norm)
+    if match := re.fullmatch(r"(\d{1,5})/(\d{1,5})/(\d{1,5})/(\d{1,5})(:valid)?", widths):
         *channels, hidden = (int(match[i]) for i in range(1, 5))
         if all(0 < w <= WIDEST for w in (*channels, hidden)):
-            return Size(tuple(channels), (hidden,), padded=match[5] is None)
+            return Size(tuple(channels), (hidden,), padded=match[5] is None, norm=norm)
     raise UserError(
         f"unknown network size {text!r}: choose from {', '.join(SIZES)}, "
         "or spell one out as 16/16/16/128, 16/16/16/128:valid or mlp:64/64, no width above "
-        f"{WIDEST:,}"
+        f"{WIDEST:,}; with :norm after any for layer normalisation"
     )
 
 
@@ -97,6 +100,10 @@ class Network(nn.Module, Memoryless):
     observations. Frames are mostly background, so pixels / 255 leave a small network blind to what
     moves (see docs/input-scaling.md); the constants fold into the first layer without changing the
     function, and are no parameters.
+
+    A size with ``norm`` has layer normalisation (Ba et al. 2016, eq. 3 and 4) before each ReLU:
+    y = g (x - mean) / sqrt(variance + 1e-5) + b over all units of a layer of one state. A
+    convolution's gains and biases are one per channel, so that it adds two parameters for each.
     """
 
     shift: Tensor
@@ -139,7 +146,8 @@ class Network(nn.Module, Memoryless):
             for channels, (kernel, stride), padding in zip(
                 size.channels, KERNELS, paddings, strict=True
             ):
-                layers += [nn.Conv2d(before, channels, kernel, stride, padding), nn.ReLU()]
+                layers.append(nn.Conv2d(before, channels, kernel, stride, padding))
+                layers += [nn.GroupNorm(1, channels), nn.ReLU()] if size.norm else [nn.ReLU()]
                 height, width = (
                     (side + 2 * padding - kernel) // stride + 1 for side in (height, width)
                 )
@@ -152,7 +160,8 @@ class Network(nn.Module, Memoryless):
             features = before * height * width
         layers.append(nn.Flatten())
         for hidden in size.hidden:
-            layers += [nn.Linear(features, hidden), nn.ReLU()]
+            layers.append(nn.Linear(features, hidden))
+            layers += [nn.LayerNorm(hidden), nn.ReLU()] if size.norm else [nn.ReLU()]
             features = hidden
         self.body = nn.Sequential(*layers)
         self.output = nn.Linear(features, head.size)

@@ -1,6 +1,6 @@
 """All that a program may import from ``tutelage``; the package itself loads it when it is asked."""
 
-from tutelage.api import Distilled, distill, evaluate, load, teach
+from tutelage.api import Distilled, distill, evaluate, export, load, teach
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, Record, Teach
@@ -10,6 +10,7 @@ from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation
 from tutelage.exploration import EXPLORATIONS, Exploration, parse_exploration
+from tutelage.exporters import EXPORTERS, Exporter
 from tutelage.heads import (
     HEADS,
     Bernoulli,
@@ -26,13 +27,14 @@ from tutelage.loop import Source, run
 from tutelage.losses import LOSSES, LossEntry, kl, mse, mse_prob, nll, parse_loss
 from tutelage.models import bundled_names, save
 from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
-from tutelage.objectives import Distillation, DoubleQ
+from tutelage.objectives import Distillation, DoubleQ, LambdaQ
 from tutelage.policies import Function, Model, Policy
 from tutelage.recipes import record
 from tutelage.replay import Replay
+from tutelage.rollout import Rollout
 from tutelage.selectors import SELECTORS
 from tutelage.sources.offline import Offline
-from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.sources.online import Behaviour, Online, steadily
 from tutelage.targets import TARGETS, parse_target
 from tutelage.teachers import Ensemble, Teacher, load_teachers
 from tutelage.types import Batch, Row, Selector, Transitions
@@ -41,6 +43,7 @@ from tutelage.wrappers import WRAPPERS, Wrapper
 __all__ = [
     "DOMAINS",
     "EXPLORATIONS",
+    "EXPORTERS",
     "HEADS",
     "IMPORTERS",
     "LOSSES",
@@ -66,12 +69,13 @@ __all__ = [
     "Environments",
     "Evaluation",
     "Exploration",
+    "Exporter",
     "Feature",
     "Function",
     "Gaussian",
     "Head",
+    "LambdaQ",
     "Learner",
-    "Learning",
     "LossEntry",
     "Model",
     "MultiCategorical",
@@ -84,6 +88,7 @@ __all__ = [
     "QValues",
     "Record",
     "Replay",
+    "Rollout",
     "Row",
     "Selector",
     "Size",
@@ -99,6 +104,7 @@ __all__ = [
     "count_parameters",
     "distill",
     "evaluate",
+    "export",
     "kl",
     "load",
     "load_teachers",
@@ -113,5 +119,6 @@ __all__ = [
     "record",
     "run",
     "save",
+    "steadily",
     "teach",
 ]

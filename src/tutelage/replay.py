@@ -94,7 +94,7 @@ class Replay:
             age=self._age,
             action=step.action,
             reward=step.reward,
-            terminated=step.terminated,
+            terminated=step.worthless,
             final=False,
             outside=~step.inside,
             arm=step.arm,

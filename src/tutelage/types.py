@@ -62,6 +62,13 @@ class Transitions:
     """``[N]``, False where ``obs`` is outside of the region that training is restricted to."""
     arm: npt.NDArray[np.int64]
     """``[N]``, whose label it is."""
+    lost: npt.NDArray[np.bool_] | None = None
+    """``[N]``, where a life was lost that counts as an end, though the episode goes on."""
+
+    @property
+    def worthless(self) -> npt.NDArray[np.bool_]:
+        """``[N]``, where no value lies beyond: the task ended, or a life was lost."""
+        return self.terminated if self.lost is None else self.terminated | self.lost
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class Batch:
     """``[B]``, gamma^k for the value of ``next_obs``, 0 after termination."""
     next_obs: Tensor | None = None
     """``[B,*O]``, the true observation k <= n steps later (never one from after a reset)."""
+    returns: Tensor | None = None
+    """``[B]``, what the action came to, worked out when the batch was made."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``; towards a GPU through pinned memory, without waiting."""

@@ -22,7 +22,7 @@ from tutelage.signals import interruptible
 
 @dataclass(frozen=True, kw_only=True)
 class TeachCommand:
-    """Train a teacher by double Q-learning."""
+    """Train a teacher from reward: by double Q-learning, or by PQN."""
 
     config: Annotated[Teach, OmitArgPrefixes] = field(default_factory=Teach)
     out: str = ""

@@ -38,7 +38,7 @@ class EvaluateCommand:
     only: str = ""
     """Act only in a part of the states that the domain names; elsewhere the last action is repeated
     and nothing counts, or, as in NAME:2, only in every other step."""
-    all_actions: bool = False
+    full_actions: bool = False
     """Act by all 18 of the joystick's actions (Atari)."""
     gymnasium: Annotated[GymSettings, OmitArgPrefixes] = field(default_factory=GymSettings)
     max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
@@ -56,7 +56,7 @@ class EvaluateCommand:
         named = EnvironmentConfig(
             env=self.env,
             gymnasium=self.gymnasium,
-            atari=AtariSettings(all_actions=self.all_actions),
+            atari=AtariSettings(full_actions=self.full_actions),
         )
         space = None if self.env == "auto" else spaces_of(named).actions
         made = import_model(parse_teacher(self.model)[0], space=space)
@@ -64,9 +64,12 @@ class EvaluateCommand:
         if not env:
             raise UserError(f"{self.model} does not say what it plays: name it by --env")
         config = replace(
-            environment_of(env, made.obs_shape), only=self.only, gymnasium=self.gymnasium
+            environment_of(env, made.obs_shape, made.card),
+            only=self.only,
+            gymnasium=self.gymnasium,
         )
-        config = replace(config, atari=replace(config.atari, all_actions=self.all_actions))
+        full = self.full_actions or config.atari.full_actions
+        config = replace(config, atari=replace(config.atari, full_actions=full))
         sticks = domain_of(config) is DOMAINS["atari"] and self.sticky
         columns = {}
         chosen = self.threads or threads.usual(convolutions=len(made.obs_shape or ()) > 2)
@@ -158,7 +161,9 @@ class WatchCommand:
         if not loaded:
             raise UserError("watch needs at least one model")
         config, *others = {
-            environment_of(model.env if self.env == "auto" else self.env, model.obs_shape): None
+            environment_of(
+                model.env if self.env == "auto" else self.env, model.obs_shape, model.card
+            ): None
             for model in loaded.values()
         }
         if others:

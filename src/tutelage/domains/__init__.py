@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +25,22 @@ __all__ = [
     "Region",
     "Spaces",
     "about",
+    "as_evaluated",
+    "as_made",
     "as_teacher",
     "camera",
     "domain_of",
     "environment_of",
     "make",
+    "preprocessing",
     "spaces_of",
     "usual_target",
 ]
 
 DOMAINS: dict[str, Domain] = {"atari": AtariDomain(), "gymnasium": GymDomain()}
 """Name -> domain; the first that knows an environment has it."""
+
+NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +134,41 @@ def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments
     return domain.camera(config.env, settings=_settings(config, domain), seed=seed, stream=stream)
 
 
-def environment_of(env: str, obs_shape: tuple[int, ...] | None) -> EnvironmentConfig:
-    """Return the environment that a model with such observations was made for."""
+def preprocessing(config: EnvironmentConfig) -> Mapping[str, Any]:
+    """Return what is done to observations; nothing for a domain from outside that does not say."""
+    domain = domain_of(config)
+    if not hasattr(domain, "preprocessing"):
+        return {}
+    return domain.preprocessing(config.env, settings=_settings(config, domain))
+
+
+def environment_of(
+    env: str, obs_shape: tuple[int, ...] | None, card: Mapping[str, Any] = NO_CARD
+) -> EnvironmentConfig:
+    """Return the environment that a model with such observations and such a card was made for."""
     config = EnvironmentConfig(env=env)
     domain = domain_of(config)
     if obs_shape is not None and isinstance(domain, AtariDomain):
-        config = replace(config, atari=domain.seen(obs_shape))
+        config = replace(config, atari=domain.seen(obs_shape, card))
     return config
+
+
+def as_made(
+    config: EnvironmentConfig, env: str, obs_shape: tuple[int, ...] | None, card: Mapping[str, Any]
+) -> EnvironmentConfig:
+    """Return ``config`` in the environment of a model, with its game's settings where usual ones.
+
+    What ``config`` has otherwise than usual was asked for, and stays.
+    """
+    made, usual = vars(environment_of(env, obs_shape, card).atari), vars(AtariSettings())
+    known = {name: value for name, value in made.items() if value != usual[name]}
+    asked = {name: value for name, value in vars(config.atari).items() if value != usual[name]}
+    return replace(config, env=env, atari=AtariSettings(**{**known, **asked}))
+
+
+def as_evaluated(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment without what is for training only."""
+    return replace(config, atari=replace(config.atari, clip_rewards=False, life_loss=False))
 
 
 def as_teacher(config: EnvironmentConfig) -> EnvironmentConfig:

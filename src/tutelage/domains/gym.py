@@ -98,6 +98,16 @@ class GymDomain:
             episodes=episodes,
         )
 
+    def preprocessing(self, env: str, *, settings: Any) -> dict[str, Any]:
+        given: GymSettings = settings
+        return {
+            "env_wrappers": list(given.env_wrappers),
+            "view": given.student_view
+            or "all; several parts as one vector, as Gymnasium's flatten",
+            "stack": given.stack,
+            "stack_begins": "zeros",
+        }
+
     def camera(self, env: str, *, settings: Any, seed: int, stream: str) -> Environments:
         given: GymSettings = settings
 

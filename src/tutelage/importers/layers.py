@@ -308,7 +308,7 @@ class Constant(nn.Module):
         self.value = nn.Parameter(value.reshape(1, -1), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.value.expand(len(x), -1)
+        return self.value.expand(x.shape[0], -1)
 
 
 class Mapped(nn.Module):

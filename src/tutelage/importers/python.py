@@ -127,7 +127,7 @@ class CallablePolicy(nn.Module):
                 f"{[len(first), self.head.size]}"
             )
         try:
-            return self._read(said, len(first)).to(first.device), ()
+            return self._read(said, first.shape[0]).to(first.device), ()
         except (TypeError, ValueError) as error:
             raise UserError(f"the policy says no numbers: {line_of(error)}") from error
 

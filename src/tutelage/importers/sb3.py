@@ -36,6 +36,7 @@ from tutelage.importers.base import (
     ToRange,
     count_parameters,
     finite,
+    found,
     line_of,
     members,
     read_bytes,
@@ -384,7 +385,7 @@ class _Saved:
         """Say q = the mean of the quantiles ``[N,quantiles,A]``."""
         body = weights.mlp("quantile_net.quantile_net", self._activation("relu"))
         n = self._discrete()
-        mean = Mapped(lambda x: x.view(len(x), -1, n).mean(dim=1))
+        mean = Mapped(lambda x: x.view(x.shape[0], -1, n).mean(dim=1))
         encoder = self._encoder(weights, "quantile_net.features_extractor.")
         return Layers(encoder, nn.Sequential(body, mean), QValues(n))
 
@@ -537,7 +538,7 @@ class OneHot(nn.Module):
         flat = obs.flatten(1)
         if flat.shape[1] == len(self.sizes):
             whole = flat.long()
-            if bool((whole < 0).any()) or bool((whole >= whole.new_tensor(self.sizes)).any()):
+            if found((whole < 0) | (whole >= whole.new_tensor(self.sizes))):
                 raise UserError(f"the policy takes whole numbers below {list(self.sizes)}")
             hot = [nn.functional.one_hot(whole[:, i], n) for i, n in enumerate(self.sizes)]
             return torch.cat(hot, dim=1).float()

@@ -103,7 +103,7 @@ class ScriptPolicy(nn.Module):
         x = natural(one_tensor(obs)).float()
         x = x / 255.0 if self._unit else x
         if not self.states:
-            return self._read(self._ask(x), len(x)), ()
+            return self._read(self._ask(x), x.shape[0]), ()
         said, after = [], []
         for i in range(len(x)):
             for name, part in zip(self.states, carry, strict=True):

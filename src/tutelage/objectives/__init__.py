@@ -2,5 +2,6 @@
 
 from tutelage.objectives.distill import Distillation
 from tutelage.objectives.double_q import TD_LOSSES, DoubleQ
+from tutelage.objectives.lambda_q import LambdaQ
 
-__all__ = ["TD_LOSSES", "Distillation", "DoubleQ"]
+__all__ = ["TD_LOSSES", "Distillation", "DoubleQ", "LambdaQ"]

@@ -1,7 +1,7 @@
 """From a configuration to the parts that a recipe plugs into the loop."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage import threads
-from tutelage.configs import Distill, Learning, Record, Teach
+from tutelage.configs import ALGORITHM_DEFAULTS, Distill, Learning, Record, Teach
 from tutelage.dataset import Writer
 from tutelage.domains import EnvironmentConfig
 from tutelage.environments import Environments
@@ -107,7 +107,11 @@ def build_distiller(config: Distill, network: Student, head: Head) -> Learner:
         )
     dropout = _over_updates(hidden_dropout, config)
     return build_learner(
-        config, network, terms, speaking(network, dropout, config.seed, learns=True)
+        config,
+        network,
+        terms,
+        speaking(network, dropout, config.seed, learns=True),
+        replayed(config),
     )
 
 
@@ -123,7 +127,8 @@ def build_teacher(config: Teach, envs: Environments, head: Head) -> Network:
     network = model.policy
     if not isinstance(network, Network):
         raise UserError(f"{config.init} is no network of Tutelage's that could be trained on")
-    if config.size != Teach.size and parse_size(config.size) != network.size:
+    usual = ALGORITHM_DEFAULTS[config.algorithm].get("size", Teach.size)
+    if config.size != usual and parse_size(config.size) != network.size:
         raise UserError(f"{config.init} is of size {network.size}, not {config.size}")
     return network.train().requires_grad_(True)
 
@@ -234,28 +239,52 @@ def speaking(network: Student, dropped: Schedule, seed: int, *, learns: bool) ->
     return out
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many updates a run comes to."""
+
+    updates: Callable[[int], float]
+    """Of so many env steps; below 1 before the first is due."""
+    too_short: str
+    """Says of a budget of env steps why nothing would be learnt in it."""
+
+
+def replayed(config: Teach | Distill) -> Plan:
+    """Return the plan of learning from so many samples per env step."""
+    learning = config.learning
+    samples = max(0.0, _samples(config, _whole(config)))
+    return Plan(
+        lambda env_steps: _samples(config, env_steps) / learning.batch_size,
+        f"the first {_begin(config)} are without learning, the others are {samples:g} samples "
+        f"(samples_per_step {learning.samples_per_step:g}), fewer than a batch_size of "
+        f"{learning.batch_size}",
+    )
+
+
 def build_learner(
-    config: Teach | Distill, network: nn.Module, terms: Mapping[str, Term], forward: StepOut
+    config: Teach | Distill,
+    network: nn.Module,
+    terms: Mapping[str, Term],
+    forward: StepOut,
+    plan: Plan,
 ) -> Learner:
     """Return what updates a network by the terms of its loss.
 
     Raises UserError if the budget of env steps ends before the first update.
     """
     learning = config.learning
-    # The loop finishes the round in which the budget ends.
-    rounds = -(-config.env_steps // config.round_steps)
-    if (samples := _samples(config, rounds * config.round_steps)) < learning.batch_size:
+    if plan.updates(_whole(config)) < 1:
         raise UserError(
-            f"nothing would be learnt: of env_steps {config.env_steps} the first {_begin(config)} "
-            f"are without learning, the others are {max(0.0, samples):g} samples (samples_per_step "
-            f"{learning.samples_per_step:g}), fewer than a batch_size of {learning.batch_size}"
+            f"nothing would be learnt: of env_steps {config.env_steps} {plan.too_short}"
         )
+    learnt = max(1, int(plan.updates(config.env_steps)))
     return Learner(
         network,
         terms,
         forward=forward,
-        learning_rate=_over_run(learning.learning_rate, config),
+        learning_rate=parse_schedule(learning.learning_rate, over=learnt),
         max_grad_norm=learning.max_grad_norm,
+        optimizer=learning.optimizer,
         autocast=PRECISIONS[learning.precision],
         average=config.average if isinstance(config, Distill) else 0.0,
     )
@@ -273,10 +302,9 @@ def _over_updates(schedule: Schedule, config: Distill) -> Schedule:
     return at
 
 
-def _over_run(text: str, config: Teach | Distill) -> Schedule:
-    """Return a schedule over updates; ``START:END`` goes over all updates of a run."""
-    updates = int(_samples(config, config.env_steps) / config.learning.batch_size)
-    return parse_schedule(text, over=max(1, updates))
+def _whole(config: Teach | Distill) -> int:
+    """Return the env steps of a run: the loop finishes the round in which the budget ends."""
+    return -(-config.env_steps // config.round_steps) * config.round_steps
 
 
 def _samples(config: Teach | Distill, env_steps: int) -> float:

@@ -16,7 +16,7 @@ from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import Spaces, about, make, usual_target
+from tutelage.domains import Spaces, about, as_made, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
@@ -42,7 +42,7 @@ from tutelage.recipes.assigning import assign, check_names, try_out
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
-from tutelage.sources.online import Behaviour, Learning, Online
+from tutelage.sources.online import Behaviour, Online, steadily
 from tutelage.specs import is_place
 from tutelage.teachers import load_teachers, parse_teacher
 from tutelage.types import Array, Batch, seeded
@@ -159,10 +159,11 @@ def distill(
             ),
             teachers=ensemble if asked else None,
             memories={"replay": replay},
-            learning=Learning(
-                sample=sample,
+            due=steadily(
+                sample,
                 per_step=config.learning.samples_per_step / config.learning.batch_size,
                 begin=first_update(config),
+                num_envs=envs.num_envs,
             ),
             round_steps=config.round_steps,
             device=device,
@@ -294,7 +295,8 @@ def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyTyp
         name, _ = parse_teacher(text)
         model = given[name] if name in given else import_model(name)
         if model.env:
-            return _in_environment(config, model.env)
+            made = as_made(config.environment, model.env, model.obs_shape, model.card)
+            return _in_environment(replace(config, environment=made), model.env)
     raise UserError("the teacher's file does not say what it plays: name it by env")
 
 

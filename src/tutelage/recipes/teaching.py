@@ -1,4 +1,4 @@
-"""A teacher trained by double Q-learning, and a data set recorded while one plays."""
+"""A teacher trained from reward, and a data set recorded while one plays."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +23,13 @@ from tutelage.importers import import_model
 from tutelage.learner import Term
 from tutelage.models import label_head
 from tutelage.networks import Network
-from tutelage.objectives import DoubleQ
 from tutelage.policies import Policy, begin_again
+from tutelage.recipes.algorithms import ALGORITHMS
 from tutelage.recipes.assembly import (
     build_learner,
-    build_replay,
     build_teacher,
     build_writer,
     check_fits,
-    first_update,
     open_device,
     settle_learning,
     settle_rounds,
@@ -40,7 +38,7 @@ from tutelage.recipes.assembly import (
 from tutelage.recipes.distilling import Hooks
 from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Never, Parts, conduct, open_run
-from tutelage.sources.online import EPISODES, Behaviour, Learning, Memory, Online
+from tutelage.sources.online import EPISODES, Behaviour, Memory, Online
 from tutelage.teachers import load_model
 from tutelage.types import seeded
 
@@ -80,8 +78,8 @@ def _teach(
         milestones = about(config.environment).milestones
     size = str(network.size) if config.init else config.size
     config = replace(config, size=size, milestones=milestones)
-    replay = build_replay(config, envs, head)
-    memories: dict[str, Memory] = {"replay": replay}
+    way = ALGORITHMS[config.algorithm](config, envs, network, device)
+    memories: dict[str, Memory] = {"replay": way.memory}
     writer = None
     if config.record:
         writer = memories["record"] = build_writer(
@@ -104,17 +102,12 @@ def _teach(
         ),
         teachers=None,
         memories=memories,
-        learning=Learning(
-            sample=lambda: replay.sample_transitions(learning.batch_size),
-            per_step=learning.samples_per_step / learning.batch_size,
-            begin=first_update(config),
-        ),
+        due=way.due,
         round_steps=config.round_steps,
         device=device,
     )
-    double_q = DoubleQ(network, target_every=learning.target_every, loss=learning.td_loss)
-    term = Term(double_q, constant(1.0))
-    parts = Parts(source, build_learner(config, network, {"double_q": term}, act), Alone(), Never())
+    terms = {way.name: Term(way.objective, constant(1.0))}
+    parts = Parts(source, build_learner(config, network, terms, act, way.plan), Alone(), Never())
     files = {config.init: file_digest(models.find(config.init))} if config.init else {}
     run = open_run(folder, config, parts, files=files, resume=resume)
     card: dict[str, Any] = {"command": "tutelage teach", "config": nested(config)}
@@ -209,7 +202,7 @@ def record(config: Record, folder: str | Path) -> int:
             ),
             teachers=None,
             memories={"record": memory},
-            learning=None,
+            due=None,
             round_steps=config.environment.num_envs,
             device=device,
         )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from tutelage.domains import EnvironmentConfig, camera, make
+from tutelage.domains import EnvironmentConfig, as_evaluated, camera, make
 from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.policies import Policy
@@ -89,8 +89,7 @@ def _episode(
     seed: int,
     max_steps: int,
 ) -> Generator[Moment]:
-    unclipped = replace(config.atari, clip_rewards=False)
-    alone = replace(config, num_envs=1, only="", atari=unclipped)
+    alone = replace(as_evaluated(config), num_envs=1, only="")
     carry = policy.initial(1)
     with (
         closing(make(alone, seed=seed, stream=STREAM, threads=1)) as player,

@@ -23,7 +23,6 @@ from tutelage.types import (
     Array,
     Batch,
     Counted,
-    Owed,
     Schedule,
     State,
     StepOut,
@@ -76,13 +75,22 @@ class Behaviour:
     """Told where episodes ended, ``[N]``: for who acts with a memory."""
 
 
-@dataclass(frozen=True)
-class Learning:
-    """Which batches are due: ``per_step`` for each env step, from env step ``begin`` on."""
+Due = Callable[[int], Iterator[Batch]]
+"""Says which batches are due at an env step; asked at each step of all environments."""
 
-    sample: Callable[[], Batch]
-    per_step: float
-    begin: int
+
+def steadily(sample: Callable[[], Batch], *, per_step: float, begin: int, num_envs: int) -> Due:
+    """Return what draws ``per_step`` batches for each env step, from env step ``begin`` on."""
+    first = max(-(-begin // num_envs), 1)
+
+    def due(env_steps: int) -> Iterator[Batch]:
+        past = env_steps // num_envs - first
+        if past >= 0:
+            given, owed = (int(n * num_envs * per_step) for n in (past, past + 1))
+            for _ in range(owed - given):
+                yield sample()
+
+    return due
 
 
 class Online:
@@ -100,11 +108,11 @@ class Online:
         behaviour: Behaviour,
         teachers: Teachers | None,
         memories: Mapping[str, Memory],
-        learning: Learning | None,
+        due: Due | None,
         round_steps: int,
         device: torch.device,
     ) -> None:
-        """Take about ``round_steps`` env steps a round; without ``learning`` nothing is learnt.
+        """Take about ``round_steps`` env steps a round; where nothing is ``due`` none is learnt.
 
         Without ``teachers`` a state's label is what the acting network itself says: what a data set
         of a teacher's training, or of a teacher at play, holds.
@@ -116,10 +124,9 @@ class Online:
         self._behaviour = behaviour
         self._teachers = teachers
         self._memories = dict(memories)
-        self._learning = learning
+        self._due = due
         self._device = device
         self._spent = 0
-        self._owed = 0.0
         self._round_reward = 0.0
         self._led = 0
         self._finished: deque[tuple[float, int]] = deque(maxlen=EPISODES)
@@ -167,12 +174,8 @@ class Online:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches that are due now."""
-        if self._learning is None or self._trained < max(self._learning.begin, 1):
-            return
-        self._owed += self.num_envs * self._learning.per_step
-        while self._owed >= 1.0:
-            self._owed -= 1.0
-            yield self._learning.sample()
+        if self._due is not None:
+            yield from self._due(self._trained)
 
     def receive(self) -> Step:
         """Return what the actions came to."""
@@ -241,7 +244,6 @@ class Online:
         return {
             "env_steps": self.env_steps,
             "spent": self._spent,
-            "owed": self._owed,
             "episodes": self._episodes,
             "finished": [list(f) for f in self._finished],
             "rng": generator_state(self._behaviour.rng),
@@ -252,7 +254,7 @@ class Online:
 
     def restore(self, state: State) -> None:
         saved = msgspec.convert(state, Played)
-        self.env_steps, self._spent, self._owed = saved.env_steps, saved.spent, saved.owed
+        self.env_steps, self._spent = saved.env_steps, saved.spent
         self._episodes = saved.episodes
         self._finished.clear()
         self._finished.extend(saved.finished)
@@ -269,7 +271,6 @@ class Played(msgspec.Struct):
 
     env_steps: Counted
     spent: Counted
-    owed: Owed
     episodes: Counted
     finished: list[tuple[float, Counted]]
     rng: State

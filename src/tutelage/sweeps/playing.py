@@ -7,7 +7,7 @@ import torch
 from msgspec import Meta
 
 from tutelage.configs import Count, Seed, Threads
-from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
+from tutelage.domains import EnvironmentConfig, about, as_made, spaces_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation, evaluate
 from tutelage.importers import import_model
@@ -41,9 +41,8 @@ def settled(config: Evaluate) -> Evaluate:
     model = import_model(parse_teacher(config.model)[0])
     if not model.env:
         raise UserError(f"{config.model} does not say what it plays: name it by env")
-    seen = environment_of(model.env, model.obs_shape).atari.frame
-    atari = replace(environment.atari, frame=seen)
-    return replace(config, environment=replace(environment, env=model.env, atari=atari))
+    made = as_made(environment, model.env, model.obs_shape, model.card)
+    return replace(config, environment=made)
 
 
 def play(config: Evaluate) -> Evaluation:
