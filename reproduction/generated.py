@@ -1,8 +1,9 @@
 """Policies of robots without an environment here: parity, and students on generated observations.
 
 ``python -m reproduction.generated FOLDER`` appends what has no row yet to
-``results/any-policy/generated.jsonl``. Observations are z' = 0.9 z + sqrt(1 - 0.81) e, of standard
-normal z and e, 100 a episode; what is done changes nothing. Needs the extra ``dev``.
+``results/any-policy/generated.jsonl``. Observations are mean + sd z, with z' = 0.9 z + 0.44 e of
+standard normal z and e, 100 an episode; what is done changes nothing. Mean and sd are those that
+the file normalises its inputs by, or 0 and 0.2 where it holds none. Needs the extra ``dev``.
 """
 
 import argparse
@@ -60,6 +61,34 @@ class Generated(gymnasium.Env[Array, Array]):
         return self._z.astype(np.float32), 0.0, False, self._steps == STEPS, {}
 
 
+class Scaled(gymnasium.ObservationWrapper[Array, Array, Array]):
+    """Observations as an ONNX file normalises them, or of a standard deviation."""
+
+    def __init__(self, env: gymnasium.Env[Array, Array], file: str = "", sd: float = 1.0) -> None:
+        super().__init__(env)
+        moments = _normalised(Path(file)) if file else (np.zeros(()), np.array(sd))
+        self._mean: Array = moments[0]
+        self._sd: Array = moments[1]
+
+    def observation(self, observation: Array) -> Array:
+        return np.asarray(self._mean + self._sd * observation, np.float32)
+
+
+def _normalised(path: Path) -> tuple[Array, Array]:
+    """Return mean and sd of each input, which a Sub and the Mul behind it hold."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph: Any = onnx.load(str(path)).graph
+    held = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+
+    def of(kind: str) -> Array:
+        node = next(node for node in graph.node if node.op_type == kind)
+        return np.asarray(next(held[name] for name in node.input if name in held))
+
+    return of("Sub"), 1.0 / of("Mul")
+
+
 def newest(obs: Array) -> Array:
     """Return the last frame of a stack, ``[N,stack,n] -> [N,1,n]``: what a memory is shown."""
     return obs[:, -1:]
@@ -110,6 +139,7 @@ CASES = {
         "reproduction.generated:Generated48-v0",
         "mlp:64/64",
         _onnx,
+        settings={"env_wrappers": ("reproduction.generated:Scaled:FILE",)},
     ),
     "g1": Case(
         "unitree-g1-lstm.pt",
@@ -118,15 +148,30 @@ CASES = {
         "mlp:32/32",
         _torchscript,
         # A student has no memory: it sees four observations, its teacher the newest.
-        settings={"stack": 4, "teacher_view": "reproduction.generated:newest"},
+        settings={
+            "stack": 4,
+            "teacher_view": "reproduction.generated:newest",
+            "env_wrappers": ("reproduction.generated:Scaled:sd=0.2",),
+        },
     ),
 }
 
 
-def environment_of(case: Case) -> EnvironmentConfig:
+def settings_of(case: Case, file: str) -> dict[str, Any]:
+    """Return the settings of the environment, of a policy that is in ``file``."""
+    return {
+        name: tuple(one.replace("FILE", file) for one in value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in case.settings.items()
+    }
+
+
+def environment_of(case: Case, folder: Path) -> EnvironmentConfig:
     """Return the environment as student and teacher see it."""
     usual = EnvironmentConfig(env=case.env)
-    return replace(usual, gymnasium=replace(usual.gymnasium, **case.settings))
+    settings = settings_of(case, str(folder / case.file))
+    return replace(usual, gymnasium=replace(usual.gymnasium, **settings))
 
 
 def teacher_of(case: Case, folder: Path) -> str:
@@ -137,7 +182,8 @@ def teacher_of(case: Case, folder: Path) -> str:
 def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     options = "".join(
-        f" --{name.replace('_', '-')} {value}" for name, value in {**SMALL, **case.settings}.items()
+        f" --{name.replace('_', '-')} {' '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in {**SMALL, **settings_of(case, case.file)}.items()
     )
     return (
         f"tutelage distill --teacher {case.teacher.replace('FILE', case.file)} --env {case.env} "
@@ -148,7 +194,7 @@ def command(case: Case, seed: int) -> str:
 
 def parity(case: Case, folder: Path) -> dict[str, Any]:
     """Return the largest difference from what the program itself says, of 1,000 observations."""
-    envs = make(replace(environment_of(case), num_envs=1), seed=0)
+    envs = make(replace(environment_of(case, folder), num_envs=1), seed=0)
     policy = load_model(teacher_of(case, folder), envs.teacher_spaces).policy
     generator = torch.Generator().manual_seed(0)
     obs = [torch.randn(1, *envs.teacher_obs.shape[2:], generator=generator) for _ in range(1_000)]
@@ -174,7 +220,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         eval_from=case.env_steps,
         confirm_episodes=1,
         threads=1,
-        **{**SMALL, **case.settings},
+        **{**SMALL, **settings_of(case, str(folder / case.file))},
     )
     result = outcome.result
     return {
@@ -194,7 +240,7 @@ def error(case: Case, folder: Path, policy: Policy) -> dict[str, float]:
 
     ``error`` is in units of the standard deviation of the teacher's own actions.
     """
-    envs = make(replace(environment_of(case), num_envs=HELD_OUT), seed=0, stream="closing")
+    envs = make(replace(environment_of(case, folder), num_envs=HELD_OUT), seed=0, stream="closing")
     teacher = load_model(teacher_of(case, folder), envs.teacher_spaces).policy
     carry, said = teacher.initial(HELD_OUT), []
     with torch.inference_mode():

@@ -362,7 +362,7 @@ The same policies distilled by [imitation](https://github.com/HumanCompatibleAI/
 {versions["imitation"]}, by its own settings, into students of the same widths, at as many env
 steps, each playing 100 episodes (`reproduction/peers/imitation_job.py` says more and makes the
 rows). It needs Gymnasium {versions["gymnasium"]}, whose LunarLander is v2. Its seconds leave
-evaluation out.
+evaluation out; other programs ran beside, so that they are upper bounds.
 
 | policy | algorithm | its students' returns | env steps | seconds | parameters | ours, by seed |
 |{" --- |" * 7}
@@ -398,10 +398,11 @@ def _without_environment(rows: Iterable[Mapping[str, Any]]) -> str:
 
 Two policies of robots whose environments are not here, on generated observations
 (`python -m reproduction.generated`): each number wanders as z' = 0.9 z + 0.44 e, of standard normal
-z and e, which is nothing like a robot's walk. "Difference" is the largest one from what the file's
-own runtime says, of 1,000 observations. "Error" is the root mean square of student - teacher, in
-standard deviations of the teacher's actions, over 20 further episodes. The second has a memory; its
-student has none and sees four observations instead.
+z and e, around the mean and by the deviation that the first file normalises its inputs with, and
+around 0 by 0.2 for the second, which holds none. No robot walks like that. "Difference" is the
+largest one from what the file's own runtime says, of 1,000 observations. "Error" is the root mean
+square of student - teacher, in standard deviations of the teacher's actions, over 20 further
+episodes. The second has a memory; its student has none and sees four observations instead.
 
 {ROBOT_TABLE}
 {chr(10).join(lines)}

@@ -130,6 +130,8 @@ def test_the_command_line_names_what_makes_it(
     assert result["parameters"] == 58
     main(["evaluate", "run+module:my_nets:small", "--episodes", "2", "--json"])
     assert json.loads(capsys.readouterr().out)["env"] == "CartPole-v1"
+    main(["export", "run+module:my_nets:small", "--to", "onnx", "--out", "onnx", "--json"])
+    assert json.loads(capsys.readouterr().out)
     main(["resume", "run", "--json"])
     assert json.loads(capsys.readouterr().out)["returns"] == result["returns"]
 

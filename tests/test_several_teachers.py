@@ -124,6 +124,7 @@ def test_a_selector_finds_the_good_teacher_and_the_student_learns(
     paid = [log.feedback.reward[log.feedback.arm == k].mean() for k in range(3)]
     assert paid[GOOD] == max(paid)
     assert isinstance(outcome.student, Network)
+    assert isinstance(outcome.student, Network)
     before = Network(
         outcome.student.size,
         (1, 4),

@@ -42,7 +42,7 @@ class Own(nn.Module, Memoryless):
         return type(self.module).__qualname__
 
     def forward(self, obs: Tensor) -> Tensor:
-        expected = [len(obs), self.head.size]
+        expected = (obs.shape[0], self.head.size)
         try:
             said = self.module(natural(obs).float())
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -51,11 +51,11 @@ class Own(nn.Module, Memoryless):
                 f"student {self.name} cannot take observations {list(natural(obs).shape[1:])}: "
                 f"{reason}"
             ) from error
-        if not isinstance(said, Tensor) or list(said.shape) != expected:
+        if not isinstance(said, Tensor) or said.shape != expected:
             shown = list(said.shape) if isinstance(said, Tensor) else f"a {type(said).__name__}"
             raise UserError(
-                f"student {self.name} says {shown} of {len(obs)} observations, expected {expected} "
-                f"({type(self.head).__name__})"
+                f"student {self.name} says {shown} of {expected[0]} observations, expected "
+                f"{list(expected)} ({type(self.head).__name__})"
             )
         return said.float()
 
