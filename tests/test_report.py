@@ -98,6 +98,14 @@ def test_an_abandoned_evaluation_is_shown_by_its_bound_with_the_reward_in_traini
     assert [y for _, y in reward] == [500.0] * 3
 
 
+def test_what_tells_more_than_agreement_is_drawn_instead() -> None:
+    rows = [{**row, "distill/regret": 0.5, "heldout/regret": 0.75} for row in without("eval")]
+    lower = curve_of(rows, title="A run").axes[-1]
+    _, unseen = legend_of(lower)
+    assert "regret" in lower.get_ylabel()
+    assert {y for _, y in lines(lower)[unseen]} == {0.75}
+
+
 def test_offline_the_agreement_on_what_was_held_out_stands_beside() -> None:
     rows = [{**row, "heldout/agreement": 0.25} for row in without("env_steps", "rollout", "eval")]
     lower = curve_of(rows, title="A run").axes[-1]

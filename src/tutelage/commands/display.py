@@ -56,6 +56,9 @@ class Watch:
             for name in ("eval/mean_reward", "eval/at_most"):
                 self._metrics.pop(name, None)
         self._metrics.update(row.metrics)
+        if any(f"distill/{name}" in row.metrics for name in TELLING):
+            self._metrics.pop("distill/agreement", None)
+            self._metrics.pop("heldout/agreement", None)
         words = [
             f"{label} {self._metrics[name]:{form}}"
             for name, (label, form) in GLANCE.items()
@@ -77,12 +80,21 @@ GLANCE = {
     "rollout/ep_rew_mean": ("return", ".1f"),
     "eval/mean_reward": ("evaluated", ".1f"),
     "eval/at_most": ("at most", ".1f"),
+    "distill/regret": ("regret", ".3g"),
+    "heldout/regret": ("held out", ".3g"),
+    "distill/probability": ("probability", ".0%"),
+    "heldout/probability": ("held out", ".0%"),
+    "distill/action_error": ("action error", ".1%"),
+    "heldout/action_error": ("held out", ".1%"),
     "distill/agreement": ("agreement", ".0%"),
     "heldout/agreement": ("held out", ".0%"),
     "rollout/epsilon": ("\N{GREEK SMALL LETTER EPSILON}", ".2f"),
     "rollout/teacher_acts": ("led by the teacher", ".0%"),
 }
 """Metric -> what it is called while a run goes on, and its format."""
+
+TELLING = ("regret", "probability", "action_error")
+"""What says more of a student than agreement, which says little where actions are twins."""
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def curve_of(
     teacher_return: float | None = None,
     target: float | None = None,
 ) -> "Figure":
-    """Draw the rows of a run's ``metrics.jsonl``: return above, agreement or loss below.
+    """Draw the rows of a run's ``metrics.jsonl``: return above, distance from teacher or loss below.
 
     Between them, for a run whose evaluations were abandoned for being out of reach, the reward in
     training: the return above then has few points. Rows may lack any key. The horizontal axis is
@@ -79,7 +79,7 @@ def curve_of(
         x, y = _series(rows, along, "rollout/reward_per_step")
         panels[1].plot(x, [1000.0 * value for value in y], color=SKY, linewidth=2.0)
         panels[1].set_ylabel("reward in training\nper 1,000 env steps", fontsize=FONT)
-    _agreement_or_loss(lower, rows, along)
+    _distance_or_loss(lower, rows, along)
     lower.set_xlabel("env steps" if along == "env_steps" else "optimiser steps", fontsize=FONT)
     for axes in panels:
         dress(axes)
@@ -136,11 +136,22 @@ def _returns(axes: "Axes", rows: Rows, along: str) -> list[Any]:
     return handles
 
 
-def _agreement_or_loss(axes: "Axes", rows: Rows, along: str) -> None:
+MEASURES = {
+    "regret": "regret\n(in the teacher's values)",
+    "probability": "teacher's probability of\nthe student's action",
+    "action_error": "action error\n(share of its range)",
+    "agreement": "agreement with teacher\n(fraction of states)",
+}
+"""What a run says of how far its student is from its teacher, the most telling first."""
+
+
+def _distance_or_loss(axes: "Axes", rows: Rows, along: str) -> None:
     handles = []
+    named = (name for name in MEASURES if any(f"distill/{name}" in row for row in rows))
+    measure = next(named, "agreement")
     for key, label, colour in (
-        ("distill/agreement", "states learnt from", BLUE),
-        ("heldout/agreement", "held-out states", VERMILION),
+        (f"distill/{measure}", "states learnt from", BLUE),
+        (f"heldout/{measure}", "held-out states", VERMILION),
     ):
         x, y = _series(rows, along, key)
         if x:
@@ -148,8 +159,11 @@ def _agreement_or_loss(axes: "Axes", rows: Rows, along: str) -> None:
             style: dict[str, Any] = {"linewidth": 2.0, "marker": "s", "markersize": size}
             handles += axes.plot(x, y, color=colour, label=label, **style)
     if handles:
-        axes.set_ylim(0.0, 1.02)
-        axes.set_ylabel("agreement with teacher\n(fraction of states)", fontsize=FONT)
+        if measure in ("agreement", "probability"):
+            axes.set_ylim(0.0, 1.02)
+        else:
+            axes.set_ylim(bottom=0.0)
+        axes.set_ylabel(MEASURES[measure], fontsize=FONT)
         if len(handles) > 1:
             legend(axes, handles)
         return

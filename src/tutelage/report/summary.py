@@ -15,7 +15,7 @@ from tutelage.report.page import Section, write_page
 from tutelage.runs import read_config
 
 DASH = "\N{EN DASH}"
-CURVE = "Learning curve: return per episode above, agreement with the teacher or loss below."
+CURVE = "Learning curve: return per episode above; below, how far from the teacher, or the loss."
 
 
 def cells(figures: Mapping[str, Any]) -> dict[str, str]:
