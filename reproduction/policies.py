@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium
 import numpy as np
+import torch
 
 import tutelage as tt
 from tutelage.errors import UserError
@@ -25,6 +27,12 @@ from tutelage.types import seeded
 
 EPISODES = 100
 ROWS = Path("results/any-policy/rows.jsonl")
+BESIDE = ("imitation.jsonl", "generated.jsonl")
+"""Rows of another library's students, and of policies without an environment."""
+
+
+SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
+"""Small networks learn quickly: more from each env step than a network of frames has time for."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,10 @@ class Case:
     statistics: str = ""
     """The file of VecNormalize's statistics, where it was trained behind that."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Beside ``SMALL``."""
-
-
-SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
-"""Small networks learn quickly: more from each env step than a network of frames has time for."""
+    """Beside ``usual``."""
+    library: bool = True
+    """Whether it is Stable-Baselines3's, which can then play it as well."""
+    usual: Mapping[str, Any] = field(default_factory=lambda: SMALL)
 
 
 CASES = {
@@ -75,6 +82,16 @@ CASES = {
         env_steps=100_000,
         settings={"eval_every": 10_000, "eval_from": 20_000},
     ),
+    "a3c-pong": Case(
+        "baby-a3c-pong.tar",
+        "A3C",
+        "pong",
+        "17.9 (old Gym's Pong-v4)",
+        "8/8/8/40",
+        settings={"frame": 80, "eval_every": 10_000, "eval_from": 20_000},
+        library=False,
+        usual={},
+    ),
 }
 
 
@@ -87,7 +104,7 @@ def teacher_of(case: Case, folder: Path) -> str:
 def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     statistics = f"+vecnormalize:{case.statistics}" if case.statistics else ""
-    settings = {**SMALL, **case.settings}
+    settings = {**case.usual, **case.settings}
     options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in settings.items())
     return (
         f"tutelage distill --teacher {case.file}{statistics} --env {case.env} --student "
@@ -95,6 +112,12 @@ def command(case: Case, seed: int) -> str:
         f"--seed {seed}"
     )
 
+
+ROBOTS = {
+    "go1": "Unitree Go1 of MuJoCo Playground, ONNX",
+    "g1": "Unitree G1 of unitree_rl_gym, TorchScript, an LSTM",
+}
+"""What there is no environment of, as ``reproduction.generated`` has it."""
 
 NEVER = 1e9
 """A target that ends no run: students have their whole budget."""
@@ -119,7 +142,11 @@ def theirs(case: Case, folder: Path) -> dict[str, Any]:
     )
     norm = None
     if case.statistics:
-        norm = VecNormalize.load(str(folder / case.statistics), DummyVecEnv([lambda: env]))
+        # Written when Gymnasium was called gym.
+        spaces_then = {"gym": gymnasium, "gym.spaces": gymnasium.spaces}
+        parts = {f"gym.spaces.{name}": getattr(gymnasium.spaces, name) for name in ("box", "space")}
+        with patch.dict(sys.modules, {**spaces_then, **parts}):
+            norm = VecNormalize.load(str(folder / case.statistics), DummyVecEnv([lambda: env]))
     returns = []
     for episode in range(EPISODES):
         obs, _ = env.reset(seed=episode)
@@ -136,6 +163,8 @@ def theirs(case: Case, folder: Path) -> dict[str, Any]:
 
 def at_random(case: Case) -> dict[str, Any]:
     """Return what uniformly random actions return, episode by episode."""
+    if not case.library:
+        return _at_random_here(case)
     env = gymnasium.make(case.env)
     env.action_space.seed(0)
     returns = []
@@ -148,6 +177,17 @@ def at_random(case: Case) -> dict[str, Any]:
         returns.append(total)
     env.close()
     return {"returns": returns}
+
+
+def _at_random_here(case: Case) -> dict[str, Any]:
+    """Return the same of an environment that is not Gymnasium's."""
+    rng = np.random.default_rng(0)
+
+    def draw(obs: Any) -> Any:
+        return torch.from_numpy(rng.integers(6, size=len(obs)))
+
+    played = tt.evaluate(draw, case.env, head=tt.Categorical(6), episodes=EPISODES)
+    return {"returns": played.returns.tolist()}
 
 
 def ours(case: Case, folder: Path) -> dict[str, Any]:
@@ -170,7 +210,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         target_return=NEVER,
         threads=1,
         confirm_episodes=EPISODES,
-        **{**SMALL, **case.settings},
+        **{**case.usual, **case.settings},
     )
     result = outcome.result
     return {
@@ -193,7 +233,7 @@ def run(folder: Path, *, seeds: int, only: Sequence[str], rows: Path, runs: Path
             continue
         jobs: list[tuple[str, int | None, Callable[[], dict[str, Any]]]] = [
             ("random", None, partial(at_random, case)),
-            ("theirs", None, partial(theirs, case, folder)),
+            *([("theirs", None, partial(theirs, case, folder))] if case.library else []),
             ("ours", None, partial(ours, case, folder)),
             *(
                 ("student", seed, partial(student, case, folder, seed, runs))
@@ -222,8 +262,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def page(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return ``any-policy.md``, made from the rows alone."""
+def page(
+    rows: Iterable[Mapping[str, Any]],
+    peers: Iterable[Mapping[str, Any]] = (),
+    generated: Iterable[Mapping[str, Any]] = (),
+) -> str:
+    """Return ``any-policy.md``, made from the rows alone.
+
+    ``peers`` are rows of other libraries, ``generated`` those of ``reproduction.generated``.
+    """
     by_case: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
@@ -232,8 +279,10 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
         of = by_case.get(name, [])
         played = {row["what"]: np.array(row["returns"]) for row in of if row["what"] != "student"}
         students = [row for row in of if row["what"] == "student"]
-        if set(played) != {"random", "theirs", "ours"} or not students:
+        needed = {"random", "ours", *(["theirs"] if case.library else [])}
+        if set(played) != needed or not students:
             continue
+        by_library = _mean(played["theirs"]) if case.library else "none here"
         first = students[0]
         kept = share_kept(
             [np.array(row["returns"]) for row in students], played["ours"], played["random"]
@@ -243,7 +292,7 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
         share = first["parameters"] / first["teacher_parameters"]
         seeds = ", ".join(f"{np.mean(row['returns']):,.1f}" for row in students)
         lines.append(
-            f"| {case.algorithm}, {case.env} | {case.owners} | {_mean(played['theirs'])} | "
+            f"| {case.algorithm}, {case.env} | {case.owners} | {by_library} | "
             f"{_mean(played['ours'])} | {np.mean(played['random']):,.1f} | "
             f"{first['parameters']:,} of {first['teacher_parameters']:,} ({share:.1%}) | {seeds} | "
             f"{kept[0]:.1%} ({kept[1]:.1%} … {kept[2]:.1%}) | {first['env_steps']:,} | "
@@ -267,6 +316,101 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
 
 Seeds 2 and 3 likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
 programs ran beside, so that seconds are upper bounds.
+{_beside(by_case, peers)}{_without_environment(generated)}"""
+
+
+def _by(rows: Iterable[Mapping[str, Any]], *keys: str) -> dict[Any, list[Mapping[str, Any]]]:
+    """Return rows by what they have under ``keys``."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _means(rows: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{np.mean(row['returns']):,.1f}" for row in rows)
+
+
+def _range(rows: Iterable[Mapping[str, Any]], key: str) -> str:
+    """Return the least and the most that rows have under ``key``."""
+    low, *_, high = sorted([*(row[key] for row in rows)] * 2)
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} … {high:,.0f}"
+
+
+def _beside(
+    ours: Mapping[str, Sequence[Mapping[str, Any]]], peers: Iterable[Mapping[str, Any]]
+) -> str:
+    """Return the section of what another library makes of the same policies."""
+    lines, made = [], []
+    for (name, what), of in _by(peers, "case", "what").items():
+        students = [row for row in ours.get(name, ()) if row["what"] == "student"]
+        case = CASES[name]
+        lines.append(
+            f"| {case.algorithm}, {case.env} | {what.replace('imitation-', '')} | {_means(of)} | "
+            f"{_range(of, 'env_steps')} | {_range(of, 'seconds')} | {_range(of, 'parameters')} | "
+            f"{_means(students) or 'not yet'} |"
+        )
+        made += of
+    if not lines:
+        return ""
+    versions = made[0]["versions"]
+    at = ", ".join(sorted({row["versions"]["commit"][:7] for row in made}))
+    return f"""
+## By another library
+
+The same policies distilled by [imitation](https://github.com/HumanCompatibleAI/imitation)
+{versions["imitation"]}, by its own settings, into students of the same widths, at as many env
+steps, each playing 100 episodes (`reproduction/peers/imitation_job.py` says more and makes the
+rows). It needs Gymnasium {versions["gymnasium"]}, whose LunarLander is v2. Its seconds leave
+evaluation out.
+
+| policy | algorithm | its students' returns | env steps | seconds | parameters | ours, by seed |
+|{" --- |" * 7}
+{chr(10).join(lines)}
+
+At {at}.
+"""
+
+
+def _without_environment(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the section of policies whose environment is not here."""
+    lines, commands, at = [], [], set()
+    for (name,), of in _by(rows, "case").items():
+        parity = [row for row in of if row["what"] == "parity"]
+        students = [row for row in of if row["what"] == "student"]
+        if not parity or not students:
+            continue
+        first = students[0]
+        share = first["parameters"] / first["teacher_parameters"]
+        lines.append(
+            f"| {ROBOTS[name]} | {parity[0]['difference']:.1g} | {first['parameters']:,} of "
+            f"{first['teacher_parameters']:,} ({share:.1%}) | "
+            f"{', '.join(format(row['error'], '.1%') for row in students)} | "
+            f"{first['env_steps']:,} | {_range(students, 'seconds')} | "
+            f"{first['us_per_action']:.0f} / {first['teacher_us_per_action']:.0f} |"
+        )
+        commands.append(first["command"])
+        at |= {row["versions"]["commit"][:7] for row in of}
+    if not lines:
+        return ""
+    return f"""
+## Without an environment
+
+Two policies of robots whose environments are not here, on generated observations
+(`python -m reproduction.generated`): each number wanders as z' = 0.9 z + 0.44 e, of standard normal
+z and e, which is nothing like a robot's walk. "Difference" is the largest one from what the file's
+own runtime says, of 1,000 observations. "Error" is the root mean square of student - teacher, in
+standard deviations of the teacher's actions, over 20 further episodes. The second has a memory; its
+student has none and sees four observations instead.
+
+{ROBOT_TABLE}
+{chr(10).join(lines)}
+
+```sh
+{chr(10).join(commands)}
+```
+
+At {", ".join(sorted(at))}.
 """
 
 
@@ -276,8 +420,10 @@ Made by `python -m reproduction.policies --docs docs` from `results/any-policy/r
 typed.
 
 Each is a file of [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents) (MIT), written
-by Stable-Baselines3 or sb3-contrib in 2021, read as it is. It played 100 episodes by its own
-library and 100 here, on other starts. Three students of each, one for every seed, then played 100.
+by Stable-Baselines3 or sb3-contrib in 2021, read as it is; A3C is
+[baby-a3c](https://github.com/greydanus/baby-a3c)'s (MIT), a state dict. It played 100 episodes by
+its own library, where that is here, and 100 here, on other starts. Three students of each, one for
+every seed, then played 100.
 
 "Kept" is the share of the teacher's distance from random play, (student - random) / (teacher -
 random), with the 95 % bootstrap interval over episodes and seeds. The aim was 95 %, the lower end
@@ -291,6 +437,12 @@ TABLE = (
 
 NOTES = """The students, and the same for the other policies with their own names:
 """
+
+
+ROBOT_TABLE = (
+    "| policy | difference | student's parameters | error, by seed | env steps | seconds | "
+    "µs per action, student / teacher |\n|" + " --- |" * 7
+)
 
 
 def share_kept(
@@ -347,7 +499,9 @@ def main() -> None:
                     runs=asked.runs,
                 )
         if asked.docs is not None:
-            write_atomic(asked.docs / "any-policy.md", page(read(asked.rows)).encode())
+            kept = (asked.rows, *(asked.rows.parent / name for name in BESIDE))
+            text = page(*(read(path) for path in kept))
+            write_atomic(asked.docs / "any-policy.md", text.encode())
     except UserError as error:
         print(f"reproduction.policies: {error}", file=sys.stderr)
         sys.exit(2)

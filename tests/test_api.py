@@ -17,6 +17,7 @@ from tests.fakes import Counter
 from tests.players import SMALL, assert_same_bytes, cartpole_model, controller
 from tutelage.cli import main
 from tutelage.errors import UserError
+from tutelage.report.summary import headline
 
 RUN: dict[str, Any] = {
     **SMALL,
@@ -82,6 +83,13 @@ def test_teaching_comes_to_the_same_as_the_command(
     main([*words, "--json"])
     assert untimed(result) == untimed(json.loads(capsys.readouterr().out))
     assert_same_bytes(tmp_path / "python", tmp_path / "command", "metrics.jsonl")
+
+
+def test_a_vector_may_have_been_saved_without_the_axis_of_its_frame(tmp_path: Path) -> None:
+    network = tt.Network(tt.parse_size("mlp:4"), (4,), tt.QValues(2))
+    tt.save(tmp_path / "flat.safetensors", network, env="CartPole-v1", card={})
+    outcome = tt.distill(tmp_path / "flat.safetensors", out=tmp_path / "run", **RUN)
+    assert outcome.student.obs_shape == (1, 4)
 
 
 def test_a_setting_that_there_is_not_is_refused_before_anything_begins(tmp_path: Path) -> None:
@@ -189,6 +197,18 @@ def test_an_environment_is_a_name_or_what_makes_one(tmp_path: Path) -> None:
     own = tt.distill(lean, make, out=tmp_path / "own", **asked)
     assert len(made) >= 2
     assert_same_bytes(named.folder, own.folder, "metrics.jsonl")
+
+
+def test_where_no_target_is_known_a_run_has_its_whole_budget(tmp_path: Path) -> None:
+    def stick(obs: Tensor) -> Tensor:
+        return torch.zeros(len(obs), dtype=torch.int64)
+
+    asked = {**RUN, "eval_from": 0, "num_envs": 4}
+    outcome = tt.distill(stick, "Blackjack-v1", out=tmp_path / "run", **asked)
+    assert outcome.config.examination.target_return is None
+    assert outcome.result["env_steps"] == 512
+    assert not any(key.startswith("env_steps_to") for key in outcome.result)
+    assert headline(outcome.result).startswith("Blackjack-v1: 512 env steps (")
 
 
 # Evaluating.

@@ -23,6 +23,7 @@ from tutelage.domains import (
     camera,
     domain_of,
     environment_of,
+    gym,
     make,
     usual_target,
 )
@@ -116,6 +117,23 @@ def test_vectors_are_a_stack_of_one(env: str, shape: tuple[int, ...]) -> None:
     envs = make(config_of(env), seed=1)
     assert (envs.obs.shape, str(envs.obs.dtype)) == ((2, *shape), "float32")
     envs.close()
+
+
+def test_a_package_may_declare_what_it_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def register() -> None:
+        gymnasium.register("Declared/Cart-v0", "gymnasium.envs.classic_control:CartPoleEnv")
+
+    declared = [
+        SimpleNamespace(module="tests.point_pole", load=lambda: register),
+        SimpleNamespace(module="another", load=lambda: pytest.fail("nobody named it")),
+    ]
+    monkeypatch.setattr(gym, "entry_points", lambda group: declared)
+    try:
+        envs = make(config_of("tests:Declared/Cart-v0"), seed=0)
+        assert envs.obs_shape == (1, 4)
+        envs.close()
+    finally:
+        gymnasium.registry.pop("Declared/Cart-v0", None)
 
 
 def test_a_game_that_merely_shares_its_name_with_a_rom_is_made() -> None:

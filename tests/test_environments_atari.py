@@ -250,6 +250,18 @@ def test_rewards_are_clipped_to_their_sign_only_where_asked() -> None:
     np.testing.assert_array_equal([step.reward[0] for step in clipped], np.sign(gained))
 
 
+def test_all_actions_of_the_joystick_hold_the_games_own() -> None:
+    own, whole = pong(num_envs=1), pong(num_envs=1, full_actions=True)
+    assert (own.action_space.n, whole.action_space.n) == (6, 18)  # type: ignore[attr-defined]
+    same = np.array([0, 1, 3, 4, 11, 12])  # no-op, fire, right, left, and fire with either
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        action = rng.integers(6, size=1)
+        own.step(action)
+        whole.step(same[action])
+        np.testing.assert_array_equal(own.obs, whole.obs)
+
+
 # What is a setting of a game.
 
 
@@ -272,10 +284,7 @@ def test_a_lost_life_is_an_end_of_value_in_training_and_the_game_goes_on() -> No
     assert 5 * games <= lost.sum() < 5 * (games + 2)  # five lives a game
 
 
-def test_all_actions_and_fire_at_the_start_are_settings() -> None:
-    envs = pong(env="breakout", num_envs=1, full_actions=True)
-    assert envs.action_space == gymnasium.spaces.Discrete(18)
-    envs.close()
+def test_fire_at_the_start_is_a_setting() -> None:
     served = {}
     for fire_reset in (False, True):
         envs = pong(env="breakout", num_envs=1, fire_reset=fire_reset, noop_max=0)

@@ -85,6 +85,23 @@ def thrice(out, target, head):
     assert losses[0] == pytest.approx(6.0 * np.array(losses[1]) + losses[2], rel=1e-5)
 
 
+def test_a_wrapper_of_a_teacher(add: Add, run: Run, tmp_path: Path) -> None:
+    mine = add(
+        """
+from tutelage import Wrapper
+
+def louder(factor: float, offset: float = 0.0) -> Wrapper:
+    return Wrapper(say=lambda label, obs, generator: factor * label + offset)
+"""
+    )
+    teacher = f"{tmp_path / 'teacher.safetensors'}"
+    ours = run("ours", teacher=f"{teacher}+{mine}:louder:factor=2,offset=1+negate")
+    theirs = run("theirs", teacher=f"{teacher}+scale:2+negate")
+    # A constant added to every value changes no action.
+    assert result_of(ours)["teacher"]["mean_return"] < 20.0
+    assert result_of(ours)["teacher"]["returns"] == result_of(theirs)["teacher"]["returns"]
+
+
 def test_an_exploration(add: Add, run: Run) -> None:
     mine = add(
         """
@@ -187,3 +204,32 @@ expert = Function(lean, Regrets(2))
         assert json.loads(capsys.readouterr().out)["episodes"] == 2
     finally:
         HEADS.pop("regrets", None)
+
+
+def test_an_exporter(add: Add, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = add(
+        """
+import numpy as np
+from tutelage import Exporter
+from tutelage.exporters import Written
+
+def write(policy, folder, states):
+    weights = [np.asarray(p) for p in policy.policy.parameters()]
+    np.savez(folder / "policy.npz", *weights)
+    return Written("policy.npz", {"format": "NumPy"})
+
+def load(folder, written):
+    w, b, v, c = np.load(folder / written.file).values()
+    def run(obs):
+        q = np.maximum(obs @ w.T + b, 0.0) @ v.T + c
+        return q.argmax(1), q
+    return run
+
+numpy = Exporter(write, load)
+"""
+    )
+    teacher = controller(tmp_path / "teacher.safetensors")
+    words = ["--out", "out", "--states", "64", "--episodes", "2", "--json"]
+    main(["export", teacher, "--to", f"{mine}:numpy", *words])
+    proof = json.loads(capsys.readouterr().out)["proof"]
+    assert (proof["agreement"], proof["return_exported"]) == (1.0, 500.0)

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
+from tutelage.cli import main
 from tutelage.errors import UserError
 from tutelage.heads import Categorical, Gaussian, MultiCategorical, to_space
 from tutelage.importers import import_model, vecnormalize
@@ -269,7 +270,9 @@ def test_parts_without_an_image_may_come_flattened(tmp_path: Path) -> None:
         assert torch.equal(policy.step(torch.from_numpy(flat)[:, None], ())[0], expected)
 
 
-def test_observations_are_normalised_as_in_training(tmp_path: Path) -> None:
+def test_observations_are_normalised_as_in_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     actions = spaces.Discrete(3)
     env = VecNormalize(DummyVecEnv([lambda: Anything(VECTOR, actions)] * 2), clip_obs=1.5)
     model: Any = sb3.A2C("MlpPolicy", env, seed=1, device="cpu").learn(20)
@@ -287,6 +290,11 @@ def test_observations_are_normalised_as_in_training(tmp_path: Path) -> None:
     assert len(ours.files) == 2
     with pytest.warns(UserWarning, match="vecnormalize"):
         import_model(name)
+    capsys.readouterr()
+    main(["inspect", name, "--json"])
+    line = capsys.readouterr().err
+    assert line.startswith(f"tutelage: warning: {name} was trained behind VecNormalize")
+    assert line.count("\n") == 1
 
 
 def test_statistics_of_a_dict_are_of_the_keys_that_were_normalised(tmp_path: Path) -> None:

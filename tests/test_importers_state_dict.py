@@ -26,9 +26,10 @@ def vectors() -> Tensor:
     return torch.randn(N, 1, 5, generator=torch.Generator().manual_seed(1))
 
 
-def frames(side: int = 84) -> Tensor:
+def frames(side: int = 36, n: int = N) -> Tensor:
+    """Return stacks of frames; the convolutions of ``nature`` make 64 numbers of 36 pixels."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (8, 4, side, side), dtype=torch.uint8, generator=generator)
+    return torch.randint(0, 256, (n, 4, side, side), dtype=torch.uint8, generator=generator)
 
 
 def chain(activation: type[nn.Module], *widths: int) -> nn.Sequential:
@@ -83,7 +84,7 @@ def dqn() -> Case:
 
 
 def dqn_atari() -> Case:
-    network = nn.Sequential(*nature(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 3))
+    network = nn.Sequential(*nature(), nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 3))
     state = nn.ModuleDict({"network": network}).state_dict()
     return state, lambda x: network(x / 255.0), QValues(3), frames()
 
@@ -100,8 +101,8 @@ def c51() -> Case:
 
 def rainbow() -> Case:
     body, support = nn.Sequential(*nature()), torch.linspace(-1.0, 1.0, 5)
-    value = nn.Sequential(Noisy(3136, 512), nn.ReLU(), Noisy(512, 5))
-    advantage = nn.Sequential(Noisy(3136, 512), nn.ReLU(), Noisy(512, 15))
+    value = nn.Sequential(Noisy(64, 512), nn.ReLU(), Noisy(512, 5))
+    advantage = nn.Sequential(Noisy(64, 512), nn.ReLU(), Noisy(512, 15))
     parts = nn.ModuleDict({"network": body, "value_head": value, "advantage_head": advantage})
 
     def q(x: Tensor) -> Any:
@@ -174,18 +175,17 @@ def test_cleanrls_networks_are_known_by_their_layers(
 
 def test_the_lstm_of_cleanrls_ppo_remembers(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    body = nn.Sequential(*nature(1), nn.Linear(3136, 512), nn.ReLU())
+    body = nn.Sequential(*nature(1), nn.Linear(64, 512), nn.ReLU())
     lstm, actor = nn.LSTM(512, 16), nn.Linear(16, 3)
     parts = {"network": body, "lstm": lstm, "actor": actor, "critic": nn.Linear(16, 1)}
     torch.save(nn.ModuleDict(parts).state_dict(), tmp_path / "agent")
     policy = import_model(str(tmp_path / "agent")).policy
-    carry = policy.initial(4)
+    carry, rng = policy.initial(4), np.random.default_rng(1)
     state: Any = (torch.zeros(1, 4, 16), torch.zeros(1, 4, 16))
-    for i in range(4):
-        obs = frames()[:4, i : i + 1]
-        begins = np.array([False, True, False, False])
+    for obs in frames(n=N)[:, :1].reshape(N // 4, 4, 1, 36, 36):
+        begins = rng.random(4) < 0.1
         carry = begin_again(policy, carry, begins)
-        state = tuple(s * torch.tensor([1.0, 0.0, 1.0, 1.0]).view(1, 4, 1) for s in state)
+        state = tuple(s * torch.from_numpy(~begins).float().view(1, 4, 1) for s in state)
         with torch.no_grad():
             h, state = lstm(body(obs / 255.0)[None], state)
             expected = actor(h[0])
@@ -203,9 +203,15 @@ def test_baby_a3c_sees_the_newest_frame_and_remembers(cell: str, last: str, tmp_
     state = nn.ModuleDict(parts).state_dict()
     torch.save({"state_dict": state}, tmp_path / "m.tar", _use_new_zipfile_serialization=False)
     policy = import_model(str(tmp_path / "m.tar")).policy
-    carry, memory = policy.initial(8), None
-    for _ in range(3):
-        obs = 40 + frames(80) // 2
+    carry, rng = policy.initial(20), np.random.default_rng(1)
+    zero = torch.zeros(20, 16)
+    memory: Any = zero if cell == "gru" else (zero, zero)
+    for seen in frames(80).reshape(N // 20, 20, 4, 80, 80):
+        obs = 40 + seen // 2
+        begins = rng.random(20) < 0.1
+        carry = begin_again(policy, carry, begins)
+        goes_on = torch.from_numpy(~begins).float()[:, None]
+        memory = memory * goes_on if cell == "gru" else tuple(m * goes_on for m in memory)
         x = (obs[:, -1:] - 40.0) / 127.0  # the darkest pixel is 0, the brightest 1
         with torch.no_grad():
             for i in (1, 2, 3, 4):
@@ -240,8 +246,8 @@ def test_frames_of_a_named_size_are_divided_by_255(tmp_path: Path) -> None:
     name = f"{tmp_path / 'm.safetensors'}+size:8/8/8/16+activation:relu+head:q"
     policy = import_model(name).policy
     with torch.no_grad():
-        expected = network(frames() / 255.0)
-    assert (policy.step(frames(), ())[0] - expected).abs().max() <= 1e-5
+        expected = network(frames(84) / 255.0)
+    assert (policy.step(frames(84), ())[0] - expected).abs().max() <= 1e-5
 
 
 def test_a_dueling_head_is_folded(tmp_path: Path) -> None:

@@ -35,6 +35,37 @@ def rows(case: str, student: float) -> list[dict[str, Any]]:
     ]
 
 
+def test_what_no_library_here_plays_stands_without_its_return() -> None:
+    of = [row for row in rows("a3c-pong", 9.9) if row["what"] != "theirs"]
+    assert "17.9 (old Gym's Pong-v4) | none here | 10.0" in page(of)
+
+
+def test_another_library_and_robots_stand_beside() -> None:
+    ours = rows("ppo-lunarlander", 9.9)
+    versions = {"commit": "d" * 40, "imitation": "1.0.1", "gymnasium": "0.29.1"}
+    peers = [
+        {"case": "ppo-lunarlander", "what": "imitation-dagger", "seed": seed, "returns": [value]}
+        | {"env_steps": 30_000 + seed, "seconds": 20.0 * seed, "parameters": 916}
+        | {"versions": versions}
+        for seed, value in ((1, 7.0), (2, 8.0))
+    ]
+    text = page(ours, peers)
+    assert (
+        "| PPO, LunarLander-v3 | dagger | 7.0, 8.0 | 30,001 … 30,002 | 20 … 40 | 916 | "
+        "9.9, 9.9, 9.9 |"
+    ) in text
+    assert "Without an environment" not in text
+    robots: list[dict[str, Any]] = [
+        {"case": "go1", "what": "parity", "seed": None, "difference": 2e-6, "versions": versions},
+        {"case": "go1", "what": "student", "seed": 1, "error": 0.123, "versions": versions}
+        | {"parameters": 50, "teacher_parameters": 1_000, "us_per_action": 1.0}
+        | {"teacher_us_per_action": 2.0, "env_steps": 30_720, "seconds": 12.0, "command": "made"},
+    ]
+    text = page(ours, (), robots)
+    assert "ONNX | 2e-06 | 50 of 1,000 (5.0%) | 12.3% | 30,720 | 12 | 1 / 2 |" in text
+    assert "By another library" not in text
+
+
 def test_the_page_says_who_keeps_enough() -> None:
     text = page([*rows("ppo-lunarlander", 9.9), *rows("qrdqn-cartpole", 5.0)])
     assert "| 99.0% (99.0% … 99.0%) |" in text

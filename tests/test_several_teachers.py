@@ -123,6 +123,7 @@ def test_a_selector_finds_the_good_teacher_and_the_student_learns(
     assert list(np.unique(log.round)) == list(range(1, log.round[-1] + 1))
     paid = [log.feedback.reward[log.feedback.arm == k].mean() for k in range(3)]
     assert paid[GOOD] == max(paid)
+    assert isinstance(outcome.student, Network)
     before = Network(
         outcome.student.size,
         (1, 4),

@@ -284,6 +284,9 @@ def test_a_name_and_its_wrappers_are_written_with_plus_signs(tmp_path: Path) -> 
     assert parse_teacher("pong") == ("pong", ())
     assert parse_teacher("runs/x.y+noise:0.5+negate") == ("runs/x.y", ("noise:0.5", "negate"))
     # What is no wrapper is an option of the file's.
+    own = "tests.fakes:shout:2"
+    assert parse_teacher(f"a.zip+{own}+head:q") == ("a.zip+head:q", (own,))
+    assert parse_teacher("a.zip+heads:q") == ("a.zip+heads:q", ())  # a slip: no such module
     assert parse_teacher("a.zip+negate+activation:tanh") == ("a.zip+activation:tanh", ("negate",))
     path = cartpole_model(tmp_path / "t.safetensors")
     for name, words in (

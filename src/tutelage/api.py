@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,26 @@ import torch
 
 from tutelage import recipes
 from tutelage.configs import Distill, Teach, build, changed
-from tutelage.domains import EnvironmentConfig, about, action_space, environment_of
+from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
 from tutelage.heads import Head
 from tutelage.importers import import_model, policy_of
-from tutelage.networks import Network
+from tutelage.models import Student, find, load_own
+from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
+from tutelage.report.contract import write_contract
 from tutelage.session import Watch
-from tutelage.teachers import load_teachers, parse_teacher
+from tutelage.teachers import fitted, load_model, load_teachers, parse_teacher
 
 
 @dataclass(frozen=True)
 class Distilled:
     """A student, and what its run came to."""
 
-    student: Network
+    student: Student
     """As it evaluated best, or as it was at the end."""
     result: Mapping[str, Any]
     """The same figures as the command's ``--json``."""
@@ -46,7 +48,7 @@ numbers a head explains."""
 def distill(
     teacher: Teachers | Sequence[Teachers] = "pong",
     env: str | Callable[..., gymnasium.Env[Any, Any]] = "auto",
-    student: str = "student",
+    student: str | Given = "student",
     *,
     head: Head | None = None,
     out: str | Path | None = None,
@@ -59,8 +61,10 @@ def distill(
 
     ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
     function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that says what its
-    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``watch`` is
-    given every row of metrics, ``note`` told what goes on between them. Takes over no signals and
+    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``student`` is
+    a size, or a module ``obs[N,*O] -> out[N,L]`` of one's own (which is copied), or what makes one;
+    its numbers mean what the teacher's do unless it has a ``head`` that says so. ``watch`` is given
+    every row of metrics, ``note`` told what goes on between them. Takes over no signals and
     leaves PyTorch's threads as they are. Raises UserError, naming the choices, for a setting that
     there is not.
     """
@@ -68,13 +72,14 @@ def distill(
     given: dict[str, Model] = {}
     place = env if isinstance(env, str) else _registered(env)
     names = [_named(one, head, place, given) for one in several]
-    config = build(Distill, {"teachers": names, "env": place, "student": student, **settings})
+    own = student if callable(student) else None
+    size = student if own is None else name_of(own)
+    config = build(Distill, {"teachers": names, "env": place, "student": size, **settings})
     folder = Path(out) if out is not None else distilling_folder(config)
     hooks = recipes.Hooks(watch=watch, note=note)
-    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given)
+    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given, student=own)
     result = recipes.close_distillation(outcome, note=note)
-    best = import_model(folder).policy
-    assert isinstance(best, Network)
+    best: Student = recipes.best_of(outcome).policy  # type: ignore[assignment]
     return Distilled(best, result, folder, outcome.config)
 
 
@@ -103,7 +108,7 @@ def _policy(given: Any, head: Head | None, env: str) -> Policy:
         raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
     space = None
     if head is None and not hasattr(given, "head"):
-        space = action_space(EnvironmentConfig(env=env))
+        space = spaces_of(EnvironmentConfig(env=env)).actions
     return policy_of(given, head=head or "", space=space)
 
 
@@ -169,11 +174,11 @@ def evaluate(
             device=where,
             seed=seed,
             regions=lambda model: about(config).regions,
-            space=action_space(config),
+            plays=spaces_of(config),
         )
         policy = ensemble.alone(0)
     else:
-        policy = _policy(policy, head, config.env)
+        policy = fitted(_policy(policy, head, config.env), spaces_of(config))
     return play(
         policy,
         config,
@@ -186,13 +191,61 @@ def evaluate(
     )
 
 
+def export(
+    policy: Teachers,
+    to: str,
+    out: str | Path,
+    *,
+    env: str | EnvironmentConfig = "auto",
+    head: Head | None = None,
+    states: int = 10_000,
+    episodes: int = 30,
+    max_steps: int = MAX_STEPS,
+    min_agreement: float | None = None,
+    margin: float = 0.05,
+    seed: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Write a policy for another runtime, as ``tutelage export`` does; return its contract.
+
+    ``policy`` is anything that ``evaluate`` takes, ``to`` a name of ``EXPORTERS``, ``settings``
+    those of the environment, by name. Raises UserError, and leaves nothing behind, for what the
+    format cannot say and for a file that does not act as the policy does.
+    """
+    for name, number in (("states", states), ("episodes", episodes), ("max_steps", max_steps)):
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
+    wrappers: tuple[str, ...] = ()
+    if isinstance(policy, str | Path):
+        name, wrappers = parse_teacher(str(policy))
+        config = changed(_played(str(policy), env), **settings)
+        model = load_model(name, spaces_of(config))
+    elif isinstance(policy, Model):
+        model = policy
+        place = (
+            environment_of(_known(model.env), model.obs_shape, model.card) if env == "auto" else env
+        )
+        config = changed(_played("", place), **settings)
+        model = replace(model, policy=fitted(model.policy, spaces_of(config)))
+    else:
+        config = changed(_played("", env), **settings)
+        made = fitted(_policy(policy, head, config.env), spaces_of(config))
+        named = getattr(policy, "__name__", type(policy).__name__).strip("<>")
+        model = Model(made, name=named, format="python", env=config.env)
+    terms = recipes.Terms(states, episodes, max_steps, min_agreement, margin)
+    return recipes.export(
+        model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
+    )
+
+
 def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:
     """Return the environment to play in: the one named, or the one that a policy's file says."""
     if isinstance(env, EnvironmentConfig):
         return env
     if env != "auto" and not name:
         return EnvironmentConfig(env=env)
-    space = None if env == "auto" else action_space(EnvironmentConfig(env=env))
+    space = None if env == "auto" else spaces_of(EnvironmentConfig(env=env)).actions
     model = import_model(parse_teacher(str(name))[0], space=space) if name else None
     place = env if env != "auto" else "" if model is None else model.env
     if model is None:
@@ -206,9 +259,12 @@ def _known(env: str) -> str:
     return env
 
 
-def load(name: str | Path) -> Model:
-    """Load a policy: a bundled one by name, a file, or the best one of a run's folder."""
-    return import_model(name)
+def load(name: str | Path, *, module: Given | None = None) -> Model:
+    """Load a policy: a bundled one by name, a file, or the best one of a run's folder.
+
+    A student that is a module of one's own is loaded into a copy of ``module``.
+    """
+    return import_model(name) if module is None else load_own(find(name), module)
 
 
 def teaching_folder(config: Teach) -> Path:

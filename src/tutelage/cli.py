@@ -4,12 +4,14 @@ import io
 import os
 import re
 import sys
+import warnings
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import UserError, look_up
+from tutelage.errors import PolicyWarning, UserError, look_up
 from tutelage.text import printable
 
 COMMANDS = {
@@ -32,6 +34,11 @@ COMMANDS = {
     "inspect": (
         "tutelage.commands.playing:InspectCommand",
         "Say what a file is: its format, head, observations, size, origin and digest.",
+    ),
+    "export": (
+        "tutelage.commands.exporting:ExportCommand",
+        "Write a policy for another runtime, with its contract and the proof that it acts the "
+        "same.",
     ),
     "resume": (
         "tutelage.commands.learning:ResumeCommand",
@@ -85,7 +92,9 @@ def main(arguments: list[str] | None = None) -> None:
         elif not words or words[0] in ("--help", "-h"):
             print(_help())
         else:
-            _parse(*words).run()
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn(warnings.showwarning)
+                _parse(*words).run()
     except UserError as error:
         _end(str(error))
     except MemoryError as error:
@@ -99,6 +108,22 @@ def main(arguments: list[str] | None = None) -> None:
         _end(f"{named}{error.strerror}")
     except KeyboardInterrupt:
         _end("interrupted", code=130)
+
+
+def _warn(others: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows a warning: ours once, on a line of its own, all ``others`` as they were."""
+    said = set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, PolicyWarning):
+            line = f"tutelage: warning: {printable(str(message))}"
+            if line not in said:
+                print(line, file=sys.stderr, flush=True)
+            said.add(line)
+        else:
+            others(message, category, *place)
+
+    return show
 
 
 def _end(text: str, *, code: int = 2) -> None:

@@ -143,7 +143,8 @@ class Examination:
     """When the student is evaluated, and when it has learnt enough."""
 
     target_return: float | None = None
-    """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong."""
+    """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong, and
+    elsewhere what the environment says, if it says anything."""
     eval_episodes: Count = 10
     """Held-out episodes per evaluation."""
     confirm_episodes: Count = 30
@@ -224,8 +225,8 @@ class Distill:
     teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
     """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
     student: str = "student"
-    """A named size (see 'tutelage sizes'), or widths such as 16/16/16/128 or mlp:64/64; with :norm
-    after it, layers are normalised."""
+    """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64 (with :norm
+    after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME."""
     seed: Seed = 1
     """Seed of everything random in the run."""
     env_steps: Steps = 50_000

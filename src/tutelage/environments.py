@@ -9,7 +9,8 @@ seed, replay its actions.
 import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import gymnasium
@@ -21,6 +22,7 @@ from tutelage.heads import to_space
 from tutelage.types import Array, State, Transitions, restored, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
+Parts = Mapping[str, gymnasium.Space[Any]]
 Mask = npt.NDArray[np.bool_]
 Answer = TypeVar("Answer")
 
@@ -43,6 +45,15 @@ class Step:
     """``[N]``, where a life was lost that counts as an end, though the episode goes on."""
 
 
+@dataclass(frozen=True)
+class Spaces:
+    """What a policy has to fit."""
+
+    actions: gymnasium.Space[Any]
+    parts: Parts = field(default_factory=dict)
+    """Of the Dict that it sees as one vector, by key; none of anything else."""
+
+
 class Environments:
     """N environments in step, with seeded, replayable episodes.
 
@@ -58,14 +69,17 @@ class Environments:
         stream: str = "training",
         view: Callable[[Any], Array] = lambda obs: obs,
         teacher_view: Callable[[Any], Array] | None = None,
+        parts: Parts = MappingProxyType({}),
+        teacher_parts: Parts = MappingProxyType({}),
         episodes: npt.NDArray[np.int64] | float = np.inf,
         life_loss: bool = False,
     ) -> None:
         """Wrap ``env``; ``stream`` names a set of episode seeds disjoint from every other's.
 
         ``view`` makes ``obs[N,*O]`` of what ``env`` gives, ``teacher_view`` what teachers see if
-        that is something else. Episodes beyond ``episodes`` are not seeded: a seeded reset loads a
-        game anew, a tenth of a second. With ``life_loss`` steps say where ``info["lives"]`` fell.
+        that is something else; ``parts`` are those of a Dict that are joined in each. Episodes
+        beyond ``episodes`` are not seeded: a seeded reset loads a game anew, a tenth of a second.
+        With ``life_loss`` steps say where ``info["lives"]`` fell.
         """
         self._env = env
         self._view = view
@@ -78,6 +92,8 @@ class Environments:
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
         self.action_space = env.single_action_space
+        self.spaces = Spaces(self.action_space, parts)
+        self.teacher_spaces = Spaces(self.action_space, teacher_parts)
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input: says what was given, what was expected and the choices. Exit code 2."""
 
 
+class PolicyWarning(UserWarning):
+    """What a person should know of a policy that is used all the same."""
+
+
 class FaultyEnvironmentError(UserError):
     """An environment raised in the middle of a run, or gave what is no number."""
 

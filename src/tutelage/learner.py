@@ -80,8 +80,9 @@ class Learner:
         self._max_grad_norm = max_grad_norm
         self._autocast = autocast
         self._device = next(network.parameters()).device
+        self._learnt = [p for p in network.parameters() if p.requires_grad]
         build = look_up("optimizer", optimizer, OPTIMIZERS)
-        self._optimizer = build(network.parameters(), lr=learning_rate(0))
+        self._optimizer = build(self._learnt, lr=learning_rate(0))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimiser step; return what it measured, detached and still on the device."""
@@ -97,7 +98,7 @@ class Learner:
         ).sum()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._learnt, self._max_grad_norm)
         self._optimizer.step()
         self.updates += 1
         self._move_average()
@@ -138,6 +139,8 @@ class Learner:
             torch._foreach_lerp_(
                 list(self.averaged.parameters()), list(self.network.parameters()), 1.0 - decay
             )
+            for ours, theirs in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                ours.copy_(theirs)  # what batch normalisation has seen
 
     def state(self) -> State:
         optimizer = self._optimizer.state_dict()["state"]
@@ -167,7 +170,7 @@ class Learner:
         """Return the shapes of what an optimiser keeps of each parameter."""
         return {
             i: {"step": torch.Size(), "exp_avg": p.shape, "exp_avg_sq": p.shape}
-            for i, p in enumerate(self.network.parameters())
+            for i, p in enumerate(self._learnt)
         }
 
 

@@ -12,12 +12,18 @@ from tutelage.errors import UserError
 from tutelage.files import convert, decode, file_digest, load_tensors, save_tensors
 from tutelage.heads import Head, QValues, describe_head, parse_head
 from tutelage.networks import Network, parse_size
+from tutelage.own import Given, Own, make_own
 from tutelage.policies import Model
+from tutelage.types import load_weights
 
 FORMAT = "tutelage-policy-1"
+OWN_FORMAT = "tutelage-module-1"
+"""The weights of a module of one's own: its code is not in the file."""
 Q_FORMAT = "tutelage-q-network-1"
 """Of files from before heads: Q-values, ``obs_shape`` and ``card`` as JSON in strings."""
 BUNDLED = Path(str(files("tutelage") / "bundled"))
+
+Student = Network | Own
 
 CONSTANTS = ("shift", "scale")
 """Of the input: one number each, or as many as broadcast to an observation."""
@@ -25,36 +31,52 @@ CONSTANTS = ("shift", "scale")
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 
-class Header(msgspec.Struct):
-    """What a model's file says of itself."""
+class Said(msgspec.Struct):
+    """What any model's file says of itself."""
 
-    size: str
     obs_shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=5)]
     head: dict[str, Any]
     env: str
     card: dict[str, Any]
 
 
+class Header(Said):
+    """What the file of a network of Tutelage's says beside it."""
+
+    size: str
+
+
+class OwnHeader(Said):
+    """What the file of a module of one's own says beside it."""
+
+    module: str
+
+
 def save(
-    path: str | Path, network: Network, *, env: str, card: Mapping[str, Any], half: bool = False
+    path: str | Path, network: Student, *, env: str, card: Mapping[str, Any], half: bool = False
 ) -> None:
     """Write a network as safetensors with its size, head, environment and card; fp16 if ``half``.
 
-    Raises UserError for a policy of another kind: ``tutelage export`` is for those.
+    Of a module of one's own its weights alone: whoever loads it gives the module. Raises UserError
+    for a policy of another kind.
     """
-    if not isinstance(network, Network):
+    if isinstance(network, Own):
+        named, weights = {"format": OWN_FORMAT, "module": network.name}, network.module.state_dict()
+    elif isinstance(network, Network):
+        named, weights = {"format": FORMAT, "size": str(network.size)}, network.state_dict()
+    else:
         raise UserError(f"only a tutelage.Network can be saved, got a {type(network).__name__}")
     about = {
-        "format": FORMAT,
-        "size": str(network.size),
+        **named,
         "obs_shape": list(network.obs_shape),
         "head": describe_head(network.head),
         "env": env,
         "card": dict(card),
     }
+    # Weights that layers share are written for each of them.
     tensors = {
-        name: tensor.half() if half and name not in CONSTANTS else tensor
-        for name, tensor in network.state_dict().items()
+        name: tensor.half() if half and name not in CONSTANTS else tensor.clone()
+        for name, tensor in weights.items()
     }
     save_tensors(Path(path), tensors, about)
 
@@ -90,12 +112,49 @@ def find(name: str | Path) -> Path:
     )
 
 
+def load_own(path: Path, module: Given) -> Model:
+    """Read the weights of a module of one's own into a copy of ``module``.
+
+    Raises UserError if the file is of another kind, damaged, or of other layers.
+    """
+    tensors, about = load_tensors(path)
+    if about.get("format") != OWN_FORMAT:
+        raise UserError(f"{path} is no module of one's own: load it without one")
+    header = convert({k: v for k, v in about.items() if k != "format"}, OwnHeader, path)
+    policy = Own(make_own(module, seed=0), header.obs_shape, parse_head(header.head))
+    try:
+        load_weights(policy.module, tensors)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} holds the weights of a {header.module}, which are not those of this "
+            f"{policy.name}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    if not all(bool(torch.isfinite(t).all()) for t in policy.state_dict().values()):
+        raise UserError(f"{path} holds NaN or infinite weights")
+    return Model(
+        policy=policy.requires_grad_(False),
+        name=str(path),
+        format="tutelage",
+        env=header.env,
+        obs_shape=header.obs_shape,
+        card=header.card,
+        parameters=sum(p.numel() for p in policy.parameters()),
+        files={path.name: file_digest(path)},
+        path=path,
+    )
+
+
 def load_network(path: Path) -> Model:
     """Read one of Tutelage's own networks.
 
     Raises UserError if the file is not one, or damaged.
     """
     tensors, about = load_tensors(path)
+    if about.get("format") == OWN_FORMAT:
+        raise UserError(
+            f"{path} holds the weights of a module of one's own ({about.get('module')}), not its "
+            "code: give the module, as in tutelage.load(path, module=…) or +module:MODULE:NAME"
+        )
     header = _header(path, about)
     if about["format"] == Q_FORMAT:
         tensors = {name.replace("head.", "output."): tensor for name, tensor in tensors.items()}

@@ -82,6 +82,11 @@ class Model:
     """The main one of them."""
 
 
+def natural(obs: Tensor) -> Tensor:
+    """Return ``obs[N,stack,*frame]`` as others take it: without the axis of a single frame."""
+    return obs[:, 0] if obs.shape[1] == 1 and obs.ndim > 2 else obs
+
+
 def allowed(out: Tensor, mask: npt.NDArray[np.bool_] | None) -> Tensor:
     """Return ``out[N,A]`` with -inf for actions that are not to be had, as ``mask[N,A]`` says."""
     if mask is None:

@@ -1,6 +1,6 @@
 """All that a program may import from ``tutelage``; the package itself loads it when it is asked."""
 
-from tutelage.api import Distilled, distill, evaluate, load, teach
+from tutelage.api import Distilled, distill, evaluate, export, load, teach
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, Record, Teach
@@ -10,6 +10,7 @@ from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation
 from tutelage.exploration import EXPLORATIONS, Exploration, parse_exploration
+from tutelage.exporters import EXPORTERS, Exporter
 from tutelage.heads import (
     HEADS,
     Bernoulli,
@@ -42,6 +43,7 @@ from tutelage.wrappers import WRAPPERS, Wrapper
 __all__ = [
     "DOMAINS",
     "EXPLORATIONS",
+    "EXPORTERS",
     "HEADS",
     "IMPORTERS",
     "LOSSES",
@@ -67,6 +69,7 @@ __all__ = [
     "Environments",
     "Evaluation",
     "Exploration",
+    "Exporter",
     "Feature",
     "Function",
     "Gaussian",
@@ -101,6 +104,7 @@ __all__ = [
     "count_parameters",
     "distill",
     "evaluate",
+    "export",
     "kl",
     "load",
     "load_teachers",

@@ -308,7 +308,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, now in files.items():
         if (before := known.get(name)) not in (None, now):
             raise UserError(
-                f"{name} is not the file that {folder} was begun with (digest {now}, then {before})"
+                f"{name} is not what {folder} was begun with (digest {now}, then {before})"
                 ": put it back, or begin anew"
             )
 

@@ -42,6 +42,17 @@ Probability = Annotated[float, Between(0.0, 1.0)]
 ProbabilitySchedule = Annotated[Schedule, Between(0.0, 1.0)]
 
 
+def is_place(text: str) -> bool:
+    """Return whether ``text`` is of the form ``MODULE:NAME``, with or without ``:REST``.
+
+    >>> is_place("my.nets:small"), is_place("mlp:8"), is_place("pong")
+    (True, False, False)
+    """
+    module, _, rest = text.partition(":")
+    name = rest.partition(":")[0]
+    return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
 def resolve(what: str, text: str, table: Mapping[str, Entry]) -> tuple[Entry, str]:
     """Return the entry that ``text`` names and what follows its name.
 
@@ -51,8 +62,8 @@ def resolve(what: str, text: str, table: Mapping[str, Entry]) -> tuple[Entry, st
     name, _, rest = text.partition(":")
     if name in table:
         return table[name], rest
-    attribute, _, after = rest.partition(":")
-    if attribute.isidentifier() and all(part.isidentifier() for part in name.split(".")):
+    if is_place(text):
+        attribute, _, after = rest.partition(":")
         return load_object(what, f"{name}:{attribute}", table), after
     raise choose_from(what, name, table)
 

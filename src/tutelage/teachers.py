@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tutelage.domains import Region
+from tutelage.domains import Region, Spaces
+from tutelage.domains.views import apart
 from tutelage.errors import UserError
 from tutelage.heads import Gaussian, Head, common_head, translate
-from tutelage.importers import import_model
+from tutelage.importers import OPTIONS, import_model
 from tutelage.models import label_head
 from tutelage.policies import Carry, Model, Policy, begin_again
+from tutelage.specs import is_place
 from tutelage.types import State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
 
@@ -238,14 +241,58 @@ def _think(k: int, policy: Policy, obs: Tensor, carry: Carry) -> tuple[Tensor, C
 def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the model and the wrappers that ``text``, as ``pong+noise:1``, names.
 
-    What is no wrapper is an option of the model's file, and stays with it.
+    What is no wrapper is an option of the model's file, and stays with it; MODULE:NAME is a wrapper
+    of one's own where no importer has an option MODULE, and there is such a module.
     """
     model, *words = text.split("+")
-    wrappers = [word for word in words if word.partition(":")[0] in WRAPPERS]
+
+    def is_wrapper(word: str) -> bool:
+        name = word.partition(":")[0]
+        own = name not in OPTIONS and is_place(word) and find_spec(name.partition(".")[0])
+        return name in WRAPPERS or bool(own)
+
+    wrappers = [word for word in words if is_wrapper(word)]
     options = [word for word in words if word not in wrappers]
     if not model:
         raise UserError(f"teacher {text!r} names no model, expected one as in pong+noise:1")
     return "+".join([model, *options]), tuple(wrappers)
+
+
+class ByParts(torch.nn.Module):
+    """A policy of the parts of a Dict, which are joined to one vector on the way to it."""
+
+    def __init__(self, policy: Policy, parts: Mapping[str, gymnasium.Space[Any]]) -> None:
+        super().__init__()
+        self.head = policy.head
+        self.policy = policy
+        self._apart = apart(parts)
+
+    def initial(self, n: int) -> Carry:
+        """Return the policy's own memory."""
+        return self.policy.initial(n)
+
+    def step(self, obs: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """Show the policy its parts."""
+        return self.policy.step(self._apart(obs), carry)  # type: ignore[arg-type]
+
+
+def fitted(policy: Policy, plays: Spaces | None) -> Policy:
+    """Return a policy that is shown the parts of a Dict, where it takes these."""
+    if plays is None or not plays.parts or not getattr(policy, "takes_parts", False):
+        return policy
+    return ByParts(policy, plays.parts)
+
+
+def _model(name: str, given: Mapping[str, Model], plays: Spaces | None) -> Model:
+    if name not in given:
+        return load_model(name, plays)
+    return replace(given[name], policy=fitted(given[name].policy, plays))
+
+
+def load_model(name: str, plays: Spaces | None) -> Model:
+    """Load a policy that is to play an environment of such spaces."""
+    model = import_model(name, space=None if plays is None else plays.actions)
+    return replace(model, policy=fitted(model.policy, plays))
 
 
 def load_teachers(
@@ -255,19 +302,19 @@ def load_teachers(
     seed: int,
     regions: Callable[[Model], Mapping[str, Region]],
     given: Mapping[str, Model] = MappingProxyType({}),
-    space: gymnasium.Space[Any] | None = None,
+    plays: Spaces | None = None,
 ) -> tuple[Ensemble, dict[str, Model]]:
     """Load the teachers that ``names`` spell, each model once; return them and the models.
 
     ``regions`` are those that the domain of a model's environment knows; models that are ``given``
-    by name need no file; ``space`` holds the actions of the environment, where it is known.
+    by name need no file; ``plays`` are the spaces of the environment, where it is known.
     """
     models: dict[str, Model] = {}
     teachers = []
     for text in names:
         name, wrappers = parse_teacher(text)
         if name not in models:
-            models[name] = given[name] if name in given else import_model(name, space=space)
+            models[name] = _model(name, given, plays)
         model = models[name]
         if isinstance(model.policy, torch.nn.Module):
             model.policy.to(device)

@@ -1,17 +1,19 @@
 """``tutelage evaluate``, ``inspect``, ``watch`` and ``sizes``: what a model is and does."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from tutelage import api, threads
 from tutelage.commands import display
 from tutelage.configs import Count, Seed, Share, Threads
-from tutelage.domains import DOMAINS, EnvironmentConfig, domain_of, environment_of, make
+from tutelage.domains import DOMAINS, EnvironmentConfig, domain_of, environment_of, make, spaces_of
+from tutelage.domains.atari import AtariSettings
+from tutelage.domains.gym import GymSettings
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS
 from tutelage.heads import describe_head, head_for
@@ -36,6 +38,9 @@ class EvaluateCommand:
     only: str = ""
     """Act only in a part of the states that the domain names; elsewhere the last action is repeated
     and nothing counts, or, as in NAME:2, only in every other step."""
+    full_actions: bool = False
+    """Act by all 18 of the joystick's actions (Atari)."""
+    gymnasium: Annotated[GymSettings, OmitArgPrefixes] = field(default_factory=GymSettings)
     max_steps: Annotated[int, Meta(ge=1, le=10**9)] = MAX_STEPS
     """Env steps after which an episode is cut."""
     seed: Seed = 0
@@ -48,11 +53,23 @@ class EvaluateCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        made = import_model(parse_teacher(self.model)[0])
+        named = EnvironmentConfig(
+            env=self.env,
+            gymnasium=self.gymnasium,
+            atari=AtariSettings(full_actions=self.full_actions),
+        )
+        space = None if self.env == "auto" else spaces_of(named).actions
+        made = import_model(parse_teacher(self.model)[0], space=space)
         env = made.env if self.env == "auto" else self.env
         if not env:
             raise UserError(f"{self.model} does not say what it plays: name it by --env")
-        config = replace(environment_of(env, made.obs_shape, made.card), only=self.only)
+        config = replace(
+            environment_of(env, made.obs_shape, made.card),
+            only=self.only,
+            gymnasium=self.gymnasium,
+        )
+        full = self.full_actions or config.atari.full_actions
+        config = replace(config, atari=replace(config.atari, full_actions=full))
         sticks = domain_of(config) is DOMAINS["atari"] and self.sticky
         columns = {}
         chosen = self.threads or threads.usual(convolutions=len(made.obs_shape or ()) > 2)

@@ -7,12 +7,15 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from tutelage.commands import display
+from tutelage.configs import Distill
+from tutelage.domains import as_teacher, spaces_of
 from tutelage.errors import UserError
 from tutelage.importers import import_model
 from tutelage.logs import read_result
 from tutelage.report import summary
 from tutelage.report.video import side_by_side
-from tutelage.teachers import parse_teacher
+from tutelage.specs import is_place
+from tutelage.teachers import load_model, parse_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +48,18 @@ def report(folder: Path, *, video: bool) -> Path:
 def film(folder: Path) -> None:
     """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
     config, result = summary.read_settings(folder), read_result(folder)
-    players = {"student": import_model(folder)}
+    own = ""
+    if isinstance(config, Distill) and is_place(config.student):
+        own = f"+module:{config.student}"
+    players = {"student": import_model(f"{folder}{own}")}
     if "teacher" in result:
         name, _ = parse_teacher(result["teacher"]["name"])
-        players = {"teacher": import_model(name), **players}
+        seen = spaces_of(as_teacher(config.environment))
+        players = {"teacher": load_model(name, seen), **players}
     side_by_side(
         {name: model.policy for name, model in players.items()},
         config.environment,
         folder / "video.mp4",
+        sees={"teacher": as_teacher(config.environment)},
         seed=config.seed,
     )

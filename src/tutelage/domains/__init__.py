@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
@@ -13,7 +12,7 @@ from msgspec import Meta
 from tutelage.domains.atari import AtariDomain, AtariSettings
 from tutelage.domains.base import About, Domain, Feature, Region
 from tutelage.domains.gym import GymDomain, GymSettings
-from tutelage.environments import Environments, Restricted
+from tutelage.environments import Environments, Restricted, Spaces
 from tutelage.errors import UserError, look_up
 from tutelage.specs import load_object
 
@@ -24,8 +23,8 @@ __all__ = [
     "EnvironmentConfig",
     "Feature",
     "Region",
+    "Spaces",
     "about",
-    "action_space",
     "as_evaluated",
     "as_made",
     "as_teacher",
@@ -33,6 +32,8 @@ __all__ = [
     "domain_of",
     "environment_of",
     "make",
+    "preprocessing",
+    "spaces_of",
     "usual_target",
 ]
 
@@ -120,17 +121,25 @@ def make(
     return Restricted(envs, *region) if region else envs
 
 
-def action_space(config: EnvironmentConfig) -> gymnasium.Space[Any]:
-    """Return the actions of an environment; raise UserError for one that cannot be built."""
+def spaces_of(config: EnvironmentConfig) -> Spaces:
+    """Return the spaces of an environment; raise UserError for one that cannot be built."""
     envs = make(replace(config, num_envs=1, only=""), seed=0, threads=1)
     envs.close()
-    return envs.action_space
+    return envs.spaces
 
 
 def camera(config: EnvironmentConfig, *, seed: int, stream: str) -> Environments:
     """Build one environment that observes itself in colour (see ``Domain.camera``)."""
     domain = domain_of(config)
     return domain.camera(config.env, settings=_settings(config, domain), seed=seed, stream=stream)
+
+
+def preprocessing(config: EnvironmentConfig) -> Mapping[str, Any]:
+    """Return what is done to observations; nothing for a domain from outside that does not say."""
+    domain = domain_of(config)
+    if not hasattr(domain, "preprocessing"):
+        return {}
+    return domain.preprocessing(config.env, settings=_settings(config, domain))
 
 
 def environment_of(

@@ -42,7 +42,7 @@ class AtariSettings:
     noop_max: Annotated[int, Meta(ge=0, le=10_000)] = 30
     """Atari: an episode starts with fewer no-ops than this, how many is drawn; 0: with none."""
     full_actions: bool = False
-    """Atari: all 18 actions instead of those that matter in the game."""
+    """Atari: act by all 18 of the joystick's actions instead of those that matter in the game."""
     fire_reset: bool = False
     """Atari: press FIRE as an episode starts, in games that wait for it."""
     life_loss: bool = False
@@ -110,6 +110,24 @@ class AtariDomain:
             stack_num=1,
         )
         return Environments(shown, seed=seed, stream=stream, view=lambda obs: obs[:, 0])
+
+    def preprocessing(self, env: str, *, settings: Any) -> dict[str, Any]:
+        given: AtariSettings = settings
+        cropped = "rows 35 to 194 of the full frame, every second pixel"
+        return {
+            "emulator": "ALE",
+            "frame_skip": 4,
+            "max_pool": f"of the last {given.pool_frames} of the four frames",
+            "actions": "all 18" if given.full_actions else "the game's own",
+            "colour": "grey, 0 to 255",
+            "resize": "84 x 84 by area" if given.frame == 84 else cropped,
+            "stack": 4,
+            "stack_begins": "zeros",
+            "noop_max": given.noop_max,
+            "sticky": given.sticky,
+            "fire_reset": given.fire_reset,
+            "life_loss_ends": False,
+        }
 
     def seen(self, obs_shape: tuple[int, ...], card: Mapping[str, Any]) -> AtariSettings:
         """Return the settings by which a network of such frames and such a card knows its game.

@@ -79,3 +79,6 @@ class Domain(Protocol):
         Given the same actions it stays in step with the first of ``make`` with that seed and
         stream. Raises UserError if the environment cannot render.
         """
+
+    def preprocessing(self, env: str, *, settings: Any) -> Mapping[str, Any]:
+        """Return, as plain data, what is done to observations before a policy sees them."""

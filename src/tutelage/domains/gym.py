@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
 import gymnasium
@@ -15,7 +16,7 @@ from msgspec import Meta
 
 from tutelage import specs
 from tutelage.domains.base import About
-from tutelage.domains.views import view_of
+from tutelage.domains.views import View, parts_of, view_of
 from tutelage.environments import Environments, VectorEnv
 from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.heads import head_for
@@ -65,11 +66,23 @@ class GymDomain:
         """Return observations ``[N,stack,*frame]``; several parts of one are joined to a vector."""
         given: GymSettings = settings
         vector = _vector(env, num_envs, given)
+        space = vector.single_observation_space
+
+        @cache
+        def shown() -> View:
+            """Return the teachers' view; where there are none it need not be one."""
+            try:
+                return view_of(given.teacher_view, space, stack=given.stack)
+            except UserError as error:
+                raise UserError(f"env {env!r}: {error}") from None
+
         try:
             head_for(vector.single_action_space)
-            space = vector.single_observation_space
             view = view_of(given.student_view, space, stack=given.stack)
-            shown = view_of(given.teacher_view, space, stack=given.stack)
+            parts, their_parts = (
+                {} if given.stack > 1 else parts_of(text, space)
+                for text in (given.student_view, given.teacher_view)
+            )
         except UserError as error:
             vector.close()
             raise UserError(f"env {env!r}: {error}") from None
@@ -79,9 +92,21 @@ class GymDomain:
             seed=seed,
             stream=stream,
             view=view,
-            teacher_view=None if same else shown,
+            teacher_view=None if same else lambda obs: shown()(obs),
+            parts=parts,
+            teacher_parts=their_parts,
             episodes=episodes,
         )
+
+    def preprocessing(self, env: str, *, settings: Any) -> dict[str, Any]:
+        given: GymSettings = settings
+        return {
+            "env_wrappers": list(given.env_wrappers),
+            "view": given.student_view
+            or "all; several parts as one vector, as Gymnasium's flatten",
+            "stack": given.stack,
+            "stack_begins": "zeros",
+        }
 
     def camera(self, env: str, *, settings: Any, seed: int, stream: str) -> Environments:
         given: GymSettings = settings
@@ -134,7 +159,7 @@ def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
     module, _, name = env.rpartition(":")
     try:
         if module:
-            import_module(module)  # a program that the user names as one
+            _import(module, name)
         spec = gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise UserError(
@@ -171,6 +196,18 @@ def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
         said = str(error).strip().splitlines()
         raise UserError(f"env {env!r} cannot be made: {said[0] if said else error!r}") from error
     return made
+
+
+def _import(module: str, name: str) -> None:
+    """Import a module, a program that the user names as one, so that it registers ``name``.
+
+    Some packages do not register on import, but by what their metadata say for Gymnasium.
+    """
+    import_module(module)
+    package = module.partition(".")[0]
+    for entry in entry_points(group="gymnasium.envs"):
+        if name not in gymnasium.registry and entry.module.partition(".")[0] == package:
+            entry.load()()
 
 
 def _newest(spec: gymnasium.envs.registration.EnvSpec) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import PolicyWarning, UserError, choose_from
 from tutelage.importers import (
     onnx,
     python,
@@ -26,9 +26,9 @@ from tutelage.importers.base import Importer, Space, beginning
 from tutelage.importers.python import policy_of
 from tutelage.models import find
 from tutelage.policies import Model
-from tutelage.specs import load_object
+from tutelage.specs import is_place, load_object
 
-__all__ = ["IMPORTERS", "Importer", "import_model", "policy_of"]
+__all__ = ["IMPORTERS", "OPTIONS", "Importer", "import_model", "policy_of"]
 
 IMPORTERS: dict[str, Importer] = {
     "tutelage": Importer(tutelage.recognises, tutelage.load),
@@ -39,6 +39,19 @@ IMPORTERS: dict[str, Importer] = {
     "state-dict": Importer(state_dict.recognises, state_dict.load),
 }
 """Name -> importer; the first that recognises a file has it, ``NAME:FILE`` chooses one."""
+
+
+def _options(load: Callable[..., Model]) -> list[str]:
+    """Return the options that an importer takes, beside those that any has."""
+    return [option for option in inspect.signature(load).parameters if option != "space"][1:]
+
+
+OPTIONS = frozenset(
+    option
+    for load in (*(importer.load for importer in IMPORTERS.values()), python.load)
+    for option in (*_options(load), "vecnormalize")
+)
+"""What may stand behind a file, as ``+head:q``."""
 
 
 def import_model(text: str | Path, *, space: Space | None = None) -> Model:
@@ -54,7 +67,7 @@ def import_model(text: str | Path, *, space: Space | None = None) -> Model:
     given = {option: value for option, _, value in (word.partition(":") for word in words)}
     statistics = given.pop("vecnormalize", "")
     load, what = _importer(name)
-    known = [option for option in inspect.signature(load).parameters if option != "space"][1:]
+    known = _options(load)
     if unknown := [option for option in given if option not in known]:
         raise choose_from(f"option of {name}", unknown[0], [*known, "vecnormalize"])
     model = replace(load(what, space=space, **given), name=str(text))
@@ -64,6 +77,7 @@ def import_model(text: str | Path, *, space: Space | None = None) -> Model:
         warnings.warn(
             f"{name} was trained behind VecNormalize: without its statistics, as in "
             "+vecnormalize:vecnormalize.pkl, it sees observations that it does not know",
+            PolicyWarning,
             stacklevel=2,
         )
     return model
@@ -74,8 +88,8 @@ def _importer(name: str) -> tuple[Callable[..., Model], Any]:
     first, _, rest = name.partition(":")
     if rest and first in IMPORTERS:
         return IMPORTERS[first].load, find(rest)
-    attribute, _, file = rest.partition(":")
-    if attribute.isidentifier() and all(part.isidentifier() for part in first.split(".")):
+    if is_place(name):
+        attribute, _, file = rest.partition(":")
         if not file:
             return python.load, name
         importer = load_object("importer", f"{first}:{attribute}", IMPORTERS)

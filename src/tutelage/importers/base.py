@@ -189,6 +189,16 @@ def named_head(text: str, size: int | None) -> Head:
     return HEADS[kind](size)
 
 
+def spelled_head(head: Head) -> str:
+    """Return how ``head:NAME`` names a head; empty for one that it cannot name."""
+    if isinstance(head, MultiCategorical):
+        return f"multi-categorical:{'/'.join(map(str, head.sizes))}"
+    kinds = {QValues: "q", Categorical: "categorical", Bernoulli: "bernoulli", Point: "point"}
+    if isinstance(head, Gaussian):
+        return f"{'squashed-' * head.squashed}gaussian:{head.n}"
+    return f"{kinds[type(head)]}:{head.size}" if type(head) in kinds else ""
+
+
 def chosen_head(text: str, space: Space | None, size: int | None, *, hint: str = "") -> Head:
     """Return the head that a person names, else the one that fits the environment's actions.
 
@@ -272,6 +282,11 @@ def to_range(head: Head, space: Space | None, units: str) -> ToRange | None:
     return None if squashed or units == "range" else ToRange(space.low, space.high)
 
 
+def found(fault: Tensor) -> bool:
+    """Return whether there is a fault anywhere; a program that is being traced holds no numbers."""
+    return not torch.compiler.is_exporting() and bool(fault.any())
+
+
 class Reading:
     """Checks what a program says and makes the numbers ``out[N,L]`` of a head of it.
 
@@ -281,7 +296,7 @@ class Reading:
     def __init__(self, head: Head, space: Space | None, units: str = "env") -> None:
         """``units`` of a Box's actions: the environment's own (env), or those of its range."""
         self.head = head
-        self._start = int(space.start) if isinstance(space, spaces.Discrete) else 0
+        self._start = np.asarray(getattr(space, "start", 0)).ravel()
         self._to_range = to_range(head, space, units)
 
     def __call__(self, said: Any, n: int) -> Tensor:
@@ -297,7 +312,7 @@ class Reading:
                 f"the policy says numbers {list(out.shape)} of {n} states, expected "
                 f"{[n, self.head.size]} ({type(self.head).__name__})"
             )
-        if bool(torch.isnan(out).any()) or bool((out == math.inf).any()):
+        if found(torch.isnan(out) | (out == math.inf)):
             raise UserError("the policy says NaN or infinity")
         if self._to_range is None:
             return out.float()
@@ -308,7 +323,7 @@ class Reading:
         head = self.head
         if isinstance(head, QValues | Categorical):
             sizes: tuple[int, ...] = (head.n,)
-            action = action.reshape(n, -1) - self._start if len(action) == n else action
+            action = action.reshape(n, -1) if action.shape[0] == n else action
         elif isinstance(head, MultiCategorical):
             sizes = head.sizes
         elif isinstance(head, Bernoulli):
@@ -320,8 +335,8 @@ class Reading:
                 f"the policy says actions {list(action.shape)} of {n} states, "
                 f"expected {[n, len(sizes)]}"
             )
-        action = action.long()
-        if bool((action < 0).any()) or bool((action >= action.new_tensor(sizes)).any()):
+        action = action.long() - torch.from_numpy(self._start.astype(np.int64)).to(action.device)
+        if found((action < 0) | (action >= action.new_tensor(sizes))):
             raise UserError(f"the policy says an action that is not one of {list(sizes)}")
         if isinstance(head, Bernoulli):
             return (2.0 * action - 1.0) * CERTAIN

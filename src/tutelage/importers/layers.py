@@ -213,6 +213,32 @@ class Frames(nn.Module):
         return x / 255.0 if self.image else x
 
 
+class Parts(nn.Module):
+    """What encodes each part of a Dict, joined in the order of its keys.
+
+    Without an image, observations may come flattened, as Gymnasium's own ``flatten`` has them:
+    ``flat`` numbers.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], flat: int) -> None:
+        super().__init__()
+        self.flat = flat
+        self.keys = tuple(parts)
+        self.parts = nn.ModuleList(parts.values())
+
+    def forward(self, obs: Observation) -> Tensor:
+        if isinstance(obs, Tensor) and obs[0].numel() == self.flat:
+            return obs.flatten(1).float()
+        if isinstance(obs, Tensor) or not set(self.keys) <= set(obs):
+            given = list(obs.shape[1:]) if isinstance(obs, Tensor) else ", ".join(obs)
+            raise UserError(
+                f"the policy takes a Dict of {', '.join(self.keys)}, this environment gives {given}"
+            )
+        return torch.cat(
+            [part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)], 1
+        )
+
+
 class Layers(nn.Module):
     """A policy: what encodes the observation, perhaps a memory, what says the head's numbers."""
 
@@ -229,6 +255,11 @@ class Layers(nn.Module):
         self.body = body
         self.head = head
         self.eval().requires_grad_(False)
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether observations are to come as a Dict's parts, not joined to one vector."""
+        return isinstance(self.encoder, Parts)
 
     def initial(self, n: int) -> Carry:
         """Return what there is before the first step: nothing, or zeros."""
@@ -277,7 +308,7 @@ class Constant(nn.Module):
         self.value = nn.Parameter(value.reshape(1, -1), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.value.expand(len(x), -1)
+        return self.value.expand(x.shape[0], -1)
 
 
 class Mapped(nn.Module):

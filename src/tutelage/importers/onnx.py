@@ -138,7 +138,7 @@ class OnnxPolicy:
         unit: bool,
     ) -> None:
         self._session = session
-        self._where = where
+        self.where = where
         self._unit = unit
         inputs, outputs = session.get_inputs(), session.get_outputs()
         for one in inputs:
@@ -163,10 +163,15 @@ class OnnxPolicy:
         size = shape[-1] if len(shape) == 2 and isinstance(shape[-1], int) else None
         floating = "float" in choices[self.output].type or "double" in choices[self.output].type
         self.head = chosen_head(head, space, size if floating else None, hint=self.output)
-        self._read = Reading(self.head, space, units)
+        self.read = Reading(self.head, space, units)
         sizes = {one.shape[0] for one in self._inputs.values()} - {None}
         fixed = [size for size in sizes if isinstance(size, int)]
         self._batch = fixed[0] if fixed else None
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether it has an input for each part of a Dict."""
+        return len(self._inputs) > 1
 
     @property
     def shapes(self) -> dict[str, list[Any]]:
@@ -179,32 +184,40 @@ class OnnxPolicy:
 
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]`` and the memory after."""
-        fed = self._fed(obs)
+        fed = {name: x.cpu().numpy() for name, x in self.fed(obs, carry).items()}
         n = len(next(iter(fed.values())))
         device = (obs if isinstance(obs, Tensor) else next(iter(obs.values()))).device
-        for one, part in zip(self.states, carry, strict=True):
-            fed[one.name] = part.cpu().numpy().astype(DTYPES[one.type])
         said = self._run(fed, n)
         after = tuple(torch.from_numpy(part).float().to(device) for part in said[1:])
-        return self._read(said[0], n).to(device), after
+        return self.read(said[0], n).to(device), after
 
-    def _fed(self, obs: Observation) -> dict[str, Array]:
-        """Return what each input is given of the observation."""
+    @property
+    def outputs(self) -> list[str]:
+        """The output that says the actions, then those of the memory."""
+        return [self.output, *self._after]
+
+    @property
+    def axes(self) -> list[int]:
+        """Which side of each part of the memory counts states."""
+        return [_batch_axis(one.shape) for one in self.states]
+
+    def fed(self, obs: Observation, carry: Carry) -> dict[str, Tensor]:
+        """Return what each input is given, ``[N,…]``, the memory's as well."""
         names = list(self._inputs)
         if len(names) == 1:
             parts: Mapping[str, Tensor] = {names[0]: one_tensor(obs)}
         elif isinstance(obs, Tensor) or not set(names) <= set(obs):
-            raise UserError(
-                f"{self._where} has inputs {', '.join(names)}: expected a Dict of these"
-            )
+            raise UserError(f"{self.where} has inputs {', '.join(names)}: expected a Dict of these")
         else:
             parts = obs
-        fed: dict[str, Array] = {}
+        fed: dict[str, Tensor] = {}
         for name, one in self._inputs.items():
             want = [side if isinstance(side, int) else None for side in one.shape[1:]]
-            x = shaped(parts[name], want).cpu().numpy()
-            x = x / np.float32(255.0) if self._unit else x
-            fed[name] = np.ascontiguousarray(x.astype(DTYPES[one.type]))
+            x = shaped(parts[name], want)
+            x = x / 255.0 if self._unit else x
+            fed[name] = x.to(_torch_type(one.type)).contiguous()
+        for one, part in zip(self.states, carry, strict=True):
+            fed[one.name] = part.to(_torch_type(one.type))
         return fed
 
     def _run(self, fed: Mapping[str, Array], n: int) -> list[Array]:
@@ -224,12 +237,16 @@ class OnnxPolicy:
         try:
             out, *after = self._session.run([self.output, *self._after], given)
         except Exception as error:  # as above
-            raise UserError(f"{self._where} failed in ONNX Runtime: {line_of(error)}") from error
+            raise UserError(f"{self.where} failed in ONNX Runtime: {line_of(error)}") from error
         moved = [
             np.moveaxis(part, axes[one.name], 0)
             for one, part in zip(self.states, after, strict=True)
         ]
         return [out, *moved]
+
+
+def _torch_type(kind: str) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, DTYPES[kind])).dtype
 
 
 def _batch_axis(shape: Sequence[Any]) -> int:

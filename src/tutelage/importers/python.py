@@ -20,7 +20,7 @@ from tutelage.importers.base import (
     count_parameters,
     line_of,
 )
-from tutelage.policies import Carry, Model, Policy
+from tutelage.policies import Carry, Model, Policy, natural
 from tutelage.specs import load_object
 
 
@@ -93,6 +93,8 @@ def policy_of(
 class CallablePolicy(nn.Module):
     """A policy made of a function of others' making, whose every answer is checked."""
 
+    takes_parts = True
+
     def __init__(self, function: Callable[[Any], Any], read: Reading, numpy: bool) -> None:
         super().__init__()
         self.function = function
@@ -111,10 +113,11 @@ class CallablePolicy(nn.Module):
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]``."""
         if isinstance(obs, Tensor):
-            seen: Any = self._seen(obs)
+            seen: Any = self._seen(natural(obs))
             first = obs
         else:
-            seen = {key: self._seen(part) for key, part in obs.items()}
+            one = all(part.shape[1] == 1 for part in obs.values())
+            seen = {key: self._seen(part[:, 0] if one else part) for key, part in obs.items()}
             first = next(iter(obs.values()))
         with torch.no_grad():
             said = self.function(seen)
@@ -124,12 +127,11 @@ class CallablePolicy(nn.Module):
                 f"{[len(first), self.head.size]}"
             )
         try:
-            return self._read(said, len(first)).to(first.device), ()
+            return self._read(said, first.shape[0]).to(first.device), ()
         except (TypeError, ValueError) as error:
             raise UserError(f"the policy says no numbers: {line_of(error)}") from error
 
-    def _seen(self, obs: Tensor) -> Any:
-        x = obs[:, 0] if obs.shape[1] == 1 and obs.ndim > 2 else obs
+    def _seen(self, x: Tensor) -> Any:
         if self._numpy:
             return x.cpu().numpy()
         # A module multiplies floating-point numbers; anything else sees what the environment gave.

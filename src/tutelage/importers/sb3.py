@@ -36,6 +36,7 @@ from tutelage.importers.base import (
     ToRange,
     count_parameters,
     finite,
+    found,
     line_of,
     members,
     read_bytes,
@@ -46,6 +47,7 @@ from tutelage.importers.layers import (
     Frames,
     Layers,
     Mapped,
+    Parts,
     Recurrent,
     Several,
     Weights,
@@ -383,7 +385,7 @@ class _Saved:
         """Say q = the mean of the quantiles ``[N,quantiles,A]``."""
         body = weights.mlp("quantile_net.quantile_net", self._activation("relu"))
         n = self._discrete()
-        mean = Mapped(lambda x: x.view(len(x), -1, n).mean(dim=1))
+        mean = Mapped(lambda x: x.view(x.shape[0], -1, n).mean(dim=1))
         encoder = self._encoder(weights, "quantile_net.features_extractor.")
         return Layers(encoder, nn.Sequential(body, mean), QValues(n))
 
@@ -536,7 +538,7 @@ class OneHot(nn.Module):
         flat = obs.flatten(1)
         if flat.shape[1] == len(self.sizes):
             whole = flat.long()
-            if bool((whole < 0).any()) or bool((whole >= whole.new_tensor(self.sizes)).any()):
+            if found((whole < 0) | (whole >= whole.new_tensor(self.sizes))):
                 raise UserError(f"the policy takes whole numbers below {list(self.sizes)}")
             hot = [nn.functional.one_hot(whole[:, i], n) for i, n in enumerate(self.sizes)]
             return torch.cat(hot, dim=1).float()
@@ -546,32 +548,6 @@ class OneHot(nn.Module):
                 f"{list(obs.shape[1:])}"
             )
         return flat.float()
-
-
-class Parts(nn.Module):
-    """What encodes each part of a Dict, joined in the order of its keys.
-
-    Without an image, observations may come flattened, as Gymnasium's own ``flatten`` has them:
-    ``flat`` numbers.
-    """
-
-    def __init__(self, parts: Mapping[str, nn.Module], flat: int) -> None:
-        super().__init__()
-        self.flat = flat
-        self.keys = tuple(parts)
-        self.parts = nn.ModuleList(parts.values())
-
-    def forward(self, obs: Observation) -> Tensor:
-        if isinstance(obs, Tensor) and obs[0].numel() == self.flat:
-            return obs.flatten(1).float()
-        if isinstance(obs, Tensor) or not set(self.keys) <= set(obs):
-            given = list(obs.shape[1:]) if isinstance(obs, Tensor) else ", ".join(obs)
-            raise UserError(
-                f"the policy takes a Dict of {', '.join(self.keys)}, this environment gives {given}"
-            )
-        return torch.cat(
-            [part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)], 1
-        )
 
 
 class StateDependent(nn.Module):

@@ -455,7 +455,9 @@ class Expectation(nn.Module):
         self.register_buffer("atoms", atoms)
 
     def forward(self, logits: Tensor) -> Tensor:
-        return (logits.view(len(logits), -1, len(self.atoms)).softmax(dim=2) * self.atoms).sum(2)
+        return (logits.view(logits.shape[0], -1, len(self.atoms)).softmax(dim=2) * self.atoms).sum(
+            2
+        )
 
 
 class Dueling(nn.Module):
@@ -468,7 +470,7 @@ class Dueling(nn.Module):
         self.atoms = atoms
 
     def forward(self, x: Tensor) -> Tensor:
-        value = self.value(x).view(len(x), 1, self.atoms)
-        advantage = self.advantage(x).view(len(x), -1, self.atoms)
+        value = self.value(x).view(x.shape[0], 1, self.atoms)
+        advantage = self.advantage(x).view(x.shape[0], -1, self.atoms)
         q: Tensor = value + advantage - advantage.mean(dim=1, keepdim=True)
         return q.flatten(1)

@@ -26,7 +26,7 @@ from tutelage.importers.base import (
     one_tensor,
     read_bytes,
 )
-from tutelage.policies import Carry, Model
+from tutelage.policies import Carry, Model, natural
 
 IN_PLACE = re.compile(r"aten::(?:copy|add|sub|mul|div|fill|zero|lerp|index_put|set)_\(")
 """What changes a buffer, in the text of a graph; an activation in place changes none."""
@@ -100,9 +100,10 @@ class ScriptPolicy(nn.Module):
 
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]`` and the memory after."""
-        x = natural(one_tensor(obs), unit=self._unit)
+        x = natural(one_tensor(obs)).float()
+        x = x / 255.0 if self._unit else x
         if not self.states:
-            return self._read(self._ask(x), len(x)), ()
+            return self._read(self._ask(x), x.shape[0]), ()
         said, after = [], []
         for i in range(len(x)):
             for name, part in zip(self.states, carry, strict=True):
@@ -129,12 +130,6 @@ class ScriptPolicy(nn.Module):
             raise UserError(
                 f"the program cannot take observations {list(x.shape[1:])}: {line_of(error)}"
             ) from error
-
-
-def natural(obs: Tensor, *, unit: bool = False) -> Tensor:
-    """Return ``obs[N,stack,*frame]`` as others take it: no stack of one, fp32, perhaps x / 255."""
-    x = (obs[:, 0] if obs.shape[1] == 1 and obs.ndim > 2 else obs).float()
-    return x / 255.0 if unit else x
 
 
 def number(output: str) -> int | None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tutelage.importers.base import Space, beginning
-from tutelage.models import load_network
+from tutelage.models import load_network, load_own
+from tutelage.own import make_own
 from tutelage.policies import Model
 
 LARGEST = 2**24
@@ -16,6 +17,9 @@ def recognises(path: Path) -> bool:
     return size <= LARGEST and b"tutelage-" in beginning(path, 8 + size)
 
 
-def load(path: Path, *, space: Space | None = None) -> Model:
-    """Return the network; raise UserError if the file is not one, or damaged."""
-    return load_network(path)
+def load(path: Path, *, space: Space | None = None, module: str = "") -> Model:
+    """Return the network; raise UserError if the file is not one, or damaged.
+
+    ``module`` names, as MODULE:NAME, what makes the module of which the file holds the weights.
+    """
+    return load_own(path, make_own(module, seed=0)) if module else load_network(path)

@@ -55,6 +55,11 @@ class Normalised(nn.Module):
         """The policy's own."""
         return self.policy.head
 
+    @property
+    def takes_parts(self) -> bool:
+        """As the policy does."""
+        return bool(getattr(self.policy, "takes_parts", False))
+
     def initial(self, n: int) -> Carry:
         """Return the policy's own memory."""
         return self.policy.initial(n)

@@ -6,10 +6,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutelage.errors import look_up
-from tutelage.networks import Network
 from tutelage.types import Batch, State, load_weights
 
 TD_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -29,7 +28,7 @@ class DoubleQ:
     without bound; mse has the mean return as its fixed point.
     """
 
-    def __init__(self, network: Network, *, target_every: int, loss: str = "huber") -> None:
+    def __init__(self, network: nn.Module, *, target_every: int, loss: str = "huber") -> None:
         self._loss = look_up("td_loss", loss, TD_LOSSES)
         self._online = network
         self._target = copy.deepcopy(network).requires_grad_(False)

@@ -15,13 +15,15 @@ from tutelage.dataset import Writer
 from tutelage.domains import EnvironmentConfig
 from tutelage.environments import Environments
 from tutelage.errors import UserError
-from tutelage.exploration import parse_exploration
+from tutelage.exploration import Exploration, parse_exploration
 from tutelage.heads import Head, QValues, describe_head
 from tutelage.importers import import_model
 from tutelage.learner import Learner, Term
 from tutelage.losses import parse_loss
+from tutelage.models import Student
 from tutelage.networks import Network, count_parameters, parse_size
 from tutelage.objectives import Distillation, DoubleQ
+from tutelage.own import Own
 from tutelage.policies import Model
 from tutelage.replay import Replay
 from tutelage.schedules import is_zero, parse_schedule
@@ -73,7 +75,7 @@ def settle_threads(asked: int, obs_shape: tuple[int, ...]) -> int:
     return asked or threads.usual(convolutions=len(obs_shape) > 2)
 
 
-def build_distiller(config: Distill, network: nn.Module, head: Head) -> Learner:
+def build_distiller(config: Distill, network: Student, head: Head) -> Learner:
     """Return a learner of distillation, beside reward if that has a weight.
 
     Raises UserError for a loss that does not fit, and for reward without Q-values to learn.
@@ -89,7 +91,7 @@ def build_distiller(config: Distill, network: nn.Module, head: Head) -> Learner:
         )
         terms["distill"] = Term(distillation, parse_schedule(config.distill_weight))
     if not is_zero(config.reward_weight):
-        if not isinstance(head, QValues) or not isinstance(network, Network):
+        if not isinstance(head, QValues):
             raise UserError(
                 "reward_weight is the weight of double Q-learning, for students that say Q-values: "
                 f"this one says {describe_head(head)['kind']}"
@@ -97,12 +99,18 @@ def build_distiller(config: Distill, network: nn.Module, head: Head) -> Learner:
         learning = config.learning
         double_q = DoubleQ(network, target_every=learning.target_every, loss=learning.td_loss)
         terms["double_q"] = Term(double_q, parse_schedule(config.reward_weight))
-    dropout = _over_updates(parse_exploration(config.explore, head).hidden_dropout, config)
+    hidden_dropout = parse_exploration(config.explore, head).hidden_dropout
+    if isinstance(network, Own) and hidden_dropout is not Exploration.hidden_dropout:
+        raise UserError(
+            f"explore {config.explore!r} drops hidden units, and which these are in a module of "
+            "one's own is not known: choose another exploration"
+        )
+    dropout = _over_updates(hidden_dropout, config)
     return build_learner(
         config,
         network,
         terms,
-        dropping(network, dropout, config.seed, "learning"),
+        speaking(network, dropout, config.seed, learns=True),
         replayed(config),
     )
 
@@ -123,6 +131,27 @@ def build_teacher(config: Teach, envs: Environments, head: Head) -> Network:
     if config.size != usual and parse_size(config.size) != network.size:
         raise UserError(f"{config.init} is of size {network.size}, not {config.size}")
     return network.train().requires_grad_(True)
+
+
+def build_student(
+    config: Distill,
+    given: nn.Module | None,
+    frames: Array,
+    obs_shape: tuple[int, ...],
+    head: Head,
+) -> Student:
+    """Return a new student: a network of the size asked for, or ``given``, a module of one's own.
+
+    Raises UserError as ``build_network`` and ``Own``, and for a module with nothing to learn.
+    """
+    if given is None:
+        return build_network(
+            config.learning, config.student, frames, obs_shape, head, seed=config.seed
+        )
+    network = Own(given, obs_shape, head, seed=config.seed)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise UserError(f"student {network.name} has no parameter to learn")
+    return network
 
 
 def build_network(
@@ -172,6 +201,8 @@ def check_fits(model: Model, config: EnvironmentConfig, envs: Environments) -> N
     theirs, ours = model.obs_shape, envs.teacher_obs.shape[1:]
     other_env = model.env not in ("", config.env)
     other_obs = theirs is not None and theirs != ours
+    if theirs is not None and len(theirs) == 1 and ours == (1, *theirs):
+        other_obs = False  # a vector that was saved without the axis of its one frame
     if other_env or other_obs or not model.policy.head.fits(envs.action_space):
         obs = "any" if theirs is None else list(theirs)
         raise UserError(
@@ -190,15 +221,20 @@ def first_update(config: Teach | Distill) -> int:
     return max(config.learning.learning_starts, whole * config.environment.num_envs)
 
 
-def dropping(network: nn.Module, probability: Schedule, seed: int, use: str) -> StepOut:
-    """Return the network's out(obs, step), its hidden units dropped with that probability."""
+def speaking(network: Student, dropped: Schedule, seed: int, *, learns: bool) -> StepOut:
+    """Return the network's out(obs, step), its hidden units ``dropped`` with that probability.
+
+    A module of one's own is in training mode where it ``learns``.
+    """
 
     def out(obs: Tensor, step: int) -> Tensor:
-        if not isinstance(network, Network):
+        if isinstance(network, Own) and not learns:
             said: Tensor = network(obs)
             return said
-        generator = torch_generator(seeded(seed, use, step))
-        return network.dropped(obs, probability(step), generator)
+        generator = torch_generator(seeded(seed, "learning" if learns else "acting", step))
+        if isinstance(network, Own):
+            return network.learning(obs, generator.initial_seed())
+        return network.dropped(obs, dropped(step), generator)
 
     return out
 

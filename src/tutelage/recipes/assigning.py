@@ -17,6 +17,7 @@ from tutelage.configs import Distill
 from tutelage.domains import About, Feature, about
 from tutelage.errors import UserError, choose_from, look_up
 from tutelage.evaluation import evaluate
+from tutelage.models import Student
 from tutelage.networks import Network
 from tutelage.schedules import is_zero
 from tutelage.selectors import build_selector, is_contextual
@@ -40,7 +41,7 @@ def assign(
     config: Distill,
     ensemble: Ensemble,
     *,
-    network: Network,
+    network: Student,
     play: Callable[[int], float],
 ) -> Assignment:
     """Return what assigns one of the ensemble to each state, by the selector asked for.
@@ -55,7 +56,7 @@ def assign(
         return Alone()
     names = tuple(teacher.name for teacher in ensemble.teachers)
     contextual = is_contextual(asked.selector)
-    feature = known.features.get(features) or _hidden(network)
+    feature = known.features.get(features) or _hidden(network, used=contextual)
     selector = build_selector(
         asked.selector,
         num_arms=len(names),
@@ -137,7 +138,15 @@ def _features(config: Distill, known: About) -> str:
     return name
 
 
-def _hidden(network: Network) -> Feature:
+def _hidden(network: Student, *, used: bool) -> Feature:
+    if not isinstance(network, Network):
+        if used:
+            raise UserError(
+                "features hidden are the hidden units of the student, and which these are in a "
+                "module of one's own is not known: name others by features, or another selector"
+            )
+        return Feature(0, lambda obs: np.zeros((len(obs), 0)))
+
     def hidden(obs: Array) -> Array:
         device = next(network.parameters()).device
         with torch.inference_mode():

@@ -17,6 +17,7 @@ from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
 from tutelage.logs import TARGET, read_metrics, read_timing
+from tutelage.own import Own
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
 from tutelage.teachers import TeacherError, load_teachers
@@ -34,10 +35,11 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
-        **describe(import_model(folder), close_student(outcome, note=note)),
+        **describe(best_of(outcome), close_student(outcome, note=note)),
         **_course(folder),
-        f"{TARGET}{config.examination.target_return:g}": outcome.passed_at,
     }
+    if (target := config.examination.target_return) is not None:
+        result[f"{TARGET}{target:g}"] = outcome.passed_at
     if not config.dataset:
         name = favourite(folder, config.teachers)
         ensemble, loaded = load_teachers(
@@ -46,7 +48,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
             given=outcome.given,
-            space=outcome.space,
+            plays=outcome.plays,
         )
         (teacher,) = loaded.values()
         try:
@@ -63,12 +65,19 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     return result
 
 
+def best_of(outcome: Outcome) -> Model:
+    """Return the student that a run's folder keeps."""
+    if isinstance(outcome.student, Own):
+        return models.load_own(models.find(outcome.folder), outcome.student.module)
+    return import_model(outcome.folder)
+
+
 def close_student(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
     """Return the figures of the episodes that confirmed the student, or of as many further ones."""
     if outcome.passed_at is not None:
         assert outcome.evaluation is not None
         return outcome.evaluation.figures()
-    student = import_model(outcome.folder).policy
+    student = best_of(outcome).policy
     environment = outcome.config.environment
     return _play(outcome, student, environment, lambda text: note(f"student: {text}"))
 

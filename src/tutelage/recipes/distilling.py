@@ -7,41 +7,43 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
+from torch import nn
 
 from tutelage import models
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, check, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import about, as_made, make, usual_target
+from tutelage.domains import Spaces, about, as_made, make, usual_target
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
 from tutelage.heads import Gaussian, Head, Point, QValues, parse_head
 from tutelage.importers import import_model
 from tutelage.learner import Learner
-from tutelage.networks import Network
+from tutelage.models import Student
+from tutelage.own import Given, Own, make_own, said_head
 from tutelage.policies import Model
 from tutelage.recipes.assembly import (
     build_distiller,
-    build_network,
     build_replay,
+    build_student,
     check_fits,
-    dropping,
     first_update,
     open_device,
     settle_learning,
     settle_rounds,
     settle_threads,
+    speaking,
 )
 from tutelage.recipes.assigning import assign, check_names, try_out
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Online, steadily
+from tutelage.specs import is_place
 from tutelage.teachers import load_teachers, parse_teacher
 from tutelage.types import Array, Batch, seeded
 
@@ -68,7 +70,7 @@ class Outcome:
     config: Distill
     """As asked for, with nothing left open."""
     folder: Path
-    student: Network
+    student: Student
     env_steps: int
     passed_at: int | None
     """Env steps at which the target return was reached and held, if it was."""
@@ -76,8 +78,8 @@ class Outcome:
     """The best evaluation that was played to its end, if there was one."""
     given: Mapping[str, Model] = field(default_factory=dict)
     """The teachers that came without a file."""
-    space: gymnasium.Space[Any] | None = None
-    """The actions of the environment, where one was played in."""
+    plays: Spaces | None = None
+    """The spaces of the environment as teachers see it, where one was played in."""
     teacher_obs: Array | None = None
     """An observation ``[1,*O]`` as teachers see it, where one was played in."""
 
@@ -89,17 +91,20 @@ def distill(
     resume: bool = False,
     hooks: Hooks | None = None,
     given: Mapping[str, Model] = MappingProxyType({}),
+    student: Given | None = None,
 ) -> Outcome:
     """Distil a student; its best network is left in ``folder/best.safetensors``.
 
-    Teachers that are ``given`` by name need no file.
+    Teachers that are ``given`` by name need no file. ``student`` is the module of one's own that
+    ``config.student`` names by ``own.name_of``, where that is no size and no MODULE:NAME.
     """
     folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     device = open_device(config.device)
     config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
+    own = _own_student(config, student)
     if config.dataset:
-        return _distill_offline(config, folder, device, resume=resume, hooks=hooks)
+        return _distill_offline(config, folder, device, own, resume=resume, hooks=hooks)
     config = in_environment(config, given)
     envs = make(config.environment, seed=config.seed, threads=config.threads)
     try:
@@ -109,29 +114,21 @@ def distill(
             seed=config.seed,
             regions=lambda model: about(config.environment).regions,
             given=given,
-            space=envs.action_space,
+            plays=envs.teacher_spaces,
         )
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
         for model in loaded.values():
             check_fits(model, config.environment, envs)
-        ensemble = ensemble.saying(label_head(config, ensemble.head))
+        ensemble = ensemble.saying(_spoken(own) or label_head(config, ensemble.head))
         ensemble.check(torch.from_numpy(envs.teacher_obs).to(device))
         config = _settled(config, ensemble.head)
         head = student_head(config, ensemble.head)
-        network = build_network(
-            config.learning,
-            config.student,
-            envs.obs[:, -1],
-            envs.obs_shape,
-            head,
-            seed=config.seed,
-        ).to(device)
+        network = build_student(config, own, envs.obs[:, -1], envs.obs_shape, head).to(device)
         replay = build_replay(config, envs, head)
         exploration = parse_exploration(config.explore, head)
         draw = replay.sample if is_zero(config.reward_weight) else replay.sample_transitions
         learner = build_distiller(config, network, head)
-        averaged = learner.averaged
-        assert isinstance(averaged, Network)
+        averaged: Student = learner.averaged  # type: ignore[assignment]
         assignment = assign(
             config,
             ensemble,
@@ -153,7 +150,7 @@ def distill(
         source = Online(
             envs,
             behaviour=Behaviour(
-                network=dropping(averaged, exploration.hidden_dropout, config.seed, "acting"),
+                network=speaking(averaged, exploration.hidden_dropout, config.seed, learns=False),
                 head=head,
                 select=exploration.select,
                 rng=np.random.default_rng(seeded(config.seed, "exploration")),
@@ -177,13 +174,16 @@ def distill(
             source,
             assignment,
             hooks,
-            files={model.name: _digest_of(model) for model in loaded.values()},
+            files={
+                **{model.name: _digest_of(model) for model in loaded.values()},
+                **_layers(network),
+            },
             readiness=_readiness(config, [model.card for model in loaded.values()]),
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
         outcome = study.run(folder, resume=resume)
         seen = envs.teacher_obs[:1]
-        return replace(outcome, given=given, space=envs.action_space, teacher_obs=seen)
+        return replace(outcome, given=given, plays=envs.teacher_spaces, teacher_obs=seen)
     finally:
         envs.close()
 
@@ -192,8 +192,42 @@ def _digest_of(model: Model) -> str:
     return "+".join(model.files.values())
 
 
+def _layers(network: Student) -> dict[str, str]:
+    """Return the digest of the layers of a module of one's own, as a run keeps it."""
+    return {"the student": network.fingerprint()} if isinstance(network, Own) else {}
+
+
+def _own_student(config: Distill, given: Given | None) -> nn.Module | None:
+    """Return the student that is a module of one's own; None for one of a size.
+
+    Raises UserError for one that was given in Python and is not given now.
+    """
+    if given is not None:
+        return make_own(given, seed=config.seed)
+    if is_place(config.student):
+        return make_own(config.student, seed=config.seed)
+    if config.student.startswith("<"):
+        raise UserError(
+            f"student {config.student} is a module that was given in Python: go on by "
+            "tutelage.distill(…, student=module, resume=True)"
+        )
+    return None
+
+
+def _spoken(own: nn.Module | None) -> Head | None:
+    """Return the head that labels have for a module which says its own."""
+    head = None if own is None else said_head(own)
+    return QValues(head.n) if isinstance(head, QValues) else head
+
+
 def _distill_offline(
-    config: Distill, folder: Path, device: torch.device, *, resume: bool, hooks: Hooks
+    config: Distill,
+    folder: Path,
+    device: torch.device,
+    own: nn.Module | None,
+    *,
+    resume: bool,
+    hooks: Hooks,
 ) -> Outcome:
     if not is_zero(config.reward_weight):
         raise UserError("reward_weight needs an environment to act in: it cannot be used offline")
@@ -214,12 +248,12 @@ def _distill_offline(
         threads=settle_threads(config.threads, dataset.obs_shape),
     )
     theirs = parse_head(dataset.head)
+    if (wanted := _spoken(own)) not in (None, theirs):
+        raise UserError(f"the labels of {config.dataset} are of {theirs}, the student's {wanted}")
     config = _settled(config, theirs)
     frames = dataset[0].frames[dataset.obs_shape[0] - 1 :]
     head = student_head(config, theirs)
-    network = build_network(
-        config.learning, config.student, frames, dataset.obs_shape, head, seed=config.seed
-    ).to(device)
+    network = build_student(config, own, frames, dataset.obs_shape, head).to(device)
     learner = build_distiller(config, network, head)
     source = Offline(
         dataset,
@@ -230,7 +264,7 @@ def _distill_offline(
         held_out=HELD_OUT,
         examine=learner.examine,
     )
-    files = {config.dataset: dataset.digest}
+    files = {config.dataset: dataset.digest, **_layers(network)}
     study = _Study(config, learner, source, Alone(), hooks, files=files)
     return study.run(folder, resume=resume)
 
@@ -241,11 +275,14 @@ def settle(config: Distill, *, env: str, head: Head) -> Distill:
     Raises UserError for a device that cannot be had and where no target is known.
     """
     learning = settle_learning(config.learning, open_device(config.device))
-    return _settled(_in_environment(replace(config, learning=learning), env), head)
+    settled = _settled(_in_environment(replace(config, learning=learning), env), head)
+    if settled.examination.target_return is None:
+        usual_target(settled.environment)
+    return settled
 
 
 def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
-    """Return the configuration with its environment and its target known.
+    """Return the configuration with its environment known, and its target if there is a usual one.
 
     The environment is by default the one that the data set, or the first teacher that says so, was
     made for. Raises UserError where none does.
@@ -267,7 +304,7 @@ def _in_environment(config: Distill, env: str) -> Distill:
     environment = replace(config.environment, env=env)
     examination = config.examination
     if examination.target_return is None:
-        examination = replace(examination, target_return=usual_target(environment))
+        examination = replace(examination, target_return=about(environment).target)
     return replace(config, environment=environment, examination=examination)
 
 
@@ -333,15 +370,14 @@ class _Study:
     """What comes before the first round, and not again when the run goes on."""
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Student:
         """The student as it acts."""
-        network = self.learner.averaged
-        assert isinstance(network, Network)
+        network: Student = self.learner.averaged  # type: ignore[assignment]
         return network
 
     def run(self, folder: Path, *, resume: bool) -> Outcome:
         config, network, examination = self.config, self.network, self.config.examination
-        assert examination.target_return is not None
+        target = examination.target_return
 
         def keep(env_steps: int, evaluation: Evaluation | None) -> None:
             _save(folder / "best.safetensors", config, network, env_steps, evaluation)
@@ -349,7 +385,7 @@ class _Study:
         judge = Examiner(
             self._examine,
             keep,
-            target=examination.target_return,
+            target=math.inf if target is None else target,
             episodes=examination.eval_episodes,
             confirm_episodes=examination.confirm_episodes,
             begin=examination.eval_from,
@@ -373,11 +409,10 @@ class _Study:
 
     def _examine(self, episodes: int, stream: str) -> Evaluation | Abandoned:
         config, network, examination = self.config, self.network, self.config.examination
-        most = about(config.environment).most
+        most, target = about(config.environment).most, examination.target_return
         bound = None
-        if most is not None and not examination.eval_whole:
-            assert examination.target_return is not None
-            bound = Bound(target=examination.target_return, most=most)
+        if most is not None and target is not None and not examination.eval_whole:
+            bound = Bound(target=target, most=most)
         return examine(
             network,
             config.environment,
@@ -392,7 +427,7 @@ class _Study:
         )
 
 
-def _play(config: Distill, network: Network, stream: str) -> Evaluation:
+def _play(config: Distill, network: Student, stream: str) -> Evaluation:
     return evaluate(
         network,
         config.environment,
@@ -408,7 +443,7 @@ def _play(config: Distill, network: Network, stream: str) -> Evaluation:
 def _save(
     path: Path,
     config: Distill,
-    network: Network,
+    network: Student,
     env_steps: int,
     evaluation: Evaluation | None,
 ) -> None:

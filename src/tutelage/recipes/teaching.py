@@ -39,6 +39,7 @@ from tutelage.recipes.distilling import Hooks
 from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Never, Parts, conduct, open_run
 from tutelage.sources.online import EPISODES, Behaviour, Memory, Online
+from tutelage.teachers import load_model
 from tutelage.types import seeded
 
 
@@ -164,17 +165,17 @@ def record(config: Record, folder: str | Path) -> int:
     if config.environment.only:
         raise UserError("a data set holds every state: only cannot be used to record one")
     device = open_device(config.device)
-    model = import_model(config.teacher)
-    policy = model.policy
     environment = config.environment
     if environment.env == "auto":
-        environment = replace(environment, env=model.env)
+        environment = replace(environment, env=import_model(config.teacher).env)
     if not environment.env:
         raise UserError(f"{config.teacher} does not say what it plays: name it by env")
     config = replace(config, environment=environment)
     envs = make(environment, seed=config.seed, stream="recording", threads=config.threads)
     try:
+        model = load_model(config.teacher, envs.spaces)
         check_fits(model, environment, envs)
+        policy = model.policy
         if isinstance(policy, torch.nn.Module):
             policy.to(device)
         streams = envs.num_envs if config.keep_above is None else 1

@@ -49,9 +49,11 @@ def headline(result: Mapping[str, Any]) -> str:
     """Say in one line what a distillation came to."""
     target, reached = next(
         ((key.removeprefix(TARGET), at) for key, at in result.items() if key.startswith(TARGET)),
-        ("its target", None),
+        ("", None),
     )
     took = f"{result['seconds']:.0f} s, {result['evaluation_seconds']:.0f} s of it evaluating"
+    if not target:
+        return f"{result['env']}: {result['env_steps']:,} env steps ({took})"
     if reached is None:
         return (
             f"{result['env']}: {target} not reached in {result['env_steps']:,} env steps ({took})"

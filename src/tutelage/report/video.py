@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -38,11 +39,14 @@ def side_by_side(
     config: EnvironmentConfig,
     path: Path,
     *,
+    sees: Mapping[str, EnvironmentConfig] = MappingProxyType({}),
     seed: int = 0,
     max_steps: int = 2000,
     scale: int | None = None,
 ) -> dict[str, float]:
     """Film one greedy episode of each policy, and return what each had scored when it ended.
+
+    ``sees``: the environment as policies see it that see another part of it than ``config`` says.
 
     The episode starts from a held-out seed and is cut after ``max_steps``; a game that
     is over waits, its last frame showing, for the others. The file is an mp4 (H.264, yuv420p)
@@ -54,7 +58,9 @@ def side_by_side(
         raise ValueError("policies is empty: nobody to film")
     with ExitStack() as stack:
         games = {
-            name: stack.enter_context(closing(_episode(policy, config, seed, max_steps)))
+            name: stack.enter_context(
+                closing(_episode(policy, sees.get(name, config), seed, max_steps))
+            )
             for name, policy in policies.items()
         }
         shown = {name: next(game) for name, game in games.items()}

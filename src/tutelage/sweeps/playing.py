@@ -7,7 +7,7 @@ import torch
 from msgspec import Meta
 
 from tutelage.configs import Count, Seed, Threads
-from tutelage.domains import EnvironmentConfig, about, as_made
+from tutelage.domains import EnvironmentConfig, about, as_made, spaces_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation, evaluate
 from tutelage.importers import import_model
@@ -50,7 +50,11 @@ def play(config: Evaluate) -> Evaluation:
     device = torch.device(config.device)
     regions = about(config.environment).regions
     ensemble, _ = load_teachers(
-        [config.model], device=device, seed=config.seed, regions=lambda model: regions
+        [config.model],
+        device=device,
+        seed=config.seed,
+        regions=lambda model: regions,
+        plays=spaces_of(config.environment),
     )
     return evaluate(
         ensemble.alone(0),
