@@ -168,6 +168,16 @@ def test_what_stands_between_layers_is_the_same_in_onnx_and_c(tmp_path: Path) ->
         check("c", made, spaces.Discrete(3), obs, tmp_path / "refused")
 
 
+def test_a_normalised_network_is_the_same_in_onnx(tmp_path: Path) -> None:
+    made = network("4/6/4/8:norm", (4, 84, 84), QValues(6))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim == 1:  # gains and biases that are no ones and zeros
+                parameter.add_(torch.linspace(-0.5, 0.5, len(parameter)))
+    obs = np.random.default_rng(1).integers(0, 256, (20, 4, 84, 84), np.uint8)
+    check("onnx", made, spaces.Discrete(6), obs, tmp_path / "onnx")
+
+
 def test_bytes_in_c_are_those_of_onnx_runtime(tmp_path: Path) -> None:
     made = network("8/12/8/24", (4, 84, 84), QValues(6))
     obs = np.random.default_rng(1).integers(0, 256, (20, 4, 84, 84), np.uint8)

@@ -195,7 +195,8 @@ class Teach:
     env_steps: Steps = 800_000
     """Budget of agent steps over all environments (one Atari step is 4 frames)."""
     size: str = "teacher"
-    """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64."""
+    """A named size (see 'tutelage sizes'), or widths such as 32/64/64/512 or mlp:64/64; with :norm
+    after it, layers are normalised."""
     init: str = ""
     """Go on from this model (a bundled name, a file or a run's folder), of the size it has."""
     epsilon: Chance = "1:0.01:80000"
@@ -246,8 +247,8 @@ class Distill:
     teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
     """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
     student: str = "student"
-    """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64, or what makes
-    a torch.nn.Module of your own, as MODULE:NAME."""
+    """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64 (with :norm
+    after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME."""
     seed: Seed = 1
     """Seed of everything random in the run."""
     env_steps: Steps = 50_000

@@ -445,6 +445,20 @@ def _layer_norm(g: Graph, node: Any) -> Any:
     return [g.add("LayerNormalization", g.of(x), *given, axis=-len(sides), epsilon=eps)]
 
 
+def _group_norm(g: Graph, node: Any) -> Any:
+    """Return groups of channels normalised, then each channel times its weight plus its bias."""
+    x, weight, bias, _, _, _, groups, eps = node.args
+    sides = [0, *_sides(x)[1:]]
+    ones = torch.ones(groups)
+    apart = g.add("Reshape", g.of(x), torch.tensor([0, groups, -1]))
+    normal = g.add("InstanceNormalization", apart, ones, 0.0 * ones, epsilon=eps)
+    made = g.add("Reshape", normal, torch.tensor(sides))
+    each = [1, -1, *[1] * (len(sides) - 2)]
+    for kind, one in (("Mul", weight), ("Add", bias)):
+        made = made if one is None else g.add(kind, made, g.of(one).reshape(each))
+    return [made]
+
+
 def _same(g: Graph, node: Any) -> Any:
     return g.of(node.args[0])
 
@@ -494,6 +508,7 @@ OPERATORS: dict[str, Operator] = {
     "leaky_relu": _leaky_relu,
     "log1p": _log1p,
     "max_pool2d_with_indices": _pool,
+    "native_group_norm": _group_norm,
     "native_layer_norm": _layer_norm,
     "ne": _unequal,
     "permute": _permute,
