@@ -16,7 +16,7 @@ import numpy as np
 from tutelage.errors import UserError
 from tutelage.exporters import onnx_int8
 from tutelage.exporters.base import Portable, Run, States, Written
-from tutelage.exporters.c_graph import TYPES, Network, Node
+from tutelage.exporters.c_graph import TYPES, Network, Node, spelled
 from tutelage.exporters.c_source import Program, program_of
 from tutelage.exporters.onnx import model_of, needed
 from tutelage.files import write_atomic
@@ -203,12 +203,10 @@ def _source(policy: Portable, network: Network, program: Program) -> str:
         if f"{part.split('(')[0].split()[-1]}(" in body
     ]
     names = ["action", "numbers", *(_memory(i) for i in range(len(policy.memory)))]
-    lines = [line for line in program.statements if not line.startswith("OUTPUT(")]
-    for line in program.statements:
-        if line.startswith("OUTPUT("):
-            which, rest = line[7:-1].split(", ", 1)
-            pointer, size = rest.rsplit(", ", 1)
-            lines.append(_copied(names[int(which)], pointer, int(size), action))
+    copied = [
+        _copied(name, pointer, math.prod(network.shapes[output]), action)
+        for name, pointer, output in zip(names, program.outputs, network.outputs, strict=True)
+    ]
     arenas = [f"static {kind} m_{kind}[{size}];" for kind, size in program.arenas.items()]
     memory = [f"float {_memory(i)}[{math.prod(sides)}];" for i, sides in enumerate(policy.memory)]
     forget = [
@@ -228,7 +226,7 @@ def _source(policy: Portable, network: Network, program: Program) -> str:
             "",
             "".join(used),
             f"int policy_run(const {obs} *obs, {action} *action, float *numbers) {{",
-            *(f"    {line}" for line in lines),
+            *(f"    {line}" for line in (*program.statements, *copied)),
             "    return wrong;",
             "}",
             "",
@@ -256,28 +254,10 @@ def _copied(name: str, pointer: str, size: int, action: str) -> str:
 
 
 def _table(name: str, value: Array) -> str:
-    """Return a constant array; each number is spelled so that it is read back exactly."""
-    flat = np.ascontiguousarray(value).ravel()
-    if flat.dtype.kind == "f":
-        form = "%.9gf" if flat.dtype == np.float32 else "%.17g"
-        words = [_spelled(form % one) for one in flat.tolist()]
-    else:
-        words = [str(int(one)) for one in flat.tolist()]
-    lines = (",".join(words[i : i + ROW]) for i in range(0, len(words), ROW))
-    return (
-        f"static const {TYPES[str(flat.dtype)]} {name}[{len(flat)}] = {{\n"
-        + ",\n".join(lines)
-        + "};"
-    )
-
-
-def _spelled(word: str) -> str:
-    """Return a number as C has it: with a point, infinity by its name."""
-    if "inf" in word:
-        return "-INFINITY" if word.startswith("-") else "INFINITY"
-    if any(c in word for c in ".e"):
-        return word
-    return f"{word[:-1]}.0f" if word.endswith("f") else f"{word}.0"
+    """Return a constant array."""
+    words = spelled(value)
+    lines = ",\n".join(",".join(words[i : i + ROW]) for i in range(0, len(words), ROW))
+    return f"static const {TYPES[str(value.dtype)]} {name}[{len(words)}] = {{\n{lines}}};"
 
 
 def _bytes(policy: Portable, program: Program, folder: Path) -> dict[str, Any]:

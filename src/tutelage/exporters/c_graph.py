@@ -1,6 +1,5 @@
 """An ONNX graph of one state as C is made of it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,18 +60,29 @@ class Layer:
     """How many x there are altogether."""
 
 
+def spelled(values: Array) -> list[str]:
+    """Return numbers as C spells them, so that they are read back exactly."""
+    if values.dtype.kind != "f":
+        return [str(int(one)) for one in values.ravel().tolist()]
+    digits, end = (9, "f") if values.dtype == np.float32 else (17, "")
+
+    def word(text: str) -> str:
+        if "n" in text:
+            return text.replace("inf", "INFINITY").replace("nan", "NAN")
+        return text + end if "." in text or "e" in text else f"{text}.0{end}"
+
+    return [word(f"{one:.{digits}g}") for one in values.ravel().tolist()]
+
+
 def number(value: Any) -> str:
-    """Return a constant as C spells it, exactly."""
-    if isinstance(value, np.bool_ | np.integer):
-        return f"({int(value)})" if int(value) < 0 else str(int(value))
-    if math.isinf(value):
-        return "(-INFINITY)" if value < 0 else "INFINITY"
-    single = isinstance(value, np.float32)
-    text = f"{float(value):.9g}" if single else f"{float(value):.17g}"
-    if not any(c in text for c in ".en"):
-        text += ".0"
-    text += "f" * single
+    """Return one constant as a term of an expression."""
+    (text,) = spelled(np.asarray(value))
     return f"({text})" if text.startswith("-") else text
+
+
+def nest(sides: Mapping[str, int]) -> str:
+    """Return the heads of loops, ``index -> side``, each within the one before."""
+    return "".join(f"for (int {i} = 0; {i} < {side}; {i}++) " for i, side in sides.items())
 
 
 def shifted(i: str, start: int, step: int) -> str:

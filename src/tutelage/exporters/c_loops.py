@@ -1,13 +1,14 @@
 """What needs loops of its own in C: layers, and what looks at several numbers at once."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tutelage.errors import UserError
-from tutelage.exporters.c_graph import INSTEAD, Layer, Node, shifted
+from tutelage.exporters.c_graph import INSTEAD, Index, Layer, Node, nest, shifted
 from tutelage.types import Array
 
 if TYPE_CHECKING:
@@ -104,32 +105,50 @@ def _conv(w: "Writer", node: Node) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Along:
+    """Loops that look along some sides of a tensor, ``r0, r1, …`` within ``i0, i1, …``."""
+
+    outer: str
+    inner: str
+    value: str
+    """What is looked at."""
+    first: str
+    """The first of these."""
+    index: Index
+    """Of the result, whether it keeps the sides or not."""
+    n: int
+
+
+def _along(w: "Writer", node: Node, axes: Iterable[int]) -> Along:
+    source = node.inputs[0]
+    sides = w.shape(source)
+    over = sorted(axis % len(sides) for axis in axes)
+    w.materialised(source)
+    inside = [f"{'r' if k in over else 'i'}{k}" for k in range(len(sides))]
+    first = ["0" if k in over else i for k, i in enumerate(inside)]
+    whole = len(w.shape(node.output)) == len(sides)
+    return Along(
+        nest({i: side for i, side in zip(inside, sides, strict=True) if i[0] == "i"}),
+        nest({f"r{k}": sides[k] for k in over}),
+        w.at(source, inside),
+        w.at(source, first),
+        first if whole else [i for k, i in enumerate(first) if k not in over],
+        math.prod(sides[k] for k in over),
+    )
+
+
 def _reduce(begin: str, step: str, end: str = "a") -> Callable[["Writer", Node], None]:
     def said(w: "Writer", node: Node) -> None:
-        source = node.inputs[0]
-        sides = w.shape(source)
-        axes = node.about.get("axes")
-        if axes is None:
-            given = w.constant(node.inputs[1]) if len(node.inputs) > 1 else None
-            axes = range(len(sides)) if given is None else given.ravel().tolist()
-        reduced = {int(axis) % len(sides) for axis in axes}
-        w.materialised(source)
-        inside = [f"r{k}" if k in reduced else f"i{k}" for k in range(len(sides))]
-        kept = [k for k in range(len(sides)) if k not in reduced]
-        outside = [f"i{k}" for k in kept]
-        whole = len(w.shape(node.output)) == len(sides)
-        index = ["0" if k in reduced else f"i{k}" for k in range(len(sides))] if whole else outside
-        value = w.at(source, inside)
+        given = w.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        every = range(len(w.shape(node.inputs[0])))
+        along = _along(w, node, every if given is None else given.ravel().tolist())
         number = w.kind(node.output)
         into = w.store(node.output)
-        over = "".join(f"for (int r{k} = 0; r{k} < {sides[k]}; r{k}++) " for k in sorted(reduced))
-        first = w.at(source, ["0" if k in reduced else f"i{k}" for k in range(len(sides))])
-        n = math.prod(sides[k] for k in reduced)
-        head = "".join(f"for (int i{k} = 0; i{k} < {sides[k]}; i{k}++) " for k in kept)
         w.say(
-            f"{head}{{ {number} a = {begin.replace('$', first)}; "
-            f"{over}{{ const {number} v = {value}; {step} }} "
-            f"{into}[{w.flat(node.output, index)}] = {end.replace('#', str(n))}; }}"
+            f"{along.outer}{{ {number} a = {begin.replace('$', along.first)}; "
+            f"{along.inner}{{ const {number} v = {along.value}; {step} }} "
+            f"{into}[{w.flat(node.output, along.index)}] = {end.replace('#', str(along.n))}; }}"
         )
 
     return said
@@ -137,41 +156,29 @@ def _reduce(begin: str, step: str, end: str = "a") -> Callable[["Writer", Node],
 
 def _arg(sign: str) -> Callable[["Writer", Node], None]:
     def said(w: "Writer", node: Node) -> None:
-        source = node.inputs[0]
-        sides = w.shape(source)
-        axis = int(node.about.get("axis", 0)) % len(sides)
-        w.materialised(source)
-        inside = ["r" if k == axis else f"i{k}" for k in range(len(sides))]
-        kept = [k for k in range(len(sides)) if k != axis]
-        whole = len(w.shape(node.output)) == len(sides)
-        index = ["0" if k == axis else f"i{k}" for k in range(len(sides)) if whole or k != axis]
-        best = w.at(source, ["b" if k == axis else f"i{k}" for k in range(len(sides))])
-        value = w.at(source, inside)
+        axis = int(node.about.get("axis", 0)) % len(w.shape(node.inputs[0]))
+        along = _along(w, node, [axis])
+        number = w.kind(node.inputs[0])
         into = w.store(node.output)
-        head = "".join(f"for (int i{k} = 0; i{k} < {sides[k]}; i{k}++) " for k in kept)
         w.say(
-            f"{head}{{ int b = 0; for (int r = 1; r < {sides[axis]}; r++) "
-            f"if ({value} {sign} {best}) b = r; {into}[{w.flat(node.output, index)}] = b; }}"
+            f"{along.outer}{{ int b = 0; {number} a = {along.first}; {along.inner}"
+            f"if ({along.value} {sign} a) {{ a = {along.value}; b = r{axis}; }} "
+            f"{into}[{w.flat(node.output, along.index)}] = b; }}"
         )
 
     return said
 
 
 def _softmax(w: "Writer", node: Node) -> None:
-    source = node.inputs[0]
-    sides = w.shape(source)
-    axis = int(node.about.get("axis", -1)) % len(sides)
-    w.materialised(source)
-    inside = ["r" if k == axis else f"i{k}" for k in range(len(sides))]
-    value, first = w.at(source, inside), w.at(source, ["0" if i == "r" else i for i in inside])
-    into = w.store(node.output)
-    place = f"{into}[{w.flat(node.output, inside)}]"
-    kept = [k for k in range(len(sides)) if k != axis]
-    head = "".join(f"for (int i{k} = 0; i{k} < {sides[k]}; i{k}++) " for k in kept)
-    over = f"for (int r = 0; r < {sides[axis]}; r++)"
+    axis = int(node.about.get("axis", -1)) % len(w.shape(node.output))
+    along = _along(w, node, [axis])
+    inside = [f"r{k}" if k == axis else f"i{k}" for k in range(len(w.shape(node.output)))]
+    place = f"{w.store(node.output)}[{w.flat(node.output, inside)}]"
+    over = along.inner
     w.say(
-        f"{head}{{ float most = {first}, sum = 0.0f; {over} most = fmaxf(most, {value}); "
-        f"{over} sum += {place} = expf({value} - most); {over} {place} /= sum; }}"
+        f"{along.outer}{{ float most = {along.first}, sum = 0.0f; "
+        f"{over}most = fmaxf(most, {along.value}); "
+        f"{over}sum += {place} = expf({along.value} - most); {over}{place} /= sum; }}"
     )
 
 
@@ -192,11 +199,7 @@ def _concat(w: "Writer", node: Node) -> None:
     into = w.store(node.output)
     lines = []
     for sides, value, place in parts:
-        head = "".join(
-            f"for (int i{k} = 0; i{k} < {side}; i{k}++) "
-            for k, side in enumerate(sides)
-            if side > 1
-        )
+        head = nest({f"i{k}": side for k, side in enumerate(sides) if side > 1})
         lines.append(f"{head}{into}[{w.flat(node.output, place)}] = {value};")
     w.say("\n    ".join(lines))
 
@@ -206,6 +209,7 @@ def _pool(w: "Writer", node: Node) -> None:
     sides, out = w.shape(source), w.shape(node.output)
     kernel = node.about["kernel_shape"]
     strides = node.about.get("strides") or [1, 1]
+    apart = node.about.get("dilations") or [1, 1]
     pads = node.about.get("pads") or [0] * 4
     if len(sides) != 4:
         raise UserError(f"the policy pools along {len(sides) - 2} sides: {INSTEAD}")
@@ -216,8 +220,8 @@ def _pool(w: "Writer", node: Node) -> None:
         f"for (int c = 0; c < {sides[1]}; c++) for (int oy = 0; oy < {out[2]}; oy++) "
         f"for (int ox = 0; ox < {out[3]}; ox++) {{ float a = -INFINITY; "
         f"for (int ky = 0; ky < {kernel[0]}; ky++) for (int kx = 0; kx < {kernel[1]}; kx++) {{ "
-        f"const int y = oy * {strides[0]} - {pads[0]} + ky; "
-        f"const int x = ox * {strides[1]} - {pads[1]} + kx; "
+        f"const int y = oy * {strides[0]} - {pads[0]} + ky * {apart[0]}; "
+        f"const int x = ox * {strides[1]} - {pads[1]} + kx * {apart[1]}; "
         f"if (y >= 0 && y < {sides[2]} && x >= 0 && x < {sides[3]}) a = fmaxf(a, {value}); }} "
         f"{into}[{w.flat(node.output, ['0', 'c', 'oy', 'ox'])}] = a; }}"
     )

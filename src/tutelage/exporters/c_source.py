@@ -8,12 +8,13 @@ registers and read their weights in the order in which they lie.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tutelage.errors import UserError
-from tutelage.exporters.c_graph import INSTEAD, TYPES, Index, Layer, Network, Node, number
+from tutelage.exporters.c_graph import INSTEAD, TYPES, Index, Layer, Network, Node, nest, number
 from tutelage.exporters.c_loops import LOOPS, WIDE, WIDTH
 from tutelage.exporters.c_pointwise import ALIASES, CHEAP, FOLLOWING, POINTWISE
 from tutelage.types import Array
@@ -24,6 +25,8 @@ class Program:
     """The statements of a network, and the arrays that they need."""
 
     statements: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    """A pointer to each of the network's outputs."""
     tables: dict[str, Array] = field(default_factory=dict)
     """Constant arrays by name: what lies in flash."""
     arenas: dict[str, int] = field(default_factory=dict)
@@ -51,6 +54,7 @@ class Writer:
         for node in network.nodes:
             for name in node.inputs:
                 self.users.setdefault(name, []).append(node)
+        self._given = set(given.values())
         self.place: dict[str, str] = dict(given)
         """Where a tensor lies: a pointer, ``@`` and the name of a buffer before all are placed."""
         self.local: dict[str, str] = {}
@@ -58,6 +62,7 @@ class Writer:
         self.lazy: set[str] = set()
         self.done: set[str] = set()
         """What a layer's loops have done already."""
+        self._tables: dict[str, str] = {}
         self._buffers: dict[str, tuple[str, int, int, int]] = {}
         """Name -> (type, length, the statement that fills it, the last that reads it)."""
 
@@ -109,9 +114,11 @@ class Writer:
 
     def table(self, name: str, value: Array) -> str:
         """Return the name of a constant array."""
-        plain = "t_" + "".join(c if c.isalnum() else "_" for c in name)
-        self.program.tables.setdefault(plain, value)
-        return plain
+        if name not in self._tables:
+            plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+            self._tables[name] = f"t{len(self._tables)}_{plain}"
+            self.program.tables[self._tables[name]] = value
+        return self._tables[name]
 
     def read(self, name: str) -> str:
         """Return the pointer to a tensor that lies in memory."""
@@ -137,7 +144,7 @@ class Writer:
         if (value := self.constant(name)) is not None:
             return self.table(name, value)
         if name in self.lazy:
-            text = self.loops(self.shape(name), lambda index: self.at(name, index), name)
+            text = self.loops(self.shape(name), partial(self.at, name), name)
             self.lazy.discard(name)
             self.say(text)
         return self.read(name)
@@ -147,11 +154,7 @@ class Writer:
         index = [f"i{k}" if side > 1 else "0" for k, side in enumerate(shape)]
         body = value(index)
         to = self.store(name)
-        head = "".join(
-            f"for (int i{k} = 0; i{k} < {side}; i{k}++) "
-            for k, side in enumerate(shape)
-            if side > 1
-        )
+        head = nest({i: side for i, side in zip(index, shape, strict=True) if side > 1})
         return f"{head}{to}[{self.flat(name, index)}] = {body};"
 
     # The whole.
@@ -175,10 +178,9 @@ class Writer:
                 raise UserError(f"the policy uses {node.kind}, which C has no loop for: {INSTEAD}")
         for name in self.net.outputs:
             self.materialised(name)
-        self.program.statements += [
-            f"OUTPUT({i}, {self.materialised(name)}, {self.size(name)})"
-            for i, name in enumerate(self.net.outputs)
-        ]
+            if self.place.get(name) in self._given:  # memory that another output may overwrite
+                self.say(self.loops(self.shape(name), partial(self.at, name), name))
+        self.program.outputs = [self.materialised(name) for name in self.net.outputs]
         self._place_buffers()
         return self.program
 
@@ -191,11 +193,8 @@ class Writer:
         return old == new
 
     def _alias(self, node: Node) -> None:
-        source = node.inputs[0]
-        if self.constant(source) is not None:
-            raise AssertionError(f"{node.output} is a constant")
-        self.materialised(source)
-        self.place[node.output] = self.place[source]
+        self.materialised(node.inputs[0])
+        self.place[node.output] = self.place[node.inputs[0]]
 
     def _may_wait(self, node: Node) -> bool:
         """Return whether an expression is needed once only, where it is cheap to have it."""
@@ -275,12 +274,11 @@ class Writer:
                 at = max(at, end)
             offsets[name] = at
             self.program.arenas[kind] = max(self.program.arenas.get(kind, 0), at + length)
-        for name in sorted(self._buffers, key=len, reverse=True):
-            kind, at = self._buffers[name][0], offsets[name]
+        for name, at in offsets.items():
+            kind = self._buffers[name][0]
             pointer = f"m_{kind}" if at == 0 else f"(m_{kind} + {at})"
-            self.program.statements = [
-                text.replace(f"@{name}@", pointer) for text in self.program.statements
-            ]
+            for texts in (self.program.statements, self.program.outputs):
+                texts[:] = [text.replace(f"@{name}@", pointer) for text in texts]
 
     # Layers.
 

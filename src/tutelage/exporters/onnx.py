@@ -1,6 +1,6 @@
 """ONNX: one graph of plain operators, which ONNX Runtime and others run anywhere."""
 
-import operator
+import logging
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
 
 from tutelage.errors import UserError
-from tutelage.exporters import onnx_files, onnx_operators
+from tutelage.exporters import onnx_files
 from tutelage.exporters.base import Portable, Run, States, Written, trace
-from tutelage.exporters.onnx_operators import Graph
 from tutelage.files import write_atomic
 from tutelage.importers.base import line_of, spelled_head
 from tutelage.types import Array
@@ -49,45 +47,26 @@ def model_of(policy: Portable) -> Any:
     onnx = needed("onnx")
     source = onnx_files.within(policy.policy)
     if source is None:
-        graph = grown(onnx, policy, policy.examples(2), policy.inputs(), policy.outputs())
-        nodes, initializers, opsets = graph.nodes, graph.initializers, {"": OPSET}
+        model = translated(policy, policy.examples(2), policy.inputs(), policy.outputs())
     else:
         before, after = onnx_files.around(policy, source)
-        inside = onnx_files.read(onnx, source.where, OPSET)
+        model = onnx_files.read(onnx, source.where, OPSET)
         turning, fed = onnx_files.turned(onnx, source, into=True)
         back, said = onnx_files.turned(onnx, source, into=False)
-        first = grown(onnx, before, policy.examples(2), policy.inputs(), fed, prefix="b")
-        examples = after.examples(2)
-        graph = grown(onnx, after, examples, ["obs", *said], policy.outputs(), prefix="a")
-        nodes = [*first.nodes, *turning, *inside.graph.node, *back, *graph.nodes]
-        initializers = [*first.initializers, *inside.graph.initializer, *graph.initializers]
-        opsets = {one.domain: one.version for one in inside.opset_import}
-    kinds = [output.dtype for output in graph.said]
-    memory: list[tuple[int | str, ...]] = [("batch", *sides) for sides in policy.memory]
-    shapes: list[tuple[int | str, ...]] = [
-        ("batch", *policy.action_shape),
-        ("batch", policy.head.size),
-        *memory,
-    ]
-
-    def value(name: str, kind: torch.dtype, sides: Sequence[int | str]) -> Any:
-        return onnx.helper.make_tensor_value_info(name, onnx_operators.TYPES[kind], sides)
-
-    inputs = [value("obs", policy.dtype, ("batch", *policy.shape))] + [
-        value(name, torch.float32, sides)
-        for name, sides in zip(policy.inputs()[1:], memory, strict=True)
-    ]
-    outputs = [
-        value(name, kind, sides)
-        for name, kind, sides in zip(policy.outputs(), kinds, shapes, strict=True)
-    ]
-    made = onnx.helper.make_graph(nodes, "policy", inputs, outputs, initializers)
-    model = onnx.helper.make_model(
-        made,
-        opset_imports=[onnx.helper.make_opsetid(name, n) for name, n in opsets.items()],
-        ir_version=IR_VERSION,
-        producer_name="tutelage",
-    )
+        first = translated(before, policy.examples(2), policy.inputs(), fed)
+        last = translated(after, after.examples(2), ["obs", *said], policy.outputs())
+        one, other = (
+            onnx.compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False).graph
+            for part, prefix in ((first, "before_"), (last, "after_"))
+        )
+        inside = model.graph
+        nodes = [*one.node, *turning, *inside.node, *back, *other.node]
+        held = [*one.initializer, *inside.initializer, *other.initializer]
+        model.graph.CopyFrom(onnx.helper.make_graph(nodes, "policy", one.input, other.output, held))
+    model.ir_version = IR_VERSION
+    model.producer_name = "tutelage"
+    model.ClearField("producer_version")
+    model.graph.name = "policy"
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -95,68 +74,47 @@ def model_of(policy: Portable) -> Any:
     return model
 
 
-def grown(
-    onnx: Any,
-    module: nn.Module,
-    examples: Sequence[Tensor],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    *,
-    prefix: str = "",
-) -> Graph:
-    """Return a module as a graph of such inputs and outputs; names in it begin with ``prefix``."""
-    program = trace(module, examples).run_decompositions()
-    graph = Graph(onnx, inputs[0], prefix=prefix)
-    acting = _acting(program)
-    for node in program.graph.nodes:
-        if node in acting:
-            _take(graph, node, program, inputs, outputs)
-    return graph
+def translated(
+    module: nn.Module, examples: Sequence[Tensor], inputs: Sequence[str], outputs: Sequence[str]
+) -> Any:
+    """Return a module as an ONNX model of such inputs and outputs, of any number of states.
 
-
-def _acting(program: Any) -> set[Node]:
-    """Return the nodes that an output depends on: checks of what is given are left out."""
-    found: set[Node] = set()
-    left = [node for node in program.graph.nodes if node.op == "output"]
-    while left:
-        node = left.pop()
-        if node not in found:
-            found.add(node)
-            left += node.all_input_nodes
-    return found
-
-
-def _take(
-    graph: Graph, node: Any, program: Any, inputs: Sequence[str], outputs: Sequence[str]
-) -> None:
-    """Add what one node of the program says."""
-    if node.op == "placeholder":
-        signature = program.graph_signature
-        if node.name in signature.user_inputs:
-            graph.known[node] = inputs[signature.user_inputs.index(node.name)]
-        else:
-            graph.known[node] = _constant(program, node.name)
-    elif node.op == "output":
-        for name, said in zip(outputs, node.args[0], strict=True):
-            graph.say(name, said)
-    elif node.target is operator.getitem:
-        several, index = node.args
-        graph.known[node] = graph.known[several][index]
-    elif isinstance(node.meta.get("val"), torch.SymInt | int):
-        return  # the number of states: every shape says it again
-    elif node.op == "call_function":
-        graph.take(node)
-
-
-def _constant(program: Any, name: str) -> Tensor:
-    signature = program.graph_signature
-    for table in (signature.inputs_to_parameters, signature.inputs_to_buffers):
-        if name in table:
-            target = table[name]
-            held: Tensor = program.state_dict.get(target, program.constants.get(target))
-            return held.detach()
-    constant: Tensor = program.constants[signature.inputs_to_lifted_tensor_constants[name]]
-    return constant.detach()
+    PyTorch's own exporter writes it, from core operators: of these, C and eight bits know all.
+    """
+    needed("onnxscript")
+    traced = trace(module, examples)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # or it tells of each package that it could have used
+    try:
+        made = torch.onnx.export(
+            traced.run_decompositions(),
+            input_names=inputs,
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except Exception as error:  # as in trace
+        cause = error
+        while isinstance(cause.__cause__, Exception):  # above it stands advice to PyTorch's makers
+            cause = cause.__cause__
+        raise UserError(
+            f"the policy has no counterpart in ONNX, choose torch: {line_of(cause)}"
+        ) from error
+    finally:
+        log.setLevel(level)
+    assert made is not None
+    model: Any = made.model_proto
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")  # paths of this machine and lines of code
+        part.ClearField("doc_string")
+    for value in (*graph.input, *graph.output):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = "batch"
+    return model
 
 
 def open_file(folder: Path, written: Written) -> Run:
