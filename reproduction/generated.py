@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import tutelage as tt
-from reproduction.policies import NEVER, SMALL, read
+from reproduction.policies import NEVER, read
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.files import file_digest
 from tutelage.policies import Policy
@@ -183,7 +183,7 @@ def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     options = "".join(
         f" --{name.replace('_', '-')} {' '.join(value) if isinstance(value, tuple) else value}"
-        for name, value in {**SMALL, **settings_of(case, case.file)}.items()
+        for name, value in settings_of(case, case.file).items()
     )
     return (
         f"tutelage distill --teacher {case.teacher.replace('FILE', case.file)} --env {case.env} "
@@ -220,7 +220,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         eval_from=case.env_steps,
         confirm_episodes=1,
         threads=1,
-        **{**SMALL, **settings_of(case, str(folder / case.file))},
+        **settings_of(case, str(folder / case.file)),
     )
     result = outcome.result
     return {

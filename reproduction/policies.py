@@ -31,10 +31,6 @@ BESIDE = ("imitation.jsonl", "generated.jsonl")
 """Rows of another library's students, and of policies without an environment."""
 
 
-SMALL = {"samples_per_step": 64, "learning_rate": "1e-3:1e-4"}
-"""Small networks learn quickly: more from each env step than a network of frames has time for."""
-
-
 @dataclass(frozen=True)
 class Case:
     """A policy of another library, and the student that is made of it."""
@@ -49,10 +45,9 @@ class Case:
     statistics: str = ""
     """The file of VecNormalize's statistics, where it was trained behind that."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Beside ``usual``."""
+    """Of its students, where they are not as usual."""
     library: bool = True
     """Whether it is Stable-Baselines3's, which can then play it as well."""
-    usual: Mapping[str, Any] = field(default_factory=lambda: SMALL)
 
 
 CASES = {
@@ -90,7 +85,6 @@ CASES = {
         "8/8/8/40",
         settings={"frame": 80, "eval_every": 10_000, "eval_from": 20_000},
         library=False,
-        usual={},
     ),
 }
 
@@ -104,8 +98,7 @@ def teacher_of(case: Case, folder: Path) -> str:
 def command(case: Case, seed: int) -> str:
     """Return the command that makes a student."""
     statistics = f"+vecnormalize:{case.statistics}" if case.statistics else ""
-    settings = {**case.usual, **case.settings}
-    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in settings.items())
+    options = "".join(f" --{k.replace('_', '-')} {v}" for k, v in case.settings.items())
     return (
         f"tutelage distill --teacher {case.file}{statistics} --env {case.env} --student "
         f"{case.student} --env-steps {case.env_steps} --target-return {NEVER:g}{options} "
@@ -210,7 +203,7 @@ def student(case: Case, folder: Path, seed: int, runs: Path) -> dict[str, Any]:
         target_return=NEVER,
         threads=1,
         confirm_episodes=EPISODES,
-        **{**case.usual, **case.settings},
+        **case.settings,
     )
     result = outcome.result
     return {

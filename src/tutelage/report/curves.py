@@ -47,7 +47,7 @@ def curve_of(
     teacher_return: float | None = None,
     target: float | None = None,
 ) -> "Figure":
-    """Draw the rows of a run's ``metrics.jsonl``: return above, distance from teacher or loss below.
+    """Draw the rows of a run's ``metrics.jsonl``: return above, distance or loss below.
 
     Between them, for a run whose evaluations were abandoned for being out of reach, the reward in
     training: the return above then has few points. Rows may lack any key. The horizontal axis is
