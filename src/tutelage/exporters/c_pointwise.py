@@ -55,11 +55,11 @@ def _power(w: "Writer", node: Node, index: Index) -> str:
 
 
 def _clip(w: "Writer", node: Node, index: Index) -> str:
-    x, *bounds = (w.broadcast(name, index) for name in node.inputs if name)
+    text = w.broadcast(node.inputs[0], index)
     f = "f" if w.kind(node.output) == "float" else ""
-    text = x
-    for function, bound in zip((f"fmax{f}", f"fmin{f}"), bounds, strict=False):
-        text = f"{function}({text}, {bound})"
+    for function, bound in zip((f"fmax{f}", f"fmin{f}"), node.inputs[1:], strict=False):
+        if bound:  # either may be left out
+            text = f"{function}({text}, {w.broadcast(bound, index)})"
     return text
 
 
