@@ -1,6 +1,7 @@
 """What came of the claims, on one page made from the rows alone."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ run with other settings today: these are named, each with the number of runs tha
 file of other bytes is another model ("models"): those of the runs so far were rewritten since, the
 weights as they were, to say in their headers what their numbers mean.
 """
-SHORT = ("#", "claim", "paper", "verdict")
-"""The columns of the table of verdicts in the README."""
+SAID = {"holds": "hold", "does not hold": "do not", "not settled": "are not settled"}
+"""What is said of one claim -> of several."""
 LEARNING, SPREAD = (
     textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
     for what, caption in (
@@ -78,9 +79,11 @@ def page(rows: Sequence[Row], code: Code) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Return the verdicts in short, as the README has them."""
-    cells = [verdict_cells(claim, of.methods) for claim, of in all_evidence(rows).values()]
-    return markdown([{column: of[column] for column in SHORT} for of in cells])
+    """Return how many claims came out how, as the README has it."""
+    words = [word(claim.judge(of.methods), of.methods) for claim, of in all_evidence(rows).values()]
+    count = Counter(words)
+    told = ", ".join(f"{count.pop(said)} {plural}" for said, plural in SAID.items())
+    return f"Of {len(words)} claims {told}" + "".join(f", {n} {said}" for said, n in count.items())
 
 
 def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:

@@ -7,7 +7,7 @@ is in FOLDER; ``--docs docs`` writes ``any-policy.md`` from the rows. Needs the 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -264,31 +264,19 @@ def page(
 
     ``peers`` are rows of other libraries, ``generated`` those of ``reproduction.generated``.
     """
-    by_case: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_case.setdefault(row["case"], []).append(row)
+    by_case = {name: of for (name,), of in _by(rows, "case").items()}
     lines, commands, missed = [], [], []
-    for name, case in CASES.items():
-        of = by_case.get(name, [])
-        played = {row["what"]: np.array(row["returns"]) for row in of if row["what"] != "student"}
-        students = [row for row in of if row["what"] == "student"]
-        needed = {"random", "ours", *(["theirs"] if case.library else [])}
-        if set(played) != needed or not students:
-            continue
+    for name, case, played, students in _whole(by_case):
         by_library = _mean(played["theirs"]) if case.library else "none here"
         first = students[0]
-        kept = share_kept(
-            [np.array(row["returns"]) for row in students], played["ours"], played["random"]
-        )
+        kept = _kept(played, students)
         if kept[0] < 0.95 or kept[1] < 0.9:
             missed.append(name)
-        share = first["parameters"] / first["teacher_parameters"]
         seeds = ", ".join(f"{np.mean(row['returns']):,.1f}" for row in students)
         lines.append(
             f"| {case.algorithm}, {case.env} | {case.owners} | {by_library} | "
-            f"{_mean(played['ours'])} | {np.mean(played['random']):,.1f} | "
-            f"{first['parameters']:,} of {first['teacher_parameters']:,} ({share:.1%}) | {seeds} | "
-            f"{kept[0]:.1%} ({kept[1]:.1%} … {kept[2]:.1%}) | {first['env_steps']:,} | "
+            f"{_mean(played['ours'])} | {np.mean(played['random']):,.1f} | {_size(first)} | "
+            f"{seeds} | {kept[0]:.1%} ({kept[1]:.1%} … {kept[2]:.1%}) | {first['env_steps']:,} | "
             f"{', '.join(format(row['seconds'], '.0f') for row in students)} | "
             f"{first['us_per_action']:.0f} / {first['teacher_us_per_action']:.0f} |"
         )
@@ -307,9 +295,49 @@ def page(
 {chr(10).join(commands)}
 ```
 
-Seeds 2 and 3 likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
+Their other seeds likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
 programs ran beside, so that seconds are upper bounds.
 {_beside(by_case, peers)}{_without_environment(generated)}"""
+
+
+def summary(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the table in short, as the README has it."""
+    by_case = {name: of for (name,), of in _by(rows, "case").items()}
+    lines = ["| policy | returns | its student | returns | kept (95 %) |", "|" + " --- |" * 5]
+    for _, case, played, students in _whole(by_case):
+        kept, low, high = _kept(played, students)
+        lines.append(
+            f"| {case.algorithm}, {case.env} | {played['ours'].mean():,.0f} | "
+            f"{_size(students[0])} | {np.mean([row['returns'] for row in students]):,.0f} | "
+            f"{kept:.0%} ({low:.0%} … {high:.0%}) |"
+        )
+    return "\n".join(lines)
+
+
+Whole = tuple[str, Case, dict[str, np.ndarray[Any, Any]], list[Mapping[str, Any]]]
+
+
+def _whole(by_case: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Whole]:
+    """Yield the cases that have been played by all, with returns and students' rows."""
+    for name, case in CASES.items():
+        of = by_case.get(name, [])
+        played = {row["what"]: np.array(row["returns"]) for row in of if row["what"] != "student"}
+        students = [row for row in of if row["what"] == "student"]
+        needed = {"random", "ours", *(["theirs"] if case.library else [])}
+        if set(played) == needed and students:
+            yield name, case, played, students
+
+
+def _kept(
+    played: Mapping[str, np.ndarray[Any, Any]], students: Sequence[Mapping[str, Any]]
+) -> tuple[float, float, float]:
+    of = [np.array(row["returns"]) for row in students]
+    return share_kept(of, played["ours"], played["random"])
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    share = row["parameters"] / row["teacher_parameters"]
+    return f"{row['parameters']:,} of {row['teacher_parameters']:,} ({share:.1%})"
 
 
 def _by(rows: Iterable[Mapping[str, Any]], *keys: str) -> dict[Any, list[Mapping[str, Any]]]:
@@ -429,7 +457,8 @@ TABLE = (
     "µs per action, student / teacher |\n|" + " --- |" * 11
 )
 
-NOTES = """The students, and the same for the other policies with their own names:
+NOTES = """The budget of 30,000 env steps (HalfCheetah: 100,000) ends with the round of 1,024 in
+which it is reached. The students, of seed 1:
 """
 
 

@@ -39,7 +39,7 @@ from tutelage.networks import SIZES, Size
         (["--td-loss", "l1"], ["l1", "huber"]),
         (["--distill-weight", "0"], ["distill_weight", "nothing would be learnt"]),
         (["--learning-starts", "512"], ["nothing would be learnt", "512"]),
-        (["--batch-size", "9999"], ["nothing would be learnt", "4096 samples", "9999"]),
+        (["--batch-size", "99999"], ["nothing would be learnt", "16384 samples", "99999"]),
         (["--selector", "ucb2"], ["'ucb2'", "ucb1"]),
         (["--measure", "joy"], ["'joy'", "points"]),
         (["--features", "smell"], ["'smell'", "hidden"]),

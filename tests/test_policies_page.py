@@ -1,11 +1,14 @@
 """The page of policies that others trained is made from rows, by sums worked out by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reproduction.policies import CASES, command, page, share_kept
+from reproduction.policies import BESIDE, CASES, ROWS, command, page, read, share_kept, summary
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_what_is_kept_is_the_share_of_the_distance_from_random_play() -> None:
@@ -73,3 +76,9 @@ def test_the_page_says_who_keeps_enough() -> None:
     assert "50 of 1,000 (5.0%)" in text
     assert "Not so: qrdqn-cartpole" in text
     assert command(CASES["ppo-lunarlander"], 1) in text
+
+
+def test_the_page_and_the_readme_are_what_the_rows_in_the_repository_give() -> None:
+    beside = [read(ROOT / ROWS.with_name(name)) for name in BESIDE]
+    assert (ROOT / "docs" / "any-policy.md").read_text() == page(read(ROOT / ROWS), *beside)
+    assert summary(read(ROOT / ROWS)) in (ROOT / "README.md").read_text()

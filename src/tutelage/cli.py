@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def _apart(word: str) -> list[str]:
 def _given(flag: str, words: tuple[str, ...]) -> str:
     """Return the value that a flag is given last, empty if none is."""
     value = ""
-    for word, following in zip(words, (*words[1:], ""), strict=True):
+    for word, following in pairwise((*words, "")):
         if word == flag or word.startswith(f"{flag}="):
             value = following if word == flag else word.partition("=")[2]
     return value
