@@ -249,6 +249,9 @@ class Distill:
     student: str = "student"
     """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64 (with :norm
     after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME."""
+    student_precision: Literal["fp32", "int8", "int4"] = "fp32"
+    """What its weights learn to act in; with int8 and int4 its activations are of int8, and its
+    exported file in eight bits is what was trained."""
     seed: Seed = 1
     """Seed of everything random in the run."""
     env_steps: Steps = 50_000

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
@@ -14,6 +14,7 @@ from tutelage.heads import Head, QValues, describe_head, parse_head
 from tutelage.networks import Network, parse_size
 from tutelage.own import Given, Own, make_own
 from tutelage.policies import Model
+from tutelage.quantisation import layers_of, precision_of, quantise, rounded_weights
 from tutelage.types import load_weights
 
 FORMAT = "tutelage-policy-1"
@@ -44,6 +45,7 @@ class Header(Said):
     """What the file of a network of Tutelage's says beside it."""
 
     size: str
+    precision: Literal["fp32", "int8", "int4"] = "fp32"
 
 
 class OwnHeader(Said):
@@ -57,13 +59,16 @@ def save(
 ) -> None:
     """Write a network as safetensors with its size, head, environment and card; fp16 if ``half``.
 
-    Of a module of one's own its weights alone: whoever loads it gives the module. Raises UserError
+    Of a network that rounds, its rounded weights and the ranges of its layers' inputs. Of a module
+    of one's own its weights alone: whoever loads it gives the module. Raises UserError
     for a policy of another kind.
     """
     if isinstance(network, Own):
         named, weights = {"format": OWN_FORMAT, "module": network.name}, network.module.state_dict()
     elif isinstance(network, Network):
-        named, weights = {"format": FORMAT, "size": str(network.size)}, network.state_dict()
+        named, weights = {"format": FORMAT, "size": str(network.size)}, rounded_weights(network)
+        if (precision := precision_of(network)) != "fp32":
+            named["precision"] = precision
     else:
         raise UserError(f"only a tutelage.Network can be saved, got a {type(network).__name__}")
     about = {
@@ -163,6 +168,7 @@ def load_network(path: Path) -> Model:
     try:
         with torch.device("meta"):  # no memory for what the header only claims
             network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
+            quantise(network, header.precision)
     except (UserError, RuntimeError) as error:
         raise UserError(f"{path} has a damaged header: {error}") from error
     for name in ("shift", "scale"):  # constants of the input may be one number each, or many
@@ -178,6 +184,9 @@ def load_network(path: Path) -> Model:
         ) from error
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()):
         raise UserError(f"{path} holds NaN or infinite weights")
+    for layer in layers_of(network):
+        if not layer.inputs.low <= 0.0 <= layer.inputs.high:
+            raise UserError(f"{path}: a layer's inputs are of a range that does not hold 0")
     return Model(
         policy=network.eval().requires_grad_(False),
         name=str(path),

@@ -19,6 +19,7 @@ from tutelage.evaluation import MAX_STEPS
 from tutelage.heads import describe_head, head_for
 from tutelage.importers import import_model
 from tutelage.networks import SIZES, Network, count_parameters
+from tutelage.quantisation import packed_bytes, precision_of
 from tutelage.report import summary
 from tutelage.teachers import parse_teacher
 
@@ -118,6 +119,8 @@ class InspectCommand:
             "head": describe_head(model.policy.head),
             "observations": None if model.obs_shape is None else list(model.obs_shape),
             "size": str(model.policy.size) if isinstance(model.policy, Network) else None,
+            "precision": precision_of(model.policy) if isinstance(model.policy, Network) else None,
+            "packed_bytes": packed_bytes(model.policy) or None,
             "parameters": model.parameters or None,
             "memory": bool(model.policy.initial(1)),
             "file": None if model.path is None else str(model.path),

@@ -35,15 +35,17 @@ ROW = 12
 
 def write(policy: Portable, folder: Path, states: States) -> Written:
     """Write header and source; raise UserError for an operator that C has no loop for."""
-    return _write(policy, model_of(policy), folder, "float32")
+    return _write(policy, model_of(policy), folder)
 
 
 def write_int8(policy: Portable, folder: Path, states: States) -> Written:
     """Write the same with layers of eight bits, as ``onnx-int8`` quantises them."""
-    return _write(policy, onnx_int8.quantised(policy, states), folder, "int8")
+    return _write(policy, onnx_int8.quantised(policy, states), folder)
 
 
-def _write(policy: Portable, model: Any, folder: Path, precision: str) -> Written:
+def _write(policy: Portable, model: Any, folder: Path) -> Written:
+    kinds = {node.op_type for node in model.graph.node}
+    precision = "int8" if "QuantizeLinear" in kinds else "float32"
     network = network_of(model, policy)
     given = {"obs": "obs", **{name: _memory(i) for i, name in enumerate(policy.inputs()[1:])}}
     program = program_of(network, given)

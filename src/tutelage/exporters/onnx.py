@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import UserError
-from tutelage.exporters import onnx_files
+from tutelage.exporters import onnx_files, onnx_trained
 from tutelage.exporters.base import Portable, Run, States, Written, trace
 from tutelage.files import write_atomic
 from tutelage.importers.base import line_of, spelled_head
+from tutelage.quantisation import frozen, layers_of
 from tutelage.types import Array
 
 FILE = "policy.onnx"
@@ -42,9 +43,10 @@ def model_of(policy: Portable) -> Any:
     """Return the ONNX model; raise UserError for what cannot be traced or has no operator.
 
     Of a policy that is an ONNX file itself, its graph stands between what is done to observations
-    and what is done to its numbers.
+    and what is done to its numbers. Of a network that learnt in bytes, the layers are so here too.
     """
     onnx = needed("onnx")
+    trained, policy = layers_of(policy), frozen(policy)
     source = onnx_files.within(policy.policy)
     if source is None:
         model = translated(policy, policy.examples(2), policy.inputs(), policy.outputs())
@@ -63,6 +65,8 @@ def model_of(policy: Portable) -> Any:
         nodes = [*one.node, *turning, *inside.node, *back, *other.node]
         held = [*one.initializer, *inside.initializer, *other.initializer]
         model.graph.CopyFrom(onnx.helper.make_graph(nodes, "policy", one.input, other.output, held))
+    if trained:
+        onnx_trained.quantise(onnx, model, trained)
     model.ir_version = IR_VERSION
     model.producer_name = "tutelage"
     model.ClearField("producer_version")

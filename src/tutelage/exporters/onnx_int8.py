@@ -12,6 +12,7 @@ from tutelage.errors import UserError
 from tutelage.exporters.base import Portable, States, Written
 from tutelage.exporters.onnx import model_of, needed, write_model
 from tutelage.importers.base import line_of
+from tutelage.quantisation import layers_of
 from tutelage.types import Array
 
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -25,7 +26,12 @@ def write(policy: Portable, folder: Path, states: States) -> Written:
 
 
 def quantised(policy: Portable, states: States) -> Any:
-    """Return the ONNX model with weights and activations of int8."""
+    """Return the ONNX model with weights and activations of int8.
+
+    Of a network that learnt in bytes, with the scales it learnt with.
+    """
+    if layers_of(policy):
+        return model_of(policy)
     onnx = needed("onnx")
     quantization = needed("onnxruntime.quantization")
     model = model_of(policy)

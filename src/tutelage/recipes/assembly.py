@@ -25,6 +25,7 @@ from tutelage.networks import Network, count_parameters, parse_size
 from tutelage.objectives import Distillation, DoubleQ
 from tutelage.own import Own
 from tutelage.policies import Model
+from tutelage.quantisation import quantise
 from tutelage.replay import Replay
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
@@ -145,9 +146,10 @@ def build_student(
     Raises UserError as ``build_network`` and ``Own``, and for a module with nothing to learn.
     """
     if given is None:
-        return build_network(
+        made = build_network(
             config.learning, config.student, frames, obs_shape, head, seed=config.seed
         )
+        return quantise(made, config.student_precision)
     network = Own(given, obs_shape, head, seed=config.seed)
     if not any(p.requires_grad for p in network.parameters()):
         raise UserError(f"student {network.name} has no parameter to learn")

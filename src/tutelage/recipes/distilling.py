@@ -200,8 +200,15 @@ def _layers(network: Student) -> dict[str, str]:
 def _own_student(config: Distill, given: Given | None) -> nn.Module | None:
     """Return the student that is a module of one's own; None for one of a size.
 
-    Raises UserError for one that was given in Python and is not given now.
+    Raises UserError for one that was given in Python and is not given now, and for one that is to
+    learn in bytes.
     """
+    own = given is not None or is_place(config.student) or config.student.startswith("<")
+    if own and config.student_precision != "fp32":
+        raise UserError(
+            f"student_precision {config.student_precision} is for students of a size, this is a "
+            "module of one's own: let it round by itself, and leave student_precision at fp32"
+        )
     if given is not None:
         return make_own(given, seed=config.seed)
     if is_place(config.student):

@@ -22,6 +22,7 @@ from tutelage.exporters import Exporter, Portable, Written, exporter_named
 from tutelage.files import check_free, file_digest, refusing, write_json
 from tutelage.heads import describe_head
 from tutelage.policies import Model
+from tutelage.quantisation import layers_of, packed_bytes, precision_of
 from tutelage.runs import versions
 from tutelage.types import Array
 from tutelage.wrappers import parse_wrapper
@@ -135,6 +136,8 @@ def _origin(model: Model, wrappers: tuple[str, ...]) -> dict[str, Any]:
         "format": model.format,
         "digests": dict(model.files),
         "parameters": model.parameters or None,
+        "precision": precision_of(model.policy) if layers_of(model.policy) else None,
+        "packed_bytes": packed_bytes(model.policy) or None,
         "licence": model.card.get("licence", model.card.get("license")),
         "card": _plain(model.card),
     }
