@@ -180,22 +180,22 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 HEAD = """# Students that learn in bytes
 
-Made by `python -m reproduction.quantisation --docs docs` from `results/quantisation/rows.jsonl`; not
-typed.
+Made by `python -m reproduction.quantisation --docs docs` from `results/quantisation/rows.jsonl`;
+not typed.
 
 The teacher is Stable-Baselines3's PPO on LunarLander of
 [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents). Each student is distilled in fp32
 and rounded afterwards, or distilled with `--student-precision`, which rounds it as it learns. In
-int8 the first is what `onnx-int8` makes of any policy; in int4 its weights are rounded as a student's
-that learns so are, and its activations, which have eight bits, by the least and largest number of
-512 states. All act as the `onnx-int8` file that is exported.
+int8 the first is what `onnx-int8` makes of any policy; in int4 its weights are rounded as those of
+a student that learns so, and its activations, which have eight bits, by the least and largest
+number of 512 states. All act as the `onnx-int8` file that is exported.
 
 Three measures, chosen before any figure was seen. "Equal to the teacher": the share of actions that
 are the teacher's, over 10,000 states that the teacher comes to. "Equal to itself": the share of the
 file's actions that are those of the student as it was trained, over 10,000 states that the student
-comes to. "Return": the mean of 100 episodes from the same starts. Means and, in brackets, each seed;
-"difference" is of the means of return, learnt less rounded afterwards, with the 95 % bootstrap
-interval over seeds and episodes, which are paired."""
+comes to. "Return": the mean of 100 episodes from the same starts. Means and, in brackets, each
+seed; "difference" is of the means of return, learnt less rounded afterwards, with the 95 %
+bootstrap interval over seeds and episodes, which are paired."""
 
 
 def page(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -116,7 +116,8 @@ class QuantisedLayer(nn.Module):
 
     def counted(self) -> Tensor:
         """Return the bias in these units, ``[M]``; whole, but where 32 bits cannot say it."""
-        counted = self.bias.detach() / self.units()
+        units = self.units()
+        counted = torch.zeros_like(units) if self.bias is None else self.bias.detach() / units
         return torch.where(counted.abs() < 2.0**31, counted.round(), counted)
 
     def _bias(self) -> Tensor | None:
