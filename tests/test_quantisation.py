@@ -143,6 +143,13 @@ def test_an_exported_file_says_what_was_trained(
     assert (action.ravel() == want.argmax(1)).mean() >= 0.99
 
 
+def test_torch_is_refused_in_one_line(tmp_path: Path) -> None:
+    made = network("mlp:8", (1, 4), "int8").eval()
+    policy = Portable(made, spaces.Discrete(4), np.zeros((1, 1, 4), np.float32))
+    with pytest.raises(UserError, match="choose onnx-int8 or c-int8"):
+        EXPORTERS["torch"].write(policy, tmp_path, lambda n: [])
+
+
 SETTINGS: dict[str, Any] = {
     "env_steps": 1024,
     "round_steps": 256,
@@ -166,14 +173,15 @@ def distilled(out: Path, **settings: Any) -> Any:
         teacher,
         "CartPole-v1",
         "mlp:4",
-        head=tt.Categorical(2),
         out=out,
-        **{**SETTINGS, **settings},
+        **{"head": tt.Categorical(2), **SETTINGS, **settings},
     )
 
 
-def test_a_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
-    distilled(tmp_path / "whole", student_precision="int4")
+@pytest.mark.parametrize("reward_weight", ["0", "0.5"])
+def test_a_run_goes_on_as_if_never_stopped(reward_weight: str, tmp_path: Path) -> None:
+    settings = {"reward_weight": reward_weight, "head": tt.QValues(2), "target_every": 20}
+    distilled(tmp_path / "whole", student_precision="int4", **settings)
     rows: list[Any] = []
 
     def stop(row: Any) -> None:
@@ -182,8 +190,8 @@ def test_a_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distilled(tmp_path / "stopped", student_precision="int4", watch=stop)
-    distilled(tmp_path / "stopped", student_precision="int4", resume=True)
+        distilled(tmp_path / "stopped", student_precision="int4", watch=stop, **settings)
+    distilled(tmp_path / "stopped", student_precision="int4", resume=True, **settings)
     whole, stopped = (
         load_tensors(tmp_path / name / "last.safetensors")[0] for name in ("whole", "stopped")
     )
@@ -206,6 +214,7 @@ def test_a_module_of_ones_own_rounds_by_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_learning_in_few_bits_keeps_more_than_rounding_afterwards(tmp_path: Path) -> None:
     obs = torch.randn(4000, 1, 4, generator=torch.Generator().manual_seed(5)) * torch.tensor(
         [1.0, 1.0, 0.1, 1.0]
@@ -221,7 +230,6 @@ def test_learning_in_few_bits_keeps_more_than_rounding_afterwards(tmp_path: Path
             rounded.train()(obs)  # ranges, as calibration has them
         with torch.no_grad():
             agreed[precision] = float((rounded.eval()(obs).argmax(1) == want).float().mean())
-    print(agreed)
     assert agreed["int4"] >= agreed["fp32"]
     assert agreed["int4"] > 0.85
 

@@ -5,16 +5,23 @@ from pathlib import Path
 
 import torch
 
+from tutelage.errors import UserError
 from tutelage.exporters.base import Portable, Run, States, Written, trace
 from tutelage.files import write_atomic
 from tutelage.importers.base import spelled_head
+from tutelage.quantisation import layers_of
 from tutelage.types import Array
 
 FILE = "policy.pt2"
 
 
 def write(policy: Portable, folder: Path, states: States) -> Written:
-    """Write the program; raise UserError for what cannot be traced."""
+    """Write the program; raise UserError for what cannot be traced, as what learnt in bytes."""
+    if layers_of(policy):
+        raise UserError(
+            "the policy learnt in bytes, which torch.export cannot trace: "
+            "choose onnx-int8 or c-int8"
+        )
     program = trace(policy, policy.examples(2))
     torch.export.save(program, buffer := io.BytesIO())
     write_atomic(folder / FILE, buffer.getvalue())
