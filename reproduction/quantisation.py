@@ -199,9 +199,18 @@ bootstrap interval over seeds and episodes, which are paired."""
 
 
 def page(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return ``quantisation.md``, made from the rows alone."""
+    """Return ``quantisation.md``, made from the rows alone.
+
+    Of each size, those seeds that have been measured in every way.
+    """
+    rows = list(rows)
+    ways: dict[tuple[str, int], int] = {}
+    for row in rows:
+        ways[row["size"], row["seed"]] = ways.get((row["size"], row["seed"]), 0) + 1
     by: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
+        if ways[row["size"], row["seed"]] < len(WAYS):
+            continue
         by.setdefault((row["size"], row["learnt"], row["acts"]), []).append(row)
     names = {(x, x): f"learnt in {x}" for x in ("fp32", "int8", "int4")}
     lines, every = [], [row for of in by.values() for row in of]

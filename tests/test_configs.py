@@ -85,6 +85,7 @@ OUTSIDE: dict[str, list[tuple[Any, str]]] = {
     "target": [("soft", "auto, raw, divide, softmax")],
     "tau": [(0.0, "above 0"), (-1.0, "above 0")],
     "student_tau": [(0.0, "above 0")],
+    "student_precision": [("int2", "fp32, int8, int4")],
     "teacher_acts": [("2:0:9", "from 0 to 1"), ("-1", "from 0 to 1")],
     "distill_weight": [("-1", "from 0"), ("nan", "number")],
     "reward_weight": [("1:-1:9", "from 0"), ("inf", "number")],

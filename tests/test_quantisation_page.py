@@ -29,13 +29,16 @@ def row(learnt: str, acts: str, seed: int, value: float) -> dict[str, Any]:
 def test_returns_are_compared_by_pairs() -> None:
     learnt = [row("int4", "int4", seed, 10.0 + seed) for seed in (1, 2)]
     after = [row("fp32", "int4", seed, 7.0) for seed in (2, 1)]
+    ways = (("fp32", "fp32"), ("fp32", "int8"), ("int8", "int8"))
+    others = [row(*way, seed, 7.0) for way in ways for seed in (1, 2)]
     mean, low, high = difference(learnt, after)
     assert mean == pytest.approx(4.5)  # (4 + 5) / 2: within a seed every pair differs by as much
     assert (low, high) == (4.0, 5.0)
     assert (
         "| mlp:8/8 | int4 | learnt in int4 | 91.50% (91.00%, 92.00%) | 100.00% (100.00%, 100.00%) "
         "| 12.5 (12.0, 13.0) | +4.5 (+4.0 … +5.0) |"
-    ) in page([*learnt, *after])
+    ) in page([*learnt, *after, *others])
+    assert "| mlp:8/8 |" not in page([*learnt, *after])  # not measured in every way
 
 
 def test_the_page_is_what_the_rows_in_the_repository_give() -> None:
