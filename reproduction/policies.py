@@ -75,7 +75,13 @@ CASES = {
         "9,535 ± 100 (on v3)",
         "mlp:48/48",
         env_steps=100_000,
-        settings={"eval_every": 10_000, "eval_from": 20_000},
+        settings={
+            "batch_size": 256,
+            "samples_per_step": 256.0,
+            "learning_rate": "2e-3:1e-4",
+            "eval_every": 10_000,
+            "eval_from": 20_000,
+        },
     ),
     "a3c-pong": Case(
         "baby-a3c-pong.tar",

@@ -205,7 +205,7 @@ def test_where_no_target_is_known_a_run_has_its_whole_budget(tmp_path: Path) -> 
 
     asked = {**RUN, "eval_from": 0, "num_envs": 4}
     outcome = tt.distill(stick, "Blackjack-v1", out=tmp_path / "run", **asked)
-    assert outcome.config.examination.target_return is None
+    assert outcome.config.examination.target is None
     assert outcome.result["env_steps"] == 512
     assert not any(key.startswith("env_steps_to") for key in outcome.result)
     assert headline(outcome.result).startswith("Blackjack-v1: 512 env steps (")

@@ -89,6 +89,27 @@ def test_the_curve_does_without_what_the_rows_lack(
     assert lower.get_xlabel() == along
 
 
+def test_a_target_far_from_all_returns_does_not_flatten_them() -> None:
+    upper, _ = curve_of(ROWS, title="A run", target=1e9).axes
+    assert "off the scale" in legend_of(upper)[-1]
+    assert upper.get_ylim()[1] < 0.0
+    upper, _ = curve_of(ROWS, title="A run", target=21.0).axes
+    assert upper.get_ylim()[1] > 21.0
+
+
+def test_the_closing_evaluation_stands_at_the_end() -> None:
+    closing = {"mean_return": -16.0, "ci95": [-17.0, -15.5]}
+    upper, _ = curve_of(ROWS, title="A run", closing=closing).axes
+    assert "closing evaluation (\N{MINUS SIGN}16)" in legend_of(upper)
+    *_, bars = [drawn for drawn in upper.collections if isinstance(drawn, LineCollection)]
+    assert bars.get_segments()[0].tolist() == [[3072.0, -17.0], [3072.0, -15.5]]
+
+
+def test_while_the_teacher_acts_as_well_the_curve_says_so() -> None:
+    rows = [{**row, "rollout/teacher_acts": 0.5} for row in ROWS]
+    assert "teacher acting too" in legend_of(curve_of(rows, title="A run").axes[0])[0]
+
+
 def test_an_abandoned_evaluation_is_shown_by_its_bound_with_the_reward_in_training() -> None:
     rows = [{**row, "eval/at_most": 3.0, "rollout/reward_per_step": 0.5} for row in without("eval")]
     upper, middle, _ = curve_of(rows, title="A run").axes

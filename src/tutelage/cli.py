@@ -5,8 +5,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -134,8 +134,11 @@ def _end(text: str, *, code: int = 2) -> None:
     sys.exit(code)
 
 
-BRINGING = {"teach": "algorithm", "distill": "student"}
-"""Command -> the setting that brings defaults of others with it."""
+BRINGING: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
+    "teach": {"algorithm": str},
+    "distill": {"student": str, "env_steps": int},
+}
+"""Command -> the settings that bring defaults of others with them, and how each is read."""
 
 
 def _help() -> str:
@@ -164,8 +167,10 @@ def _parse(name: str, *words: str) -> Any:
     kind = load(place)
     path, words = _config_file(words)
     values = _settings_in(path, name) if path else {}
-    if (setting := BRINGING.get(name)) and (value := _given(f"--{setting}", words)):
-        values[setting] = value
+    for setting, read in BRINGING.get(name, {}).items():
+        with suppress(ValueError):  # tyro will say what is wrong with it
+            if given := _given(setting, words):
+                values[setting] = read(given)
     said, shown = io.StringIO(), io.StringIO() if os.environ.get("NO_COLOR") else sys.stdout
     try:
         with redirect_stderr(said), redirect_stdout(shown):
@@ -205,12 +210,13 @@ def _apart(word: str) -> list[str]:
     return word.split("=", 1) if word.startswith("--config=") else [word]
 
 
-def _given(flag: str, words: tuple[str, ...]) -> str:
-    """Return the value that a flag is given last, empty if none is."""
+def _given(setting: str, words: tuple[str, ...]) -> str:
+    """Return the value that the flag of a setting is given last, empty if none is."""
     value = ""
     for word, following in pairwise((*words, "")):
-        if word == flag or word.startswith(f"{flag}="):
-            value = following if word == flag else word.partition("=")[2]
+        flag, equals, there = word.partition("=")
+        if flag.replace("_", "-") == f"--{setting.replace('_', '-')}":
+            value = there if equals else following
     return value
 
 

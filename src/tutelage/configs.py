@@ -118,13 +118,30 @@ nothing.
 """
 
 
+LED = 8_000
+"""Env steps in which the teacher hands over to its student."""
+
+
 def brought(kind: type[Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults that some of the ``values`` of a configuration bring with them."""
     if kind is Teach:
         return ALGORITHM_DEFAULTS.get(str(values.get("algorithm")), {})
-    if kind is Distill and str(values.get("student")).startswith("mlp"):
-        return PERCEPTRON_DEFAULTS
-    return {}
+    if kind is not Distill:
+        return {}
+    perceptron = str(values.get("student")).startswith("mlp")
+    return {
+        **(PERCEPTRON_DEFAULTS if perceptron else {}),
+        **_in_a_short_run(str(values.get("env_steps", ""))),
+    }
+
+
+def _in_a_short_run(env_steps: str) -> Mapping[str, Any]:
+    """Return until when the teacher acts, and no evaluation is, where the budget is short.
+
+    Both end with the first half of it: what is left is the student's.
+    """
+    half = int(env_steps[:20]) // 2 if env_steps.isdecimal() else LED
+    return {"teacher_acts": f"1:0:{max(half, 1)}", "eval_from": half} if half < LED else {}
 
 
 REPLAYED = (
@@ -164,15 +181,15 @@ class Selection:
 class Examination:
     """When the student is evaluated, and when it has learnt enough."""
 
-    target_return: float | None = None
-    """Stop when an evaluation reaches this and further ones confirm it; by default 20 in Pong, and
-    elsewhere what the environment says, if it says anything."""
+    target_return: float | Literal["usual", "none"] = "usual"
+    """Stop when an evaluation reaches this and further ones confirm it. usual: 20 in Pong, and
+    elsewhere the reward threshold that Gymnasium knows, if any; none: use the whole budget."""
     eval_episodes: Count = 10
     """Held-out episodes per evaluation."""
     confirm_episodes: Count = 30
     """Further episodes that must confirm it, and those of the closing evaluation."""
-    eval_from: StepsOr0 = 8_000
-    """Env steps before the first evaluation."""
+    eval_from: StepsOr0 = LED
+    """Env steps before the first evaluation; by default half of a budget below 16,000."""
     eval_every: Steps = 2_000
     """Env steps between evaluations, at the least."""
     eval_readiness: Annotated[float, Meta(ge=0.0)] = 0.75
@@ -181,6 +198,11 @@ class Examination:
     """Play evaluations to the end even when the target is out of reach: slower, a finer curve."""
     eval_max_steps: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
     """Env steps after which an episode of an evaluation is cut."""
+
+    @property
+    def target(self) -> float | None:
+        """The mean return to reach, once it is known which is usual; None without one."""
+        return None if isinstance(self.target_return, str) else self.target_return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,8 +293,9 @@ class Distill:
     """Of the student in the loss: for kl and mse-prob, tau keeps its q to the scale of returns."""
     explore: str = "greedy"
     """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
-    teacher_acts: Chance = "1:0:8000"
-    """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS."""
+    teacher_acts: Chance = f"1:0:{LED}"
+    """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS; by
+    default it falls within half of a budget below 16,000."""
     distill_weight: Weight = "1"
     """Weight of distillation, over updates: a number or START:END:UPDATES."""
     reward_weight: Weight = "0"
@@ -464,7 +487,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         options = [option for option in get_args(plain) if option is not type(None)]
         if value is None and len(options) < len(get_args(plain)):
             return None
-        plain = options[0]
+        words = [option for option in options if get_origin(option) is Literal]
+        plain = words[0] if words and isinstance(value, str) else options[0]
     if get_origin(plain) is Literal:
         choices = get_args(plain)
         if type(value) not in {type(choice) for choice in choices} or value not in choices:

@@ -28,6 +28,7 @@ from tutelage.losses import LOSSES, LossEntry, kl, mse, mse_prob, nll, parse_los
 from tutelage.models import bundled_names, save
 from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
 from tutelage.objectives import Distillation, DoubleQ, LambdaQ
+from tutelage.player import Player
 from tutelage.policies import Function, Model, Policy
 from tutelage.recipes import record
 from tutelage.replay import Replay
@@ -83,6 +84,7 @@ __all__ = [
     "Objective",
     "Offline",
     "Online",
+    "Player",
     "Point",
     "Policy",
     "QValues",

@@ -38,7 +38,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         **describe(best_of(outcome), close_student(outcome, note=note)),
         **_course(folder),
     }
-    if (target := config.examination.target_return) is not None:
+    if (target := config.examination.target) is not None:
         result[f"{TARGET}{target:g}"] = outcome.passed_at
     if not config.dataset:
         name = favourite(folder, config.teachers)

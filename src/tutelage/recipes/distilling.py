@@ -283,7 +283,7 @@ def settle(config: Distill, *, env: str, head: Head) -> Distill:
     """
     learning = settle_learning(config.learning, open_device(config.device))
     settled = _settled(_in_environment(replace(config, learning=learning), env), head)
-    if settled.examination.target_return is None:
+    if settled.examination.target_return == "usual":
         usual_target(settled.environment)
     return settled
 
@@ -309,9 +309,9 @@ def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyTyp
 
 def _in_environment(config: Distill, env: str) -> Distill:
     environment = replace(config.environment, env=env)
-    examination = config.examination
-    if examination.target_return is None:
-        examination = replace(examination, target_return=about(environment).target)
+    examination, known = config.examination, about(environment).target
+    if examination.target_return == "usual" and known is not None:
+        examination = replace(examination, target_return=known)
     return replace(config, environment=environment, examination=examination)
 
 
@@ -384,7 +384,7 @@ class _Study:
 
     def run(self, folder: Path, *, resume: bool) -> Outcome:
         config, network, examination = self.config, self.network, self.config.examination
-        target = examination.target_return
+        target = examination.target
 
         def keep(env_steps: int, evaluation: Evaluation | None) -> None:
             _save(folder / "best.safetensors", config, network, env_steps, evaluation)
@@ -416,7 +416,7 @@ class _Study:
 
     def _examine(self, episodes: int, stream: str) -> Evaluation | Abandoned:
         config, network, examination = self.config, self.network, self.config.examination
-        most, target = about(config.environment).most, examination.target_return
+        most, target = about(config.environment).most, examination.target
         bound = None
         if most is not None and target is not None and not examination.eval_whole:
             bound = Bound(target=target, most=most)

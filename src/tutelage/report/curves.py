@@ -35,9 +35,13 @@ def learning_curve(
     title: str,
     teacher_return: float | None = None,
     target: float | None = None,
+    closing: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``curve_of`` as a PNG; raise UserError if ``path`` cannot be written."""
-    write_png(curve_of(rows, title=title, teacher_return=teacher_return, target=target), path)
+    figure = curve_of(
+        rows, title=title, teacher_return=teacher_return, target=target, closing=closing
+    )
+    write_png(figure, path)
 
 
 def curve_of(
@@ -46,8 +50,11 @@ def curve_of(
     title: str,
     teacher_return: float | None = None,
     target: float | None = None,
+    closing: Mapping[str, Any] | None = None,
 ) -> "Figure":
     """Draw the rows of a run's ``metrics.jsonl``: return above, distance or loss below.
+
+    ``closing`` has the ``mean_return`` and ``ci95`` of the student that was kept, drawn at the end.
 
     Between them, for a run whose evaluations were abandoned for being out of reach, the reward in
     training: the return above then has few points. Rows may lack any key. The horizontal axis is
@@ -60,18 +67,20 @@ def curve_of(
     upper, lower = panels[0], panels[-1]
     along = "env_steps" if any(row.get("env_steps") for row in rows) else "updates"
     handles = _returns(upper, rows, along)
+    if closing is not None and rows:
+        handles.append(_closing(upper, rows[-1].get(along, 0), closing))
     played = bool(handles)
     for value, name, style in (
         (teacher_return, "teacher", (0, (6, 3))),
         (target, "target", (0, (1, 2))),
     ):
         if value is not None:
+            far = _far(upper, value)
+            line = upper.plot([], [])[0] if far else upper.axhline(value)
             number = f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")
-            handles.append(
-                upper.axhline(
-                    value, color=BLACK, linewidth=2.0, linestyle=style, label=f"{name} ({number})"
-                )
-            )
+            label = f"{name} ({number}{', off the scale' if far else ''})"
+            line.set(color=BLACK, linewidth=2.0, linestyle=style, label=label)
+            handles.append(line)
     upper.set_ylabel("return per episode", fontsize=FONT)
     if not played:
         _say(upper, "no episode has ended yet", beneath=bool(handles))
@@ -88,6 +97,29 @@ def curve_of(
     if handles:
         legend(upper, handles)
     return figure
+
+
+def _far(axes: "Axes", value: float) -> bool:
+    """Return whether ``value`` lies so far from what is drawn that it would make that flat."""
+    low, high = axes.get_ylim()
+    near = 10.0 * max(abs(low), abs(high))
+    return axes.has_data() and not low - near <= value <= high + near
+
+
+def _closing(axes: "Axes", at: float, closing: Mapping[str, Any]) -> Any:
+    """Draw the closing evaluation and return what the legend shows of it."""
+    mean, (low, high) = closing["mean_return"], closing["ci95"]
+    return axes.errorbar(
+        [at],
+        [mean],
+        yerr=[[abs(mean - low)], [abs(high - mean)]],
+        fmt="D",
+        color=BLACK,
+        markerfacecolor="none",
+        markersize=8,
+        capsize=4,
+        label=f"closing evaluation ({mean:,.4g})".replace("-", "\N{MINUS SIGN}"),
+    )
 
 
 def _series(rows: Rows, along: str, key: str) -> tuple[list[float], list[float]]:
@@ -107,7 +139,8 @@ def _returns(axes: "Axes", rows: Rows, along: str) -> list[Any]:
     if x:
         # A single round draws no line, so it is given a marker.
         marker = "." if len(x) == 1 else ""
-        label = "training, last 20 episodes"
+        led = any(row.get("rollout/teacher_acts") for row in rows)
+        label = f"training, {'teacher acting too' if led else 'last 20 episodes'}"
         handles += axes.plot(x, y, color=SKY, linewidth=2.0, marker=marker, label=label)
     x, y = _series(rows, along, "eval/mean_reward")
     if x:

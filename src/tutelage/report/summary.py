@@ -84,7 +84,7 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
     players = [{"player": "teacher", **cells(result)}]
     text, chosen, target, teacher = [*notes], list[Section](), None, None
     if isinstance(config, Distill):
-        players, target = compare(result), config.examination.target_return
+        players, target = compare(result), config.examination.target
         text.insert(0, headline(result))
         try:
             chosen = _chosen(f"{env}: teachers by", config, folder)
@@ -95,7 +95,7 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
     if "teacher" in result:
         teacher = result["teacher"]["mean_return"]
     title = f"{env}: {command}, seed {config.seed}"
-    learning_curve(rows, curve, title=title, teacher_return=teacher, target=target)
+    learning_curve(rows, curve, title=title, teacher_return=teacher, target=target, closing=result)
     sections = [
         Section("Learning curve", [Figure(curve, CURVE)]),
         Section("Comparison", [Table("Comparison", players)]),

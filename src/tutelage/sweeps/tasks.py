@@ -160,7 +160,7 @@ def _distill(config: Distill, folder: Path, hooks: recipes.Hooks) -> dict[str, A
     outcome = recipes.distill(config, folder, resume=_begun(folder), hooks=hooks)
     row = {
         "env_steps": outcome.env_steps,
-        "target_return": outcome.config.examination.target_return,
+        "target_return": outcome.config.examination.target,
         "env_steps_to_target": outcome.passed_at,
         **_figures(recipes.close_student(outcome)),
         "curve": _curve(folder),
