@@ -28,7 +28,7 @@ from tutelage.domains import EnvironmentConfig
 from tutelage.exporters import EXPORTERS, Exporter, Portable, Written
 from tutelage.exporters.base import expected_action
 from tutelage.heads import Bernoulli, Categorical, Gaussian, Head, MultiCategorical, Point, QValues
-from tutelage.importers import import_model
+from tutelage.importers import import_model, policy_of
 from tutelage.importers.layers import ACTIVATIONS, Cell, Frames, Layers, Recurrent
 from tutelage.importers.state_dict import Dueling, Expectation
 from tutelage.networks import Network, parse_size
@@ -127,6 +127,27 @@ def test_a_memory_goes_in_and_comes_out(memory: str, tmp_path: Path) -> None:
     made = Layers(Frames((5,)), nn.Linear(8, 3), Categorical(3), kinds[memory]())
     obs = np.random.default_rng(1).normal(size=(50, 1, 5)).astype(np.float32)
     for to in EXACT:
+        check(to, made, spaces.Discrete(3), obs, tmp_path / to)
+
+
+def test_columns_may_be_picked_and_layers_normalised_over_the_batch(tmp_path: Path) -> None:
+    class Picking(nn.Module):
+        head = Categorical(3)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.normed = nn.BatchNorm1d(3)
+            self.normed.running_mean = torch.tensor([0.5, -1.0, 2.0])
+            self.normed.running_var = torch.tensor([0.25, 4.0, 1.0])
+            self.picked = nn.Buffer(torch.tensor([4, 0, -2]))
+
+        def forward(self, obs: Tensor) -> Tensor:
+            out: Tensor = self.normed(obs[:, self.picked])
+            return out
+
+    obs = np.random.default_rng(1).normal(size=(50, 1, 5)).astype(np.float32)
+    for to in EXACT:
+        made = policy_of(Picking().eval(), head=Categorical(3))
         check(to, made, spaces.Discrete(3), obs, tmp_path / to)
 
 

@@ -137,6 +137,32 @@ def _gather(w: "Writer", node: Node, index: Index) -> str:
     return w.at(node.inputs[0], [*before, f"{table}[{after[0]}]", *after[1:]])
 
 
+def _gather_whole(w: "Writer", node: Node, index: Index) -> str:
+    """Look up along the first axis: what ``x[:, picked]`` becomes between two transpositions."""
+    picked = w.constant(node.inputs[1])
+    if picked is None or picked.ndim != 2 or picked.shape[1] != 1 or node.about.get("batch_dims"):
+        raise UserError(f"the policy looks up along several axes at once: {INSTEAD}")
+    along, *rest = index
+    side = w.shape(node.inputs[0])[0]
+    rows = np.where(picked < 0, picked + side, picked).astype(np.int32).ravel()
+    return w.at(node.inputs[0], [f"{w.table(f'{node.output}_i', rows)}[{along}]", *rest])
+
+
+def _batch_norm(w: "Writer", node: Node, index: Index) -> str:
+    """Return (x - mean) / sqrt(variance + eps) * gain + bias of the channel, as one product."""
+    known = [w.constant(name) for name in node.inputs[1:]]
+    if any(one is None for one in known):
+        raise UserError(f"the policy computes what it is normalised by: {INSTEAD}")
+    gain, bias, mean, variance = (np.asarray(one, np.float64) for one in known)
+    scale = gain / np.sqrt(variance + float(node.about.get("epsilon", 1e-5)))
+    parts = {"s": scale, "b": bias - mean * scale}
+    times, plus = (
+        f"{w.table(f'{node.output}_{name}', values.astype(np.float32))}[{index[1]}]"
+        for name, values in parts.items()
+    )
+    return f"({w.broadcast(node.inputs[0], index)} * {times} + {plus})"
+
+
 def _quantise(w: "Writer", node: Node, index: Index) -> str:
     found = w.byte_table(node) if node.output in w.lazy and not w.local else None
     if found is not None:
@@ -202,11 +228,14 @@ POINTWISE: Mapping[str, Pointwise] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Gather": _gather,
+    "GatherND": _gather_whole,
+    "BatchNormalization": _batch_norm,
     "QuantizeLinear": _quantise,
     "DequantizeLinear": _dequantise,
 }
 CHEAP = ALIASES | {
     *("Add", "Sub", "Mul", "Div", "Cast", "Expand", "Transpose", "Slice", "Gather"),
+    "GatherND",
     "DequantizeLinear",
 }
 """What may be done again for each number of a result."""
