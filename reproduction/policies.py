@@ -7,6 +7,7 @@ is in FOLDER; ``--docs docs`` writes ``any-policy.md`` from the rows. Needs the 
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,8 +28,9 @@ from tutelage.types import seeded
 
 EPISODES = 100
 ROWS = Path("results/any-policy/rows.jsonl")
-BESIDE = ("imitation.jsonl", "generated.jsonl")
-"""Rows of another library's students, and of policies without an environment."""
+BESIDE = ("imitation.jsonl", "generated.jsonl", "usual.jsonl")
+"""Rows of another library's students, of policies without an environment, and of students by the
+usual settings where the table has others."""
 
 
 @dataclass(frozen=True)
@@ -265,10 +267,12 @@ def page(
     rows: Iterable[Mapping[str, Any]],
     peers: Iterable[Mapping[str, Any]] = (),
     generated: Iterable[Mapping[str, Any]] = (),
+    usual: Iterable[Mapping[str, Any]] = (),
 ) -> str:
     """Return ``any-policy.md``, made from the rows alone.
 
-    ``peers`` are rows of other libraries, ``generated`` those of ``reproduction.generated``.
+    ``peers`` are rows of other libraries, ``generated`` those of ``reproduction.generated``,
+    ``usual`` those of students that learnt by the usual settings.
     """
     by_case = {name: of for (name,), of in _by(rows, "case").items()}
     lines, commands, missed = [], [], []
@@ -303,7 +307,18 @@ def page(
 
 Their other seeds likewise. At {", ".join(commits)}, on {"; ".join(machines)}, one thread; other
 programs ran beside, so that seconds are upper bounds.
-{_beside(by_case, peers)}{_without_environment(generated)}"""
+{_usually(usual)}{_beside(by_case, peers)}{_without_environment(generated)}"""
+
+
+def _usually(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Say what students of other settings in the table came to by the usual ones."""
+    lines = [
+        f"By the usual settings, with {CASES[name].env} and as many env steps, students returned "
+        + ", ".join(f"{np.mean(row['returns']):,.1f}" for row in of)
+        + f" (commit {of[0]['versions']['commit'][:7]})."
+        for (name,), of in _by(rows, "case").items()
+    ]
+    return "".join(f"\n{textwrap.fill(line, 100)}\n" for line in lines)
 
 
 def summary(rows: Iterable[Mapping[str, Any]]) -> str:

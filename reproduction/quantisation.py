@@ -195,7 +195,8 @@ are the teacher's, over 10,000 states that the teacher comes to. "Equal to itsel
 file's actions that are those of the student as it was trained, over 10,000 states that the student
 comes to. "Return": the mean of 100 episodes from the same starts. Means and, in brackets, each
 seed; "difference" is of the means of return, learnt less rounded afterwards, with the 95 %
-bootstrap interval over seeds and episodes, which are paired."""
+bootstrap interval over seeds and episodes, which are paired. Three seeds were planned; a size is
+shown with those that have been measured in every way."""
 
 
 def page(rows: Iterable[Mapping[str, Any]]) -> str:

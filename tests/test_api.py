@@ -76,8 +76,10 @@ def test_distilling_comes_to_the_same_as_the_command(
 def test_teaching_comes_to_the_same_as_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {**SMALL, "size": "mlp:8", "learning_starts": 64, "seed": 3}
+    asked = {**SMALL, "size": "mlp:8", "learning_starts": 64, "seed": 3, "milestones": [1.5]}
     result = tt.teach("CartPole-v1", out=tmp_path / "python", **asked)
+    assert tt.load(tmp_path / "python" / "return_1.5.safetensors").card["training_return"] > 1.5
+    asked["milestones"] = 1.5
     flags = [w for k, value in asked.items() for w in (f"--{k.replace('_', '-')}", str(value))]
     words = ["teach", "--env", "CartPole-v1", *flags, "--out", str(tmp_path / "command")]
     main([*words, "--json"])
@@ -265,3 +267,19 @@ def test_what_cannot_be_evaluated_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=words):
         tt.evaluate(policy, **options)
+
+
+def test_a_student_of_vectors_is_a_perceptron_where_none_is_named(tmp_path: Path) -> None:
+    asked = {name: value for name, value in RUN.items() if name != "student"}
+    notes: list[str] = []
+    outcome = tt.distill(
+        lambda obs: torch.zeros(len(obs), dtype=torch.int64),
+        "CartPole-v1",
+        out=tmp_path / "run",
+        note=notes.append,
+        **{**asked, "learning_rate": "3e-3"},
+    )
+    learning = outcome.config.learning
+    assert outcome.config.student == "mlp:64/64"
+    assert "observations are vectors: the student is mlp:64/64" in notes
+    assert (learning.learning_rate, learning.precision) == ("3e-3", "fp32")

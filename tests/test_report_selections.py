@@ -68,7 +68,7 @@ def test_shares_by_hand() -> None:
 def test_picks_by_hand() -> None:
     rows = picks(SIX, ["a", "b", "c", "d"])
     assert [row["teacher"] for row in rows] == ["b", "d", "a", "c"]
-    assert [row["picks"] for row in rows] == ["3", "2", "1", "0"]
+    assert [row["paid choices"] for row in rows] == ["3", "2", "1", "0"]
     assert [row["share"] for row in rows] == ["50.0 %", "33.3 %", "16.7 %", "0.0 %"]
     assert [row["mean reward"] for row in rows] == ["0.750", "0.375", "0.000", DASH]
     # Of two rounds a quarter of the resamples are the one twice, a quarter the other; a single

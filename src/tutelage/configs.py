@@ -118,6 +118,8 @@ nothing.
 """
 
 
+PERCEPTRON = "mlp:64/64"
+"""The student of vectors where none is named."""
 LED = 8_000
 """Env steps in which the teacher hands over to its student."""
 
@@ -182,8 +184,8 @@ class Examination:
     """When the student is evaluated, and when it has learnt enough."""
 
     target_return: float | Literal["usual", "none"] = "usual"
-    """Stop when an evaluation reaches this and further ones confirm it. usual: 20 in Pong, and
-    elsewhere the reward threshold that Gymnasium knows, if any; none: use the whole budget."""
+    """Stop when an evaluation reaches this and further ones confirm it. usual: the reward threshold
+    that is known of the environment, if any; none: use the whole budget."""
     eval_episodes: Count = 10
     """Held-out episodes per evaluation."""
     confirm_episodes: Count = 30
@@ -270,7 +272,8 @@ class Distill:
     """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
     student: str = "student"
     """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64 (with :norm
-    after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME."""
+    after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME; by
+    default mlp:64/64 where observations are vectors."""
     student_precision: Literal["fp32", "int8", "int4"] = "fp32"
     """What its weights learn to act in; with int8 and int4 its activations are of int8, and its
     exported file in eight bits is what was trained."""

@@ -1,6 +1,7 @@
 """Text from outside, made fit for a terminal."""
 
 import unicodedata
+from pathlib import PurePath
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -19,4 +20,16 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(
         char.encode("unicode_escape").decode() if steers(char) and char not in keep else char
         for char in text
+    )
+
+
+def without_folders(name: str) -> str:
+    """Return a policy's name with its files' names alone, wrappers and options as they are.
+
+    >>> without_folders("runs/a.zip+vecnormalize:runs/stats.pkl+noise:1")
+    'a.zip+vecnormalize:stats.pkl+noise:1'
+    """
+    return "+".join(
+        option + colon + PurePath(file).name if colon else PurePath(option).name
+        for option, colon, file in (word.partition(":") for word in name.split("+"))
     )

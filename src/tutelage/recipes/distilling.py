@@ -14,7 +14,15 @@ from torch import nn
 from tutelage import models
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
-from tutelage.configs import Distill, check, nested
+from tutelage.configs import (
+    PERCEPTRON,
+    PERCEPTRON_DEFAULTS,
+    Distill,
+    changed,
+    check,
+    flat,
+    nested,
+)
 from tutelage.dataset import Dataset
 from tutelage.domains import Spaces, about, as_made, make, usual_target
 from tutelage.errors import UserError
@@ -100,7 +108,6 @@ def distill(
     """
     folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
     device = open_device(config.device)
-    config = replace(config, learning=settle_learning(config.learning, device))
     check_names(config)
     own = _own_student(config, student)
     if config.dataset:
@@ -117,6 +124,7 @@ def distill(
             plays=envs.teacher_spaces,
         )
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
+        config = _sized(config, own, envs.obs_shape, device, hooks)
         for model in loaded.values():
             check_fits(model, config.environment, envs)
         ensemble = ensemble.saying(_spoken(own) or label_head(config, ensemble.head))
@@ -188,6 +196,26 @@ def distill(
         envs.close()
 
 
+def _sized(
+    config: Distill,
+    own: Given | None,
+    obs_shape: tuple[int, ...],
+    device: torch.device,
+    hooks: Hooks,
+) -> Distill:
+    """Return the configuration with a student that can see, and how it learns on ``device``.
+
+    The usual student has convolutions; a perceptron, in its place where observations are vectors,
+    brings its own settings in place of those that are as usual.
+    """
+    if own is None and config.student == Distill.student and len(obs_shape) <= 2:
+        hooks.note(f"observations are vectors: the student is {PERCEPTRON}")
+        usual, now = flat(Distill()), flat(config)
+        bring = {k: v for k, v in PERCEPTRON_DEFAULTS.items() if now[k] == usual[k]}
+        config = changed(config, student=PERCEPTRON, **bring)
+    return replace(config, learning=settle_learning(config.learning, device))
+
+
 def _digest_of(model: Model) -> str:
     return "+".join(model.files.values())
 
@@ -257,7 +285,7 @@ def _distill_offline(
     theirs = parse_head(dataset.head)
     if (wanted := _spoken(own)) not in (None, theirs):
         raise UserError(f"the labels of {config.dataset} are of {theirs}, the student's {wanted}")
-    config = _settled(config, theirs)
+    config = _sized(_settled(config, theirs), own, dataset.obs_shape, device, hooks)
     frames = dataset[0].frames[dataset.obs_shape[0] - 1 :]
     head = student_head(config, theirs)
     network = build_student(config, own, frames, dataset.obs_shape, head).to(device)

@@ -121,7 +121,7 @@ def _teach(
         hooks.watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
         for milestone in milestones:
-            path = folder / f"return{milestone:+g}.safetensors"
+            path = folder / f"return_{milestone:g}.safetensors"
             passed = mean >= milestone and row.metrics["rollout/episodes"] >= EPISODES
             if passed and not path.exists():
                 noted = {**card, "env_steps": row.env_steps, "training_return": mean}

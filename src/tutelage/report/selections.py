@@ -180,7 +180,7 @@ def picks(log: Log, names: Sequence[str]) -> list[dict[str, str]]:
         rows.append(
             {
                 "teacher": names[arm],
-                "picks": f"{count[arm]:,}",
+                "paid choices": f"{count[arm]:,}",
                 "share": _percent(count[arm] / count.sum()),
                 "mean reward": f"{mean[arm]:.3f}" if count[arm] else "\N{EN DASH}",
                 "95 % interval": "{:.3f} … {:.3f}".format(*interval) if interval else "\N{EN DASH}",

@@ -13,6 +13,7 @@ from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.runs import read_config
+from tutelage.text import without_folders
 
 DASH = "\N{EN DASH}"
 CURVE = "Learning curve: return per episode above; below, how far from the teacher, or the loss."
@@ -41,7 +42,7 @@ def compare(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the rows of the closing table: teacher beside student."""
     players = {"student": result}
     if teacher := result.get("teacher"):
-        players = {f"teacher {Path(teacher['name']).name}": teacher, **players}
+        players = {f"teacher {without_folders(teacher['name'])}": teacher, **players}
     return [{"player": name, **cells(of)} for name, of in players.items()]
 
 
@@ -113,7 +114,7 @@ def _chosen(title: str, config: Distill, folder: Path) -> list[Section]:
     path, figure = folder / "selections.jsonl", folder / "selections.png"
     if not path.is_file() or not path.stat().st_size:
         return []
-    log, names = read_log(path), config.teachers
+    log, names = read_log(path), [*map(without_folders, config.teachers)]
     title = f"{title} {config.selection.selector}, seed {config.seed}"
     selections.selections_plot(log, names, figure, title=title)
     shown = Figure(figure, selections.ALT, selections.CAPTION)
