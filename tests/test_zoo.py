@@ -9,8 +9,10 @@ import pytest
 from tests.players import refusal
 from tutelage import Network, QValues, load, models, parse_size
 from tutelage.cli import main
+from tutelage.commands import zoo
 from tutelage.report.summary import DASH
 
+ROOT = Path(__file__).parent.parent
 SCORE = {"mean_return": 19.5, "ci95": [19.0, 20.0], "episodes": 100}
 
 
@@ -51,3 +53,16 @@ def test_without_a_folder_there_are_those_of_the_package(
     main(["zoo", "--json"])
     assert set(json.loads(capsys.readouterr().out)) == {"pong", "pong-small-1"}
     assert "nowhere" in refusal(["zoo", "nowhere"], capsys)
+
+
+def test_the_docs_say_of_the_zoo_what_its_cards_do() -> None:
+    said = (ROOT / "docs" / "games.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "zoo").glob("*.safetensors"):
+        played = zoo.scores(load(path).card)[0.25]
+        low, high = played.ci95
+        assert f"zoo/{path.name}" in said
+        for text in (said, readme):
+            plain = " ".join(text.split())
+            assert f"{played.mean_return:.2f} ({low:.2f} … {high:.2f}" in plain
+    assert f"{zoo.scores(load('pong').card)[0.25].mean_return:.2f}." in readme
