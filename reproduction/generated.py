@@ -7,7 +7,6 @@ the file normalises its inputs by, or 0 and 0.2 where it holds none. Needs the e
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,8 @@ import torch
 from torch import Tensor
 
 import tutelage as tt
-from reproduction.policies import NEVER, read
+from reproduction.policies import NEVER
+from reproduction.records import append, read
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.files import file_digest
 from tutelage.policies import Policy
@@ -282,9 +282,7 @@ def run(folder: Path, *, seeds: int, rows: Path, runs: Path) -> None:
                 **made,
                 "versions": versions(),
             }
-            rows.parent.mkdir(parents=True, exist_ok=True)
-            with rows.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(row) + "\n")
+            append(rows, row)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ is in FOLDER; ``--docs docs`` writes ``any-policy.md`` from the rows. Needs the 
 """
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 import tutelage as tt
+from reproduction.records import append, grouped, read
 from tutelage.errors import UserError
 from tutelage.files import file_digest, write_atomic
 from tutelage.runs import versions
@@ -253,14 +253,7 @@ def run(folder: Path, *, seeds: int, only: Sequence[str], rows: Path, runs: Path
                 **job(),
                 "versions": versions(),
             }
-            rows.parent.mkdir(parents=True, exist_ok=True)
-            with rows.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(row) + "\n")
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that there are."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+            append(rows, row)
 
 
 def page(
@@ -274,7 +267,7 @@ def page(
     ``peers`` are rows of other libraries, ``generated`` those of ``reproduction.generated``,
     ``usual`` those of students that learnt by the usual settings.
     """
-    by_case = {name: of for (name,), of in _by(rows, "case").items()}
+    by_case = {name: of for (name,), of in grouped(rows, "case").items()}
     lines, commands, missed = [], [], []
     for name, case, played, students in _whole(by_case):
         by_library = _mean(played["theirs"]) if case.library else "none here"
@@ -316,14 +309,14 @@ def _usually(rows: Iterable[Mapping[str, Any]]) -> str:
         f"By the usual settings, with {CASES[name].env} and as many env steps, students returned "
         + ", ".join(f"{np.mean(row['returns']):,.1f}" for row in of)
         + f" (commit {of[0]['versions']['commit'][:7]})."
-        for (name,), of in _by(rows, "case").items()
+        for (name,), of in grouped(rows, "case").items()
     ]
     return "".join(f"\n{textwrap.fill(line, 100)}\n" for line in lines)
 
 
 def summary(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the table in short, as the README has it."""
-    by_case = {name: of for (name,), of in _by(rows, "case").items()}
+    by_case = {name: of for (name,), of in grouped(rows, "case").items()}
     lines = ["| policy | returns | its student | returns | kept (95 %) |", "|" + " --- |" * 5]
     for _, case, played, students in _whole(by_case):
         kept, low, high = _kept(played, students)
@@ -361,14 +354,6 @@ def _size(row: Mapping[str, Any]) -> str:
     return f"{row['parameters']:,} of {row['teacher_parameters']:,} ({share:.1%})"
 
 
-def _by(rows: Iterable[Mapping[str, Any]], *keys: str) -> dict[Any, list[Mapping[str, Any]]]:
-    """Return rows by what they have under ``keys``."""
-    groups: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
-
-
 def _means(rows: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(f"{np.mean(row['returns']):,.1f}" for row in rows)
 
@@ -384,7 +369,7 @@ def _beside(
 ) -> str:
     """Return the section of what another library makes of the same policies."""
     lines, made = [], []
-    for (name, what), of in _by(peers, "case", "what").items():
+    for (name, what), of in grouped(peers, "case", "what").items():
         students = [row for row in ours.get(name, ()) if row["what"] == "student"]
         case = CASES[name]
         lines.append(
@@ -417,7 +402,7 @@ At {at}.
 def _without_environment(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the section of policies whose environment is not here."""
     lines, commands, at = [], [], set()
-    for (name,), of in _by(rows, "case").items():
+    for (name,), of in grouped(rows, "case").items():
         parity = [row for row in of if row["what"] == "parity"]
         students = [row for row in of if row["what"] == "student"]
         if not parity or not students:

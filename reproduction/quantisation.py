@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import tutelage as tt
+from reproduction.records import append, grouped, read
 from tutelage import proof
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.errors import UserError
@@ -168,35 +169,28 @@ def run(teacher: Path, *, seeds: int, rows: Path, runs: Path) -> None:
                     "trained_at": began["commit"],
                     "versions": versions(),
                 }
-                rows.parent.mkdir(parents=True, exist_ok=True)
-                with rows.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(row) + "\n")
+                append(rows, row)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that there are."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-HEAD = """# Students that learn in bytes
+HEAD = """# Quantisation-aware distillation
 
 Made by `python -m reproduction.quantisation --docs docs` from `results/quantisation/rows.jsonl`;
 not typed.
 
 The teacher is Stable-Baselines3's PPO on LunarLander of
 [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents). Each student is distilled in fp32
-and rounded afterwards, or distilled with `--student-precision`, which rounds it as it learns. In
-int8 the first is what `onnx-int8` makes of any policy; in int4 its weights are rounded as those of
-a student that learns so, and its activations, which have eight bits, by the least and largest
-number of 512 states. All act as the `onnx-int8` file that is exported.
+and quantised afterwards ("rounded afterwards"), or distilled with `--student-precision`, which
+quantises it while it learns. In int8 the first is what `onnx-int8` makes of any policy. In int4 its
+weights are quantised as in training with `--student-precision int4`; its activations have eight
+bits, with the range of 512 states. All act as the exported `onnx-int8` file does.
 
 Three measures, chosen before any figure was seen. "Equal to the teacher": the share of actions that
-are the teacher's, over 10,000 states that the teacher comes to. "Equal to itself": the share of the
+are the teacher's, over 10,000 states that the teacher visits. "Equal to itself": the share of the
 file's actions that are those of the student as it was trained, over 10,000 states that the student
-comes to. "Return": the mean of 100 episodes from the same starts. Means and, in brackets, each
-seed; "difference" is of the means of return, learnt less rounded afterwards, with the 95 %
-bootstrap interval over seeds and episodes, which are paired. Three seeds were planned; a size is
-shown with those that have been measured in every way."""
+visits. "Return": the mean of 100 episodes from the same starts. The table has means and, in
+brackets, each seed. "Difference" is the mean return of students that learnt in that precision less
+that of those rounded afterwards, with the 95 % bootstrap interval over seeds and episodes, which
+are paired. Three seeds were planned; each size has those that are measured in every way."""
 
 
 def page(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -204,17 +198,11 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
 
     Of each size, those seeds that have been measured in every way.
     """
-    rows = list(rows)
-    ways: dict[tuple[str, int], int] = {}
-    for row in rows:
-        ways[row["size"], row["seed"]] = ways.get((row["size"], row["seed"]), 0) + 1
-    by: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if ways[row["size"], row["seed"]] < len(WAYS):
-            continue
-        by.setdefault((row["size"], row["learnt"], row["acts"]), []).append(row)
+    of_student = grouped(rows, "size", "seed").values()
+    every = [row for of in of_student if len(of) == len(WAYS) for row in of]
+    by = grouped(every, "size", "learnt", "acts")
     names = {(x, x): f"learnt in {x}" for x in ("fp32", "int8", "int4")}
-    lines, every = [], [row for of in by.values() for row in of]
+    lines = []
     for size in SIZES:
         for learnt, acts in WAYS:
             if not (of := by.get((size, learnt, acts))):

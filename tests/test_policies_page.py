@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reproduction.policies import BESIDE, CASES, ROWS, command, page, read, share_kept, summary
+from reproduction.policies import BESIDE, CASES, ROWS, command, page, share_kept, summary
+from reproduction.records import read
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reproduction.quantisation import ROWS, difference, page, read
+from reproduction.quantisation import ROWS, difference, page
+from reproduction.records import read
 
 ROOT = Path(__file__).parent.parent
 

@@ -275,8 +275,8 @@ class Distill:
     after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME; by
     default mlp:64/64 where observations are vectors."""
     student_precision: Literal["fp32", "int8", "int4"] = "fp32"
-    """What its weights learn to act in; with int8 and int4 its activations are of int8, and its
-    exported file in eight bits is what was trained."""
+    """Precision that the student is trained to act in (quantisation-aware distillation). With int8
+    and int4 activations have 8 bits, and its exported int8 file acts as it was trained."""
     seed: Seed = 1
     """Seed of everything random in the run."""
     env_steps: Steps = 50_000

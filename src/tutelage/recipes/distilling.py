@@ -16,8 +16,8 @@ from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
 from tutelage.configs import (
     PERCEPTRON,
-    PERCEPTRON_DEFAULTS,
     Distill,
+    brought,
     changed,
     check,
     flat,
@@ -211,7 +211,8 @@ def _sized(
     if own is None and config.student == Distill.student and len(obs_shape) <= 2:
         hooks.note(f"observations are vectors: the student is {PERCEPTRON}")
         usual, now = flat(Distill()), flat(config)
-        bring = {k: v for k, v in PERCEPTRON_DEFAULTS.items() if now[k] == usual[k]}
+        brings = brought(Distill, {"student": PERCEPTRON})
+        bring = {name: value for name, value in brings.items() if now[name] == usual[name]}
         config = changed(config, student=PERCEPTRON, **bring)
     return replace(config, learning=settle_learning(config.learning, device))
 
