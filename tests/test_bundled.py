@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tutelage import bundled_names, evaluate, load
+from tutelage.domains import environment_of
 from tutelage.heads import QValues
 from tutelage.policies import Model
 
@@ -19,6 +20,8 @@ HALVES = {
     "pong-top-2": "ball-top:2",
     "pong-top-reward": "ball-top",
 }
+STICKY = ["pong-sticky", "pong-sticky-student"]
+"""A teacher that was trained with sticky actions, and its student."""
 TAUGHT = [*SMALL, "pong-bottom", "pong-top"]
 """Students of the temperature 0.1."""
 
@@ -27,10 +30,10 @@ def model(name: str) -> Model:
     return load(name if name in bundled_names() else REPRODUCTION / f"{name}.safetensors")
 
 
-def test_a_teacher_and_a_student_come_with_the_package_and_each_other_model_is_looked_at() -> None:
-    assert bundled_names() == ["pong", "pong-small-1"]
+def test_teachers_and_students_come_with_the_package_and_each_other_model_is_looked_at() -> None:
+    assert bundled_names() == ["pong", "pong-small-1", *STICKY]
     others = {path.stem for path in REPRODUCTION.iterdir()}
-    assert {*bundled_names(), *others} == {*FULL, *SMALL, *HALVES}
+    assert {*bundled_names(), *others} == {*FULL, *SMALL, *HALVES, *STICKY}
 
 
 @pytest.mark.parametrize("name", [*FULL, *SMALL, *HALVES])
@@ -49,6 +52,15 @@ def test_every_one_knows_its_head_its_size_and_how_well_it_plays(name: str) -> N
     if name in ("pong", *SMALL):
         assert low >= 20.0
     assert one.card["episodes"] >= (100 if name == "pong" else 30)
+
+
+@pytest.mark.parametrize("name", STICKY)
+def test_those_of_sticky_pong_play_the_game_that_they_were_made_for(name: str) -> None:
+    one = model(name)
+    assert environment_of(one.env, one.obs_shape, one.card).atari.sticky == 0.25
+    assert one.card["ci95"][0] >= 20.0
+    assert one.card["episodes"] == 100
+    assert one.parameters == (1_688_550 if name == "pong-sticky" else 216_246)
 
 
 def test_the_teachers_of_full_size_differ_in_quality() -> None:

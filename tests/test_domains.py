@@ -12,7 +12,7 @@ import pytest
 from tests import point_pole
 from tests.clock import clocks
 from tests.players import refusal
-from tutelage.configs import build
+from tutelage.configs import Distill, build
 from tutelage.domains import (
     DOMAINS,
     About,
@@ -30,6 +30,8 @@ from tutelage.domains import (
 from tutelage.domains.atari import TWO_SIDED, AtariSettings
 from tutelage.environments import Environments, Restricted
 from tutelage.errors import UserError
+from tutelage.recipes.distilling import in_environment
+from tutelage.sweeps.tasks import task_of
 
 
 def config_of(env: str, **settings: Any) -> EnvironmentConfig:
@@ -86,7 +88,7 @@ def test_a_model_is_played_by_the_settings_of_the_game_on_its_card() -> None:
     )
     card = {"config": {"environment": asdict(config)}}
     assert environment_of("breakout", (4, 84, 84), card).atari == AtariSettings(
-        full_actions=True, fire_reset=True, pool_frames=4
+        full_actions=True, fire_reset=True, pool_frames=4, sticky=0.25
     )
     odd: Any
     for odd in ({}, {"config": 3}, {"config": {"environment": {"atari": {"full_actions": "no"}}}}):
@@ -95,10 +97,26 @@ def test_a_model_is_played_by_the_settings_of_the_game_on_its_card() -> None:
 
 def test_an_environment_left_to_a_model_is_as_its_card_says_but_for_what_is_asked() -> None:
     card = {"config": {"environment": {"atari": {"full_actions": True, "sticky": 0.1}}}}
+    assert as_made(config_of("auto"), "breakout", (4, 84, 84), card).atari.sticky == 0.1
+    assert as_made(config_of("auto", sticky=0.0), "breakout", None, card).atari.sticky == 0.0
     asked = config_of("auto", sticky=0.25, pool_frames=4)
     assert as_made(asked, "breakout", (4, 80, 80), card) == config_of(
         "breakout", sticky=0.25, pool_frames=4, full_actions=True, frame=80
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "sticky"),
+    [({}, 0.25), ({"sticky": 0.0}, 0.0), ({"sticky": 0.5}, 0.5), ({"env": "pong"}, 0.0)],
+)
+def test_a_student_plays_the_game_that_its_teacher_was_trained_on(
+    settings: dict[str, Any], sticky: float
+) -> None:
+    asked = {"teachers": ["pong-sticky"], **settings}
+    task = task_of(asked).config
+    assert isinstance(task, Distill)
+    for config in (in_environment(build(Distill, asked)), task):
+        assert config.environment.atari.sticky == sticky
 
 
 def test_evaluation_leaves_out_what_is_for_training_only() -> None:

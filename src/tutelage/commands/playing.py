@@ -154,8 +154,8 @@ class WatchCommand:
     """The video."""
     seed: Seed = 0
     """Seed of the episode's start."""
-    sticky: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
-    """Probability of a sticky action (Atari)."""
+    sticky: Annotated[float | None, Meta(ge=0.0, lt=1.0)] = None
+    """Probability of a sticky action (Atari); by default that of the model's own game."""
 
     def run(self) -> None:
         from tutelage.report.video import side_by_side
@@ -172,7 +172,7 @@ class WatchCommand:
         if others:
             games = ", ".join(f"{c.env} ({c.atari.frame} pixels)" for c in (config, *others))
             raise UserError(f"these models play different games: {games}")
-        if self.sticky:
+        if self.sticky is not None:
             config = replace(config, atari=replace(config.atari, sticky=self.sticky))
         side_by_side(
             {name: model.policy for name, model in loaded.items()},

@@ -33,6 +33,7 @@ __all__ = [
     "environment_of",
     "make",
     "preprocessing",
+    "settled",
     "spaces_of",
     "usual_target",
 ]
@@ -163,7 +164,12 @@ def as_made(
     made, usual = vars(environment_of(env, obs_shape, card).atari), vars(AtariSettings())
     known = {name: value for name, value in made.items() if value != usual[name]}
     asked = {name: value for name, value in vars(config.atari).items() if value != usual[name]}
-    return replace(config, env=env, atari=AtariSettings(**{**known, **asked}))
+    return settled(replace(config, env=env, atari=AtariSettings(**{**known, **asked})))
+
+
+def settled(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return ``config`` with nothing left open: actions stick where that was asked for."""
+    return replace(config, atari=replace(config.atari, sticky=config.atari.sticky or 0.0))
 
 
 def as_evaluated(config: EnvironmentConfig) -> EnvironmentConfig:
@@ -190,9 +196,11 @@ def _refuse_others(config: EnvironmentConfig, domain: Domain) -> None:
     """Raise UserError for a setting of another domain than the environment's, where it matters."""
     for name, other in DOMAINS.items():
         given, usual = (vars(getattr(of, name)) for of in (config, EnvironmentConfig()))
-        if other is not domain and given != usual:
-            which = next(key for key in given if given[key] != usual[key])
-            raise UserError(f"{which} is a setting of {name} environments, this is {config.env}")
+        unlike = [key for key in given if (given[key] or None) != (usual[key] or None)]
+        if other is not domain and unlike:
+            raise UserError(
+                f"{unlike[0]} is a setting of {name} environments, this is {config.env}"
+            )
 
 
 def _parse_only(config: EnvironmentConfig, regions: Mapping[str, Region]) -> tuple[Region, float]:

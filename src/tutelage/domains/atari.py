@@ -32,8 +32,9 @@ TWO_SIDED = (
 class AtariSettings:
     """How a game is emulated and seen."""
 
-    sticky: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
-    """Atari: probability that the emulator repeats the previous action."""
+    sticky: Annotated[float | None, Meta(ge=0.0, lt=1.0)] = None
+    """Atari: probability that the emulator repeats the previous action; by default that of the
+    teacher's own game, as its card has it, where the environment is left to the teacher; else 0."""
     frame: Literal[84, 80] = 84
     """Atari: 84 (area-resized, the field's habit) or 80 (every second pixel of the cropped screen,
     as in the code of the paper's authors)."""
@@ -124,7 +125,7 @@ class AtariDomain:
             "stack": 4,
             "stack_begins": "zeros",
             "noop_max": given.noop_max,
-            "sticky": given.sticky,
+            "sticky": given.sticky or 0.0,
             "fire_reset": given.fire_reset,
             "life_loss_ends": False,
         }
@@ -132,13 +133,15 @@ class AtariDomain:
     def seen(self, obs_shape: tuple[int, ...], card: Mapping[str, Any]) -> AtariSettings:
         """Return the settings by which a network of such frames and such a card knows its game.
 
-        Sticky actions and what is for training only are not among them.
+        What is for training only is not among them.
         """
         made: Any = card
         for key in ("config", "environment", "atari"):
             made = made.get(key) if isinstance(made, Mapping) else None
         given = made if isinstance(made, Mapping) else {}
+        sticky = given.get("sticky")
         return AtariSettings(
+            sticky=sticky if isinstance(sticky, int | float) and 0 <= sticky < 1 else None,
             frame=80 if obs_shape[-1:] == (80,) else 84,
             full_actions=given.get("full_actions") is True,
             fire_reset=given.get("fire_reset") is True,
@@ -178,7 +181,7 @@ def emulators(
             img_height=height,
             img_width=width,
             grayscale=grayscale,
-            repeat_action_probability=settings.sticky,
+            repeat_action_probability=settings.sticky or 0.0,
             noop_max=settings.noop_max,
             use_fire_reset=settings.fire_reset,
             full_action_space=settings.full_actions,

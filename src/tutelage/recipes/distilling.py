@@ -1,7 +1,7 @@
 """A student distilled: online, from one teacher or several, or from a recorded data set."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,15 @@ from tutelage.configs import (
     nested,
 )
 from tutelage.dataset import Dataset
-from tutelage.domains import Spaces, about, as_made, make, usual_target
+from tutelage.domains import (
+    EnvironmentConfig,
+    Spaces,
+    about,
+    as_made,
+    make,
+    settled,
+    usual_target,
+)
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, Note, evaluate, examine
 from tutelage.exploration import parse_exploration
@@ -186,7 +194,7 @@ def distill(
                 **{model.name: _digest_of(model) for model in loaded.values()},
                 **_layers(network),
             },
-            readiness=_readiness(config, [model.card for model in loaded.values()]),
+            readiness=_readiness(config, loaded.values()),
             begin=lambda: source.spend(try_out(config, ensemble, assignment, device)),
         )
         outcome = study.run(folder, resume=resume)
@@ -305,16 +313,17 @@ def _distill_offline(
     return study.run(folder, resume=resume)
 
 
-def settle(config: Distill, *, env: str, head: Head) -> Distill:
-    """Return the configuration with nothing left open, of teachers that play ``env``.
+def settle(config: Distill, *, head: Head, given: Mapping[str, Model]) -> Distill:
+    """Return the configuration with nothing left open, of teachers that say ``head``.
 
-    Raises UserError for a device that cannot be had and where no target is known.
+    Teachers that are ``given`` by name are not read again. Raises UserError for a device that
+    cannot be had and where no target is known.
     """
     learning = settle_learning(config.learning, open_device(config.device))
-    settled = _settled(_in_environment(replace(config, learning=learning), env), head)
-    if settled.examination.target_return == "usual":
-        usual_target(settled.environment)
-    return settled
+    config = _settled(in_environment(replace(config, learning=learning), given), head)
+    if config.examination.target_return == "usual":
+        usual_target(config.environment)
+    return config
 
 
 def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyType({})) -> Distill:
@@ -337,7 +346,7 @@ def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyTyp
 
 
 def _in_environment(config: Distill, env: str) -> Distill:
-    environment = replace(config.environment, env=env)
+    environment = settled(replace(config.environment, env=env))
     examination, known = config.examination, about(environment).target
     if examination.target_return == "usual" and known is not None:
         examination = replace(examination, target_return=known)
@@ -376,17 +385,21 @@ def student_head(config: Distill, teachers: Head) -> Head:
     return teachers
 
 
-def _readiness(config: Distill, cards: Sequence[Mapping[str, Any]]) -> float:
+def _readiness(config: Distill, teachers: Iterable[Model]) -> float:
     """Return the reward per env step from which on to evaluate: a fraction of the best teacher's.
 
-    Without bound where that is 0 or none is known: cards are of the whole game, unclipped, without
-    sticky actions.
+    Without bound where that is 0 or none is known: cards are of the whole game, unclipped, with
+    the sticky actions that the teacher was trained with.
     """
-    given = [card.get("reward_per_step") for card in cards]
-    rates = [rate for rate in given if isinstance(rate, int | float)]
-    atari, fraction = config.environment.atari, config.examination.eval_readiness
-    unlike = config.environment.only or atari.sticky or atari.clip_rewards
-    if not rates or unlike or not fraction:
+    environment, fraction = config.environment, config.examination.eval_readiness
+    alike = (
+        model.card.get("reward_per_step")
+        for model in teachers
+        if as_made(EnvironmentConfig(), model.env, model.obs_shape, model.card).atari.sticky
+        == environment.atari.sticky
+    )
+    rates = [rate for rate in alike if isinstance(rate, int | float)]
+    if not rates or environment.only or environment.atari.clip_rewards or not fraction:
         return -math.inf
     return float(max(rates) - (1.0 - fraction) * abs(max(rates)))
 

@@ -13,7 +13,7 @@ from tutelage import models
 from tutelage.assignment.alone import Alone
 from tutelage.configs import Record, Teach, check, nested
 from tutelage.dataset import WholeEpisodes
-from tutelage.domains import about, make
+from tutelage.domains import about, as_made, make, settled
 from tutelage.environments import Environments
 from tutelage.errors import UserError
 from tutelage.exploration import epsilon_greedy, parse_exploration
@@ -39,7 +39,7 @@ from tutelage.recipes.distilling import Hooks
 from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Never, Parts, conduct, open_run
 from tutelage.sources.online import EPISODES, Behaviour, Memory, Online
-from tutelage.teachers import load_model
+from tutelage.teachers import load_model, parse_teacher
 from tutelage.types import seeded
 
 
@@ -48,6 +48,7 @@ def teach(
 ) -> Network:
     """Train a teacher; return it and leave it in ``folder/last.safetensors``."""
     folder, hooks, config = Path(folder), hooks or Hooks(), settle_rounds(check(config))
+    config = replace(config, environment=settled(config.environment))
     if config.record and config.environment.only:
         raise UserError("a data set holds every state: record and only exclude each other")
     device = open_device(config.device)
@@ -167,9 +168,11 @@ def record(config: Record, folder: str | Path) -> int:
     device = open_device(config.device)
     environment = config.environment
     if environment.env == "auto":
-        environment = replace(environment, env=import_model(config.teacher).env)
-    if not environment.env:
-        raise UserError(f"{config.teacher} does not say what it plays: name it by env")
+        teacher = import_model(parse_teacher(config.teacher)[0])
+        if not teacher.env:
+            raise UserError(f"{config.teacher} does not say what it plays: name it by env")
+        environment = as_made(environment, teacher.env, teacher.obs_shape, teacher.card)
+    environment = settled(environment)
     config = replace(config, environment=environment)
     envs = make(environment, seed=config.seed, stream="recording", threads=config.threads)
     try:

@@ -7,7 +7,7 @@ import torch
 from msgspec import Meta
 
 from tutelage.configs import Count, Seed, Threads
-from tutelage.domains import EnvironmentConfig, about, as_made, spaces_of
+from tutelage.domains import EnvironmentConfig, about, as_made, settled, spaces_of
 from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation, evaluate
 from tutelage.importers import import_model
@@ -33,11 +33,11 @@ class Evaluate:
     environment: EnvironmentConfig = field(default_factory=lambda: EnvironmentConfig(env="auto"))
 
 
-def settled(config: Evaluate) -> Evaluate:
+def as_asked(config: Evaluate) -> Evaluate:
     """Return the configuration with its environment named; raise UserError where none is known."""
     environment = config.environment
     if environment.env != "auto":
-        return config
+        return replace(config, environment=settled(environment))
     model = import_model(parse_teacher(config.model)[0])
     if not model.env:
         raise UserError(f"{config.model} does not say what it plays: name it by env")

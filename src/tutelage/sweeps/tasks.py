@@ -14,14 +14,15 @@ from tutelage import recipes, threads
 from tutelage.choice_log import read_log
 from tutelage.configs import Distill, Record, Teach, build, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import usual_target
+from tutelage.domains import as_made, settled, usual_target
 from tutelage.errors import look_up
 from tutelage.heads import Head, QValues, parse_head
 from tutelage.importers import import_model
 from tutelage.logs import read_metrics
+from tutelage.policies import Model
 from tutelage.recipes.assembly import open_device, settle_learning
 from tutelage.sources.online import EPISODES
-from tutelage.sweeps.playing import Evaluate, play, settled
+from tutelage.sweeps.playing import Evaluate, as_asked, play
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
 from tutelage.sweeps.stopping import told_to_stop
 from tutelage.teachers import parse_teacher
@@ -64,7 +65,8 @@ class Task:
         of = self.config if self.data is None else self.data
         if isinstance(of, Distill) and of.dataset:
             return {_from(of.dataset, root): Dataset(Path(of.dataset)).digest}
-        return {_from(name, root): _model(name)[2] for name in sorted(set(_models(of)))}
+        models = {name: _model(name) for name in sorted(set(_models(of)))}
+        return {_from(name, root): "+".join(of.files.values()) for name, of in models.items()}
 
     def run(self, folder: Path, *, seed: int) -> dict[str, Any]:
         """Do it, or go on with it, in ``folder`` on one thread; return what came of it."""
@@ -93,40 +95,52 @@ def task_of(asked: Mapping[str, Any]) -> Task:
     if kind is Distill and (made := [name for name in DATA if name in settings]):
         # A second way to make one is left over, and refused below.
         values = {**settings.pop(made[0]), "threads": 1}
-        data = _settled_learning(build(DATA[made[0]], values, where=made[0]))
+        data = build(DATA[made[0]], values, where=made[0])
+        data = _trained(data) if isinstance(data, Teach) else _played(data)
     config = build(kind, {**settings, "threads": 1})
     if isinstance(config, Evaluate):
-        return Task(settled(config))
+        return Task(as_asked(config))
     if isinstance(config, Teach):
-        return Task(_settled_learning(config))
-    env, head = _taught_by(config, data)
-    return Task(recipes.settle(config, env=env, head=head), data)
+        return Task(_trained(config))
+    if data is None and not config.dataset:
+        given = {name: _model(name) for name in _models(config)}
+        head = next(iter(given.values())).policy.head
+        return Task(recipes.settle(config, head=head, given=given))
+    env, head = _recorded(config, data)
+    config = replace(config, environment=replace(config.environment, env=env))
+    return Task(recipes.settle(config, head=head, given={}), data)
 
 
-def _settled_learning(config: Any) -> Any:
-    if not isinstance(config, Teach):
-        return config
+def _trained(config: Teach) -> Teach:
+    """Return how a teacher is trained with nothing left open."""
     learning = settle_learning(config.learning, open_device(config.device))
-    return replace(config, learning=learning)
+    return replace(config, learning=learning, environment=settled(config.environment))
 
 
-def _taught_by(config: Distill, data: Record | Teach | None) -> tuple[str, Head]:
-    """Return what the teachers of a student play, and the head of what they say."""
+def _played(config: Record) -> Record:
+    """Return how a data set is recorded with its game's settings known."""
+    environment = config.environment
+    teacher = _model(parse_teacher(config.teacher)[0])
+    if environment.env == "auto" and teacher.env:
+        made = as_made(environment, teacher.env, teacher.obs_shape, teacher.card)
+        environment = replace(environment, atari=made.atari)
+    return replace(config, environment=settled(environment))
+
+
+def _recorded(config: Distill, data: Record | Teach | None) -> tuple[str, Head]:
+    """Return what a data set, there or to be made, is recorded on, and the head of its labels."""
     if isinstance(data, Teach):
         return data.environment.env, QValues(1)  # of however many actions
-    if data is None and config.dataset:
+    if data is None:
         dataset = Dataset(Path(config.dataset))
         return dataset.env, parse_head(dataset.head)
-    first, *_ = _models(config if data is None else data)
-    env, head, _ = _model(first)
-    return env, head
+    teacher = _model(next(_models(data)))
+    return teacher.env, teacher.policy.head
 
 
 @cache
-def _model(name: str) -> tuple[str, Head, str]:
-    """Return what a model plays, its head, and the digest of its files."""
-    model = import_model(name)
-    return model.env, model.policy.head, "+".join(model.files.values())
+def _model(name: str) -> Model:
+    return import_model(name)
 
 
 def _models(config: Any) -> Iterator[str]:
