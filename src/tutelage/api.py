@@ -274,7 +274,7 @@ def teaching_folder(config: Teach) -> Path:
 
 def distilling_folder(config: Distill) -> Path:
     """Return a folder of its own for a run, named after its first teacher without wrappers."""
-    first, *_ = config.teachers[0].split("+")
+    first, *_ = words_of(config.teachers[0])
     return _folder("distill", Path(first).stem, config.seed)
 
 

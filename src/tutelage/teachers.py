@@ -21,7 +21,7 @@ from tutelage.heads import Gaussian, Head, common_head, translate
 from tutelage.importers import OPTIONS, import_model
 from tutelage.models import label_head
 from tutelage.policies import Carry, Model, Policy, begin_again
-from tutelage.specs import is_place
+from tutelage.specs import is_place, words_of
 from tutelage.types import State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
 
@@ -244,7 +244,7 @@ def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
     What is no wrapper is an option of the model's file, and stays with it; MODULE:NAME is a wrapper
     of one's own where no importer has an option MODULE, and there is such a module.
     """
-    model, *words = text.split("+")
+    model, *words = words_of(text)
 
     def is_wrapper(word: str) -> bool:
         name = word.partition(":")[0]

@@ -3,6 +3,8 @@
 import unicodedata
 from pathlib import PurePath
 
+from tutelage.specs import words_of
+
 
 def printable(text: str, *, keep: str = "") -> str:
     r"""Return ``text`` with whatever would steer a terminal, or cannot be encoded, spelled out.
@@ -31,5 +33,5 @@ def without_folders(name: str) -> str:
     """
     return "+".join(
         option + colon + PurePath(file).name if colon else PurePath(option).name
-        for option, colon, file in (word.partition(":") for word in name.split("+"))
+        for option, colon, file in (word.partition(":") for word in words_of(name))
     )

@@ -26,7 +26,7 @@ from tutelage.importers.base import Importer, Space, beginning
 from tutelage.importers.python import policy_of
 from tutelage.models import find
 from tutelage.policies import Model
-from tutelage.specs import is_place, load_object
+from tutelage.specs import is_place, load_object, words_of
 
 __all__ = ["IMPORTERS", "OPTIONS", "Importer", "import_model", "policy_of"]
 
@@ -63,7 +63,7 @@ def import_model(text: str | Path, *, space: Space | None = None) -> Model:
     UserError for a file that no importer recognises, a program that is not named as one, and an
     option that there is not.
     """
-    name, *words = str(text).split("+")
+    name, *words = words_of(str(text))
     given = {option: value for option, _, value in (word.partition(":") for word in words)}
     statistics = given.pop("vecnormalize", "")
     load, what = _importer(name)

@@ -22,6 +22,7 @@ from tutelage.logs import read_metrics
 from tutelage.policies import Model
 from tutelage.recipes.assembly import open_device, settle_learning
 from tutelage.sources.online import EPISODES
+from tutelage.specs import words_of
 from tutelage.sweeps.playing import Evaluate, as_asked, play
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
 from tutelage.sweeps.stopping import told_to_stop
@@ -165,9 +166,9 @@ def _told(config: Any, seed: int, root: Path) -> Command:
 
 def _from(name: str, root: Path) -> str:
     """Return the name of a file as told from ``root``, if it is below, whatever the machine."""
-    path, plus, wrappers = name.partition("+")
+    path, *words = words_of(name)
     inside = Path(path).is_absolute() and Path(path).is_relative_to(root)
-    return (Path(path).relative_to(root).as_posix() if inside else path) + plus + wrappers
+    return "+".join([Path(path).relative_to(root).as_posix() if inside else path, *words])
 
 
 def _distill(config: Distill, folder: Path, hooks: recipes.Hooks) -> dict[str, Any]:
