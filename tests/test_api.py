@@ -181,7 +181,7 @@ def test_a_teacher_is_a_name_a_path_a_model_a_policy_or_a_function_with_a_head(
         labels[name] = (outcome.folder / "metrics.jsonl").read_bytes()
     assert labels["name"] == labels["path"] == labels["model"] == labels["policy"]
     assert len({labels[name] for name in ("name", "module", "memory", "several")}) == 4
-    for head, says in ((None, "head"), (tt.QValues(2), "by env")):
+    for head, says in ((None, "head"), (tt.QValues(2), "by `env`")):
         with pytest.raises(UserError, match=says):
             tt.distill(lean, head=head, out=tmp_path / "none", **{**asked, "env": "auto"})
     assert not (tmp_path / "none").exists()
@@ -255,9 +255,9 @@ def test_settings_of_the_environment_are_keywords_of_evaluate(tmp_path: Path) ->
     [
         ("nobody", {}, "'nobody'"),
         (5, {"env": "CartPole-v1"}, "int"),
-        (Counter(), {}, "by env"),
-        (Counter(), {"env": "Acrobot-v1"}, "Discrete"),
-        ("pong", {"env": "CartPole-v1"}, "QValues"),
+        (Counter(), {}, "by `env`"),
+        (Counter(), {"env": "Acrobot-v1"}, "Counter chooses among 2 actions; Acrobot-v1 has 3"),
+        ("pong", {"env": "CartPole-v1"}, "pong sees 4 x 84 x 84 numbers; CartPole-v1 gives 4"),
         (lean, {"env": "CartPole-v1", "head": tt.QValues(2), "device": "abacus"}, "abacus"),
         (lean, {"env": "CartPole-v1", "head": tt.QValues(2), "episodes": 0}, "episodes"),
     ],

@@ -15,6 +15,7 @@ from tutelage.cli import COMMANDS, main
 from tutelage.configs import settings_of
 from tutelage.networks import SIZES, Size
 
+
 # What is refused, in one line and before anything is written.
 
 
@@ -33,6 +34,7 @@ from tutelage.networks import SIZES, Size
         (["--student", "mlp:65536/65536"], ["65536/65536", "100,000,000"]),
         (["--student", "mlp:65537"], ["mlp:65537", "65,536"]),
         (["--student", "16/16/16/128"], ["[1, 4]", "mlp:"]),
+        (["--student", "32/32"], ["did you mean mlp:32/32?"]),
         (["--teacher", "nobody"], ["'nobody'", "pong"]),
         (["--teacher", ""], ["''", "no model"]),
         (["--teacher", "+negate"], ["'+negate'", "no model"]),
@@ -50,12 +52,12 @@ from tutelage.networks import SIZES, Size
         (["--seed", "-1"], ["seed", "-1"]),
         (["--seed", "one"], ["one"]),
         (["--sticky", "0.25"], ["sticky", "atari", "CartPole-v1"]),
-        (["--env", "Acrobot-v1"], ["CartPole-v1", "Acrobot-v1"]),
-        (["--env", "pong"], ["CartPole-v1", "pong"]),
+        (["--env", "Acrobot-v1"], ["sees 4 numbers; Acrobot-v1 gives 6"]),
+        (["--env", "pong"], ["sees 4 numbers; pong gives 4 x 84 x 84"]),
         (["--dataset", "nowhere"], ["nowhere", "dataset.json"]),
         (["--dataset", "nowhere", "--only", "ball-top"], ["only", "offline"]),
         (["--dataset", "nowhere", "--reward-weight", "1"], ["reward_weight", "offline"]),
-        (["--tauu", "1"], ["tauu"]),
+        (["--tauu", "1"], ["--tauu", "did you mean --tau?"]),
     ],
 )
 def test_bad_flags_of_distill_are_refused_in_one_line(
@@ -87,8 +89,14 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
         (["evaluate", "pong", "--episodes", "0"], ["episodes", "0"]),
         (["evaluate", "pong", "--sticky", "2"], ["sticky", "2"]),
         (["evaluate", "pong", "--max-steps", "0"], ["max_steps", "0"]),
-        (["evaluate", "pong", "--env", "breakout", "--threads", "1"], ["6", "Discrete(4)"]),
-        (["evaluate", "pong", "--env", "CartPole-v1", "--threads", "1"], ["6", "Discrete(2)"]),
+        (
+            ["evaluate", "pong", "--env", "breakout", "--threads", "1"],
+            ["pong", "6", "breakout", "4"],
+        ),
+        (
+            ["evaluate", "pong", "--env", "CartPole-v1", "--threads", "1"],
+            ["pong", "84", "CartPole-v1"],
+        ),
         (["watch", "pong", "--seed", "-1"], ["seed", "-1"]),
         (["watch", "pong+negate"], ["negate"]),
         (["resume", "nowhere"], ["nowhere", "config.toml"]),
@@ -96,6 +104,12 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
         (["offpolicy", "nowhere", "--seed", "-1"], ["seed", "-1"]),
         (["sizes", "--env", "ponk"], ["'ponk'"]),
         (["fly"], ["'fly'", *COMMANDS]),
+        (["distil"], ["did you mean distill?"]),
+        (["evaluate", "pong", "--max_stepss=3"], ["--max_stepss: did you mean --max-steps?"]),
+        (["evaluate", "pong", "again"], ["unexpected 'again'"]),
+        (["sizes", "--env", "LunarLander-v2"], ["LunarLander-v2", "name LunarLander-v3"]),
+        (["sizes", "--env", "Pong-v5"], ["name pong"]),
+        (["evaluate", "tests.fakes:Counter"], ["name it by --env"]),
     ],
 )
 def test_bad_flags_of_other_commands_are_refused_in_one_line(
@@ -204,7 +218,7 @@ def test_a_file_of_settings_is_read_flat_or_in_groups_and_flags_go_before_it(
 @pytest.mark.parametrize(
     ("command", "text", "words"),
     [
-        ("distill", "tauu = 0.1", ["'tauu'", "tau,"]),
+        ("distill", "tauu = 0.1", ["'tauu'", "did you mean tau?"]),
         ("distill", 'tau = "cold"', ["'cold'", "a number"]),
         ("distill", "[learning]\nbatch_size = 0", ["batch_size", "0"]),
         ("distill", 'command = "teach"', ["teach", "distill"]),

@@ -153,7 +153,7 @@ def test_an_episode_without_an_end_is_cut_and_counted_as_it_stands() -> None:
 
 
 def test_a_policy_is_told_apart_from_its_environment_before_it_plays() -> None:
-    with pytest.raises(UserError, match=r"QValues\(n=3.*CartPole-v1.*Discrete\(2\)"):
+    with pytest.raises(UserError, match="3 actions; CartPole-v1 has 2"):
         evaluate(says(lambda obs: torch.zeros(len(obs), 3), 3), CARTPOLE, episodes=1)
     for episodes, max_steps in ((0, 9), (-1, 9), (9, 0)):
         with pytest.raises(UserError, match="at least 1"):

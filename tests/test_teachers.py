@@ -306,9 +306,9 @@ def test_a_name_and_its_wrappers_are_written_with_plus_signs(tmp_path: Path) -> 
     [
         (QValues(2), "CartPole-v1", []),
         (Categorical(2), "CartPole-v1", []),
-        (QValues(2), "Acrobot-v1", ["[1, 4]", "[1, 6]", "Discrete(3)"]),
-        (QValues(3), "CartPole-v1", ["'n': 3", "Discrete(2)"]),
-        (Point(2), "CartPole-v1", ["point", "Discrete(2)"]),
+        (QValues(2), "Acrobot-v1", ["sees 4 numbers", "gives 6 numbers"]),
+        (QValues(3), "CartPole-v1", ["chooses among 3 actions", "has 2 actions"]),
+        (Point(2), "CartPole-v1", ["acts by 2 numbers", "has 2 actions"]),
     ],
 )
 def test_a_model_fits_what_it_was_made_for_and_is_refused_showing_both(

@@ -5,14 +5,14 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import PolicyWarning, UserError, look_up
+from tutelage.errors import PolicyWarning, UserError, did_you_mean, look_up
 from tutelage.text import printable
 
 COMMANDS = {
@@ -128,10 +128,18 @@ def _warn(others: Callable[..., None]) -> Callable[..., None]:
 
 
 def _end(text: str, *, code: int = 2) -> None:
-    line = printable(text)
+    line = re.sub(r"`(\w+)`", _flag, printable(text))
     shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     print(f"tutelage: {shown}", file=sys.stderr)
     sys.exit(code)
+
+
+def _flag(quoted: re.Match[str]) -> str:
+    """Return the flag of a setting, which an error has in backquotes; another word as it is."""
+    from tutelage.configs import Distill, settings_of
+
+    setting = quoted[1]
+    return f"--{setting.replace('_', '-')}" if setting in settings_of(Distill) else quoted[0]
 
 
 BRINGING: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
@@ -161,7 +169,7 @@ def _parse(name: str, *words: str) -> Any:
     """Return the command, its defaults taken from ``--config FILE.toml`` if that is given."""
     import tyro
 
-    from tutelage.configs import check
+    from tutelage.configs import check, settings_of
 
     place, _ = look_up("command", name, COMMANDS)
     kind = load(place)
@@ -182,7 +190,8 @@ def _parse(name: str, *words: str) -> Any:
             )
     except SystemExit as end:
         if end.code:
-            raise UserError(f"{_unboxed(said.getvalue())} (see 'tutelage {name} --help')") from None
+            line = _unknown(_unboxed(said.getvalue()), settings_of(kind))
+            raise UserError(f"{line} (see 'tutelage {name} --help')") from None
         if isinstance(shown, io.StringIO) and shown is not sys.stdout:
             print(shown.getvalue(), end="")  # no terminal, no colours
         raise
@@ -242,17 +251,21 @@ def _defaults(name: str, kind: Any, values: dict[str, Any], path: Path | None) -
     return kind(config=build(LEARNING[name][0], values, where=str(path or "")))
 
 
+def _unknown(line: str, settings: Iterable[str]) -> str:
+    """Return what tyro says; of an option that there is not, what was probably meant instead."""
+    if not (unknown := re.match(r"Unrecognized options: ([^, =]+)", line)):
+        return line
+    if not unknown[1].startswith("-"):
+        return f"unexpected {unknown[1]!r}"
+    flag = f"--{unknown[1].lstrip('-').replace('_', '-')}"
+    hint = did_you_mean(flag, [f"--{name.replace('_', '-')}" for name in settings])
+    return f"unknown option {unknown[1]}{': ' * bool(hint)}{hint}"
+
+
 def _unboxed(text: str) -> str:
     """Return the gist of what tyro says, in a coloured box with rules in it, as one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [line.strip("│╰╯ ") for line in plain.splitlines()[1:]]
     ruled = "\n".join("\0" if not line.strip("─-") else line for line in lines)
-    gist, *others = [part for part in ruled.split("\0") if part.strip()] or [plain]
-    line = " ".join(gist.split())
-    meant = [
-        flag
-        for other in others
-        if "you meant" in other
-        for flag in re.findall(r"^(--[\w-]+)", other, re.MULTILINE)
-    ]
-    return f"{line}; did you mean {' or '.join(meant)}?" if meant else line
+    gist, *_ = [part for part in ruled.split("\0") if part.strip()] or [plain]
+    return " ".join(gist.split())

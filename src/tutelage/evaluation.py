@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 
 from tutelage.domains import EnvironmentConfig, as_evaluated, make
-from tutelage.errors import UserError
+from tutelage.errors import MisfitError, UserError
+from tutelage.heads import check_actions
 from tutelage.policies import Policy, allowed, begin_again
 from tutelage.threads import one_thread
 from tutelage.types import Array, seeded
@@ -220,12 +221,11 @@ class _Half:
         self.envs = make(
             played, seed=seed, stream=stream, threads=threads, episodes=self.quota.copy()
         )
-        if not policy.head.fits(self.envs.action_space):
+        try:
+            check_actions(policy.head, self.envs.action_space)
+        except MisfitError as error:
             self.envs.close()
-            raise UserError(
-                f"the policy says {policy.head}, which does not fit {config.env} "
-                f"(actions {self.envs.action_space})"
-            )
+            raise error.of("the policy", config.env) from None
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self.cut = 0

@@ -7,7 +7,7 @@ is one class and its entry in ``HEADS``.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Protocol
 
@@ -19,7 +19,7 @@ from gymnasium import spaces
 from msgspec import Meta
 from torch import Tensor
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import MisfitError, UserError, choose_from, counted
 from tutelage.types import Array
 
 Count = Annotated[int, Meta(ge=1, le=2**20)]
@@ -378,6 +378,40 @@ def parse_head(about: Mapping[str, Any]) -> Head:
             f"head {kind} has the temperature {values['temperature']}, expected above 0"
         )
     return head
+
+
+def check_actions(head: Head, space: gymnasium.Space[Any]) -> None:
+    """Raise MisfitError unless what ``head`` means are actions of ``space``."""
+    if not head.fits(space):
+        raise MisfitError(_acts(head), _takes(space))
+
+
+def _acts(head: Head) -> str:
+    if isinstance(head, QValues | Categorical):
+        return f"chooses among {head.n:,} actions"
+    if isinstance(head, MultiCategorical):
+        return f"makes choices of {_listed(head.sizes)}"
+    if isinstance(head, Bernoulli):
+        return f"says {head.n:,} times yes or no"
+    if isinstance(head, _Continuous):
+        return f"acts by {counted(head.n, 'number')}"
+    return f"acts as {head}"
+
+
+def _takes(space: gymnasium.Space[Any]) -> str:
+    if isinstance(space, spaces.Discrete):
+        return f"has {counted(int(space.n), 'action')}"
+    if isinstance(space, spaces.MultiDiscrete):
+        return f"takes choices of {_listed(space.nvec.ravel())}"
+    if isinstance(space, spaces.MultiBinary):
+        return f"takes {int(np.prod(space.shape)):,} times yes or no"
+    if isinstance(space, spaces.Box):
+        return f"takes {counted(int(np.prod(space.shape)), 'number')}"
+    return f"takes {space}"
+
+
+def _listed(sizes: Iterable[int]) -> str:
+    return ", ".join(map(str, sizes))
 
 
 def head_for(space: gymnasium.Space[Any]) -> Head:

@@ -21,7 +21,7 @@ from tutelage.importers import import_model
 from tutelage.networks import SIZES, Network, count_parameters
 from tutelage.quantisation import packed_bytes, precision_of
 from tutelage.report import summary
-from tutelage.teachers import parse_teacher
+from tutelage.teachers import as_model, model_of, parse_teacher, played_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,9 @@ class EvaluateCommand:
             gymnasium=self.gymnasium,
             atari=AtariSettings(full_actions=self.full_actions),
         )
-        space = None if self.env == "auto" else spaces_of(named).actions
-        made = import_model(parse_teacher(self.model)[0], space=space)
-        env = made.env if self.env == "auto" else self.env
-        if not env:
-            raise UserError(f"{self.model} does not say what it plays: name it by --env")
+        plays = None if self.env == "auto" else spaces_of(named)
+        made = as_model(parse_teacher(self.model)[0], plays)
+        env = played_by(made) if self.env == "auto" else self.env
         config = replace(
             environment_of(env, made.obs_shape, made.card),
             only=self.only,
@@ -160,22 +158,24 @@ class WatchCommand:
     def run(self) -> None:
         from tutelage.report.video import side_by_side
 
-        loaded = {name: import_model(name) for name in self.models}
-        if not loaded:
+        if not self.models:
             raise UserError("watch needs at least one model")
+        plays = None if self.env == "auto" else spaces_of(EnvironmentConfig(env=self.env))
+        loaded = [as_model(name, plays) for name in self.models]
         config, *others = {
             environment_of(
-                model.env if self.env == "auto" else self.env, model.obs_shape, model.card
+                played_by(model) if self.env == "auto" else self.env, model.obs_shape, model.card
             ): None
-            for model in loaded.values()
+            for model in loaded
         }
         if others:
             games = ", ".join(f"{c.env} ({c.atari.frame} pixels)" for c in (config, *others))
             raise UserError(f"these models play different games: {games}")
         if self.sticky is not None:
             config = replace(config, atari=replace(config.atari, sticky=self.sticky))
+        plays = spaces_of(config)
         side_by_side(
-            {name: model.policy for name, model in loaded.items()},
+            {name: model_of(name, plays).policy for name in self.models},
             config,
             Path(self.out),
             seed=self.seed,

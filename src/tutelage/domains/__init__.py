@@ -90,7 +90,7 @@ def usual_target(config: EnvironmentConfig) -> float:
     """
     target = about(config).target
     if target is None:
-        raise UserError(f"no target is known for {config.env}: name one by target_return")
+        raise UserError(f"no target is known for {config.env}: name one by `target_return`")
     return target
 
 
@@ -119,6 +119,7 @@ def make(
         threads=threads,
         episodes=episodes,
     )
+    envs.name = config.env
     return Restricted(envs, *region) if region else envs
 
 

@@ -100,10 +100,7 @@ def _importer(name: str) -> tuple[Callable[..., Model], Any]:
     for kind, importer in IMPORTERS.items():
         if importer.recognises(path):
             if importer.program:
-                raise UserError(
-                    f"{name} is a program ({kind}), which is run only where it is named as one: "
-                    f"{kind}:{name}"
-                )
+                raise UserError(f"{name} is a program: name it as {kind}:{name} to run it")
             return importer.load, path
     said = "is of no format that is known"
     if beginning(path, 1) == b"\x80":
