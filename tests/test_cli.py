@@ -15,7 +15,6 @@ from tutelage.cli import COMMANDS, main
 from tutelage.configs import settings_of
 from tutelage.networks import SIZES, Size
 
-
 # What is refused, in one line and before anything is written.
 
 
