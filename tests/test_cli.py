@@ -3,6 +3,7 @@
 import json
 import pickle
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from tests.players import QUICK, assert_same_bytes, cartpole_model, controller, 
 from tutelage import Network, QValues, evaluate, load, models
 from tutelage.cli import COMMANDS, main
 from tutelage.configs import settings_of
+from tutelage.exploration import EXPLORATIONS
+from tutelage.losses import LOSSES
 from tutelage.networks import SIZES, Size
+from tutelage.selectors import SELECTORS
+from tutelage.targets import TARGETS
 
 # What is refused, in one line and before anything is written.
 
@@ -259,6 +264,26 @@ def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str
         shown = capsys.readouterr().out
         for name in settings_of(LEARNING[command][0]):
             assert f"--{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_breaks_no_sentence_and_offers_what_the_tables_have(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    with pytest.raises(SystemExit):
+        main(["distill", "--help"])
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    text = " ".join(lines)
+    for table in (LOSSES, TARGETS, SELECTORS):
+        assert f"Choose from {', '.join(table)}." in text
+    assert all(name in text for name in EXPLORATIONS)
+    assert "config" not in "".join(line for line in lines if line.startswith("╭"))
+    # A line ends where the next word has no room.
+    at = next(i for i, line in enumerate(lines) if line.startswith("--student STR"))
+    for line, following in pairwise(lines[at + 1 : at + 4]):
+        assert len(line) + len(following.split()[0]) > columns - 28
 
 
 def test_evaluate_prints_exactly_one_json_object_of_the_figures_that_python_gets(

@@ -82,7 +82,6 @@ OUTSIDE: dict[str, list[tuple[Any, str]]] = {
     "eval_every": [(0, "[1, "), (10**12 + 1, "[1, ")],
     "eval_readiness": [(-1.0, "at least 0")],
     "eval_max_steps": [(0, "[1, "), (10**9 + 1, "[1, ")],
-    "target": [("soft", "auto, raw, divide, softmax")],
     "tau": [(0.0, "above 0"), (-1.0, "above 0")],
     "student_tau": [(0.0, "above 0")],
     "student_precision": [("int2", "fp32, int8, int4")],

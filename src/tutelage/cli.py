@@ -169,6 +169,7 @@ def _parse(name: str, *words: str) -> Any:
     """Return the command, its defaults taken from ``--config FILE.toml`` if that is given."""
     import tyro
 
+    from tutelage.commands.help import REGISTRY
     from tutelage.configs import check, settings_of
 
     place, _ = look_up("command", name, COMMANDS)
@@ -186,6 +187,7 @@ def _parse(name: str, *words: str) -> Any:
                 kind,
                 args=words,
                 prog=f"tutelage {name}",
+                registry=REGISTRY,
                 default=_defaults(name, kind, values, path) if values else tyro.MISSING_NONPROP,
             )
     except SystemExit as end:

@@ -51,7 +51,7 @@ class EnvironmentConfig:
     env: str = "pong"
     """An Atari game by its ROM's name (pong, ms_pacman, …) or a Gymnasium id (CartPole-v1, …)."""
     domain: str = "auto"
-    """The family of environments: auto, atari, gymnasium, or your own as MODULE:NAME."""
+    """The family of environments, or your own as MODULE:NAME; auto: the first that knows env."""
     num_envs: Annotated[int, Meta(ge=1, le=65_536)] = 16
     """Environments in parallel."""
     only: str = ""
