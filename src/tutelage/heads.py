@@ -148,11 +148,15 @@ class Categorical(_Plain):
         return rng.integers(self.n, size=n)
 
     def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
-        """Return the agreement, and the probability that the teacher gives our action."""
+        """Return the agreement, and p(our action) / max_a p(a), of the teacher's p.
+
+        At 1 our action is as probable to the teacher as its own.
+        """
         action = ours.argmax(dim=1)
+        best, its_action = theirs.max(dim=1)
         return {
-            "agreement": (action == theirs.argmax(dim=1)).float(),
-            "probability": theirs.softmax(dim=1).gather(1, action[:, None]).squeeze(1),
+            "agreement": (action == its_action).float(),
+            "relative_probability": (theirs.gather(1, action[:, None]).squeeze(1) - best).exp(),
         }
 
     def fits(self, space: gymnasium.Space[Any]) -> bool:
