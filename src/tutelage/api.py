@@ -12,7 +12,7 @@ from tutelage import recipes
 from tutelage.configs import Distill, Teach, build, changed
 from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
 from tutelage.domains.gym import MakesEnv, registered
-from tutelage.errors import UserError
+from tutelage.errors import UserError, counted
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
 from tutelage.heads import Head
@@ -22,6 +22,7 @@ from tutelage.own import Given, name_of
 from tutelage.policies import Model
 from tutelage.recipes.closing import Result
 from tutelage.report.contract import write_contract
+from tutelage.report.summary import headline
 from tutelage.session import Watch
 from tutelage.specs import words_of
 from tutelage.teachers import (
@@ -33,10 +34,11 @@ from tutelage.teachers import (
     parse_teacher,
     played_by,
 )
+from tutelage.text import alike
 from tutelage.wrappers import parse_wrapper
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distilled:
     """A student, and what its run came to."""
 
@@ -48,6 +50,14 @@ class Distilled:
     """The run's folder."""
     config: Distill
     """As asked for, with nothing left open."""
+
+    def __repr__(self) -> str:
+        mean, low, high = alike(self.result["mean_return"], *self.result["ci95"])
+        size = f"{self.result['parameters']:,} parameters"
+        return (
+            f"Distilled: {headline(self.result)}\nmean return {mean} ({low} … {high}), "
+            f"{counted(self.result['episodes'], 'episode')}; {size}; {self.folder}"
+        )
 
 
 def distill(

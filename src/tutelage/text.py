@@ -25,6 +25,27 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
+def alike(*numbers: float) -> list[str]:
+    """Return numbers of one measure, each with as many decimals: fewer where they are large.
+
+    >>> alike(20.189, 20.0, 20.37), alike(-119.702, 135.714, 8.0)
+    (['20.19', '20.00', '20.37'], ['-119.7', '135.7', '8.0'])
+    """
+    largest = max(map(abs, numbers))
+    decimals = 2 if largest < 100 else 1 if largest < 1_000 else 0
+    return [f"{number:,.{decimals}f}" for number in numbers]
+
+
+def extremes(low: float, high: float) -> str:
+    """Return the least and the largest of numbers; whole ones as such.
+
+    >>> extremes(19.0, 21.0), extremes(203.323, 243.457)
+    ('19 … 21', '203.3 … 243.5')
+    """
+    whole = low == round(low) and high == round(high)
+    return " … ".join([f"{low:,.0f}", f"{high:,.0f}"] if whole else alike(low, high))
+
+
 def without_folders(name: str) -> str:
     """Return a policy's name with its files' names alone, wrappers and options as they are.
 

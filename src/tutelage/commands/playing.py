@@ -69,7 +69,8 @@ class EvaluateCommand:
         )
         full = self.full_actions or config.atari.full_actions
         config = replace(config, atari=replace(config.atari, full_actions=full))
-        sticks = domain_of(config) is DOMAINS["atari"] and self.sticky
+        games = domain_of(config) is DOMAINS["atari"]
+        sticks = games and self.sticky
         columns = {}
         chosen = self.threads or threads.usual(convolutions=len(made.obs_shape or ()) > 2)
         with threads.owning(chosen), display.notes() as note:
@@ -93,7 +94,7 @@ class EvaluateCommand:
         display.table(
             f"{self.model} on {env}",
             [
-                {"sticky actions": f"{sticky:g}", **summary.cells(figures)}
+                {**({"sticky actions": f"{sticky:g}"} if games else {}), **summary.cells(figures)}
                 for sticky, figures in columns.items()
             ],
         )
