@@ -550,7 +550,7 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
         assert result["teacher"]["mean_return"] == 4.0
         return
     # Nobody was paid, so nobody is shown as the best.
-    assert result["unpaid"] == team(tmp_path)[1:]
+    assert result["unpaid"] == [*team(tmp_path)[1:]]
     assert "teacher" not in result
     names = [Path(name).name for name in team(tmp_path)[1:]]
     (line,) = remarks(result)

@@ -16,6 +16,8 @@ from tutelage.runs import read_config
 from tutelage.text import alike, extremes, without_folders
 
 DASH = "\N{EN DASH}"
+NAMED = 3
+"""Teachers that a title names."""
 CURVE = "Learning curve: return per episode above; below, how far from the teacher, or the loss."
 
 
@@ -55,7 +57,7 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
         listed = f"{', '.join(names[:-1])} and {names[-1]}"
         said.append(
             f"No choice among the teachers {listed} was paid before the run ended, so none of them "
-            "is known to be the best: more env steps, or choices per round, would tell."
+            "is known to be the best; a longer run would tell."
         )
     return said
 
@@ -133,8 +135,10 @@ def titled(config: Teach | Distill, env: str) -> str:
     """Name who learns in a run, from whom, and where."""
     if isinstance(config, Teach):
         return f"{env}: {config.size} by {config.algorithm}"
-    first, *others = map(without_folders, [config.dataset] if config.dataset else config.teachers)
-    return f"{env}: {config.student} from {first}" + f" and {len(others)} more" * bool(others)
+    names = [*map(without_folders, [config.dataset] if config.dataset else config.teachers)]
+    more = len(names) - NAMED
+    shown = ", ".join(names[:NAMED]) + f" and {more} more" * (more > 0)
+    return f"{env}: {config.student} from {shown}"
 
 
 def _chosen(title: str, config: Distill, folder: Path) -> list[Section]:
