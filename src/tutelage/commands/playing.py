@@ -1,6 +1,7 @@
 """``tutelage evaluate``, ``inspect``, ``watch`` and ``sizes``: what a model is and does."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,14 +131,46 @@ class InspectCommand:
         if self.json:
             print(json.dumps(about))
             return
-        display.facts({name: _said(value) for name, value in about.items() if value})
+        card = about.pop("card")
+        settings = dict(_settings(model.env, card.pop("config", {})))
+        lines = {**about, **dict(_dotted("card", card)), **dict(_dotted("settings", settings))}
+        display.facts({name: _said(value) for name, value in lines.items() if _tells(value)})
+
+
+def _settings(env: str, config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield by their names the settings on a card, but for those of another domain's games."""
+    known = env and domain_of(EnvironmentConfig(env=env))
+    idle = [name for name, domain in DOMAINS.items() if domain is not known]
+    for name, value in config.items() if isinstance(config, Mapping) else ():
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif name not in idle:
+            yield from _settings(env, value)
+
+
+def _dotted(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is nested under a name, each value by all its names."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _dotted(f"{name}.{key}", inner)
+
+
+def _tells(value: Any) -> bool:
+    """Return whether there is anything to say of a value; 0 is something."""
+    return value is not None and value is not False and value not in ("", [], {})
 
 
 def _said(value: Any) -> str:
-    if isinstance(value, dict):
+    if value is True:
+        return "yes"
+    if isinstance(value, Mapping):
         return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:,.4g}"
     return f"{value:,}" if type(value) is int else str(value)
 
 
