@@ -20,9 +20,14 @@ from msgspec import Meta
 from torch import Tensor
 
 from tutelage.errors import MisfitError, UserError, choose_from, counted
+from tutelage.specs import is_place
 from tutelage.types import Array
 
 Count = Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class UnknownHeadError(UserError):
+    """A head is from outside of the package, and its module was not imported."""
 
 
 class Head(Protocol):
@@ -350,19 +355,30 @@ def common_head(heads: Sequence[Head]) -> Head | None:
 
 
 def describe_head(head: Head) -> dict[str, Any]:
-    """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it."""
+    """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it.
+
+    Of one from outside of the package it says the module too, for the person who reads it back.
+    """
     kind = next((name for name, of in HEADS.items() if of is type(head)), None)
     if kind is None:
         raise UserError(f"head {head!r} is in no table, so that a file cannot name it")
     values = asdict(head)  # type: ignore[call-overload]
-    return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    about = {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    if type(head).__module__ != __name__:
+        about["module"] = f"{type(head).__module__}:{type(head).__qualname__}"
+    return about
 
 
 def parse_head(about: Mapping[str, Any]) -> Head:
     """Return the head that ``about`` describes; raise UserError for anything else."""
     values = dict(about)
-    kind = values.pop("kind", None)
+    kind, module = values.pop("kind", None), values.pop("module", None)
     if not isinstance(kind, str) or kind not in HEADS:
+        if isinstance(module, str) and is_place(module):
+            raise UnknownHeadError(
+                f"head {kind!r} is one of your own: import {module.partition(':')[0]} first, or "
+                f"name it behind the file, as in +head:{module}"
+            )
         raise choose_from("head", str(kind), HEADS)
     build = HEADS[kind]
     known = {field.name for field in fields(build)}  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import torch
 
 from tutelage.errors import UserError
 from tutelage.files import convert, decode, file_digest, load_tensors, save_tensors
-from tutelage.heads import Head, QValues, describe_head, parse_head
+from tutelage.heads import Head, QValues, UnknownHeadError, describe_head, parse_head
 from tutelage.networks import Network, parse_size
 from tutelage.own import Given, Own, make_own
 from tutelage.policies import Model
@@ -169,6 +169,8 @@ def load_network(path: Path) -> Model:
         with torch.device("meta"):  # no memory for what the header only claims
             network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
             quantise(network, header.precision)
+    except UnknownHeadError as error:
+        raise UserError(f"{path}: {error}") from error
     except (UserError, RuntimeError) as error:
         raise UserError(f"{path} has a damaged header: {error}") from error
     for name in ("shift", "scale"):  # constants of the input may be one number each, or many
