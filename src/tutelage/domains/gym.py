@@ -122,6 +122,7 @@ class GymDomain:
 
         try:
             with _quietly(spec):
+                warnings.simplefilter("ignore")  # what a window's library lacks, an error says too
                 vector = SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
                 return Environments(vector, seed=seed, stream=stream)
         except gymnasium.error.DependencyNotInstalled as error:
