@@ -14,7 +14,6 @@ from tutelage.specs import (
     Table,
     build,
     load_object,
-    words_of,
 )
 from tutelage.types import Schedule
 
@@ -120,22 +119,3 @@ def test_a_module_that_cannot_be_imported_says_why(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=f"stricken.*{says}"):
         load_object("thing", "stricken:thing")
-
-
-def test_a_plus_may_be_part_of_a_files_own_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "x+y").mkdir()
-    for name in ("a.zip", "a+b.zip", "x+y/c+1.pt", "s+1.pkl", "s.pkl"):
-        (tmp_path / name).touch()
-    for words in (
-        ["a.zip", "noise:1", "negate"],
-        ["a+b.zip", "noise:1"],
-        ["torchscript:x+y/c+1.pt", "head:q"],
-        ["my.module:read:a+b.zip", "vecnormalize:s+1.pkl", "negate"],
-        ["a.zip", "vecnormalize:s.pkl", "noise:1"],
-        ["x+y"],
-        ["gone", "b.zip"],
-    ):
-        assert words_of("+".join(words)) == words

@@ -24,7 +24,6 @@ from tutelage.recipes.closing import Result
 from tutelage.report.contract import write_contract
 from tutelage.report.summary import headline
 from tutelage.session import Watch
-from tutelage.specs import words_of
 from tutelage.teachers import (
     AnyPolicy,
     Ensemble,
@@ -34,7 +33,7 @@ from tutelage.teachers import (
     parse_teacher,
     played_by,
 )
-from tutelage.text import alike
+from tutelage.text import alike, words_of
 from tutelage.wrappers import parse_wrapper
 
 

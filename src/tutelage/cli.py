@@ -192,7 +192,7 @@ def _parse(name: str, *words: str) -> Any:
             )
     except SystemExit as end:
         if end.code:
-            line = _unknown(_unboxed(said.getvalue()), settings_of(kind))
+            line = _plainly(_unboxed(said.getvalue()), settings_of(kind))
             raise UserError(f"{line} (see 'tutelage {name} --help')") from None
         if isinstance(shown, io.StringIO) and shown is not sys.stdout:
             print(shown.getvalue(), end="")  # no terminal, no colours
@@ -253,8 +253,20 @@ def _defaults(name: str, kind: Any, values: dict[str, Any], path: Path | None) -
     return kind(config=build(LEARNING[name][0], values, where=str(path or "")))
 
 
-def _unknown(line: str, settings: Iterable[str]) -> str:
+PLAIN = {
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": (
+        r"\1 is \2, expected a whole number"
+    ),
+    r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 is \2, expected a number",
+    r"Missing from [^:]*: (.*?)(?: \(required\))?$": r"missing: \1",
+}
+"""What tyro says -> the same in plain words."""
+
+
+def _plainly(line: str, settings: Iterable[str]) -> str:
     """Return what tyro says; of an option that there is not, what was probably meant instead."""
+    for said, plain in PLAIN.items():
+        line = re.sub(said, plain, line)
     if not (unknown := re.match(r"Unrecognized options: ([^, =]+)", line)):
         return line
     if not unknown[1].startswith("-"):

@@ -110,10 +110,9 @@ def find(name: str | Path) -> Path:
     except (OSError, ValueError) as error:  # a name longer than the system allows, a zero byte
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"no model {str(name)[:200]!r}: {reason}") from error
-    wrapped = "; wrappers (+noise:1) are for teachers and 'evaluate'" if "+" in path.name else ""
     raise UserError(
         f"no model {str(name)!r}: expected a file, a run's folder or a bundled name "
-        f"({', '.join(bundled_names())}){wrapped}"
+        f"({', '.join(bundled_names())})"
     )
 
 

@@ -7,7 +7,6 @@ own parameters.
 
 import inspect
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -41,34 +40,6 @@ class Between:
 
 Probability = Annotated[float, Between(0.0, 1.0)]
 ProbabilitySchedule = Annotated[Schedule, Between(0.0, 1.0)]
-
-
-def words_of(text: str) -> list[str]:
-    """Return the model and the words behind it that ``text`` names, as ``a.zip+noise:1`` does.
-
-    A plus may be part of a file's own name, of the model's or behind a word's colon: the longest
-    stretch that is the name of a file or folder is one word.
-
-    >>> words_of("a.zip+vecnormalize:stats.pkl+noise:1")
-    ['a.zip', 'vecnormalize:stats.pkl', 'noise:1']
-    """
-    parts, words = text.split("+"), list[str]()
-    while parts:
-        ends = range(len(parts), 1, -1)
-        end = next((end for end in ends if _names_a_file("+".join(parts[:end]))), 1)
-        words.append("+".join(parts[:end]))
-        del parts[:end]
-    return words
-
-
-def _names_a_file(word: str) -> bool:
-    """Return whether a word, but for ``NAME:`` or ``MODULE:NAME:`` before it, names what is there.
-
-    A plus before the colon would be the end of another word.
-    """
-    before, *_ = word.partition("+")
-    starts = [0, *(at + 1 for at, char in enumerate(before) if char == ":")]
-    return any(os.path.exists(word[start:]) for start in starts)
 
 
 def is_place(text: str) -> bool:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from tutelage.domains import Region, Spaces
 from tutelage.domains.views import apart
-from tutelage.errors import MisfitError, UserError
+from tutelage.errors import MisfitError, UserError, did_you_mean
 from tutelage.heads import Gaussian, Head, check_actions, common_head, translate
 from tutelage.importers import OPTIONS, import_model, policy_of
 from tutelage.models import label_head
 from tutelage.policies import Carry, Model, Policy, begin_again, unlike
-from tutelage.specs import is_place, words_of
+from tutelage.specs import is_place
+from tutelage.text import words_of
 from tutelage.types import Array, State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
 
@@ -254,6 +255,9 @@ def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
 
     wrappers = [word for word in words if is_wrapper(word)]
     options = [word for word in words if word not in wrappers]
+    for name in (word.partition(":")[0] for word in options):
+        if name not in OPTIONS and (hint := did_you_mean(name, WRAPPERS)):
+            raise UserError(f"{model}: unknown wrapper {name!r}: {hint}")
     if not model:
         raise UserError(f"teacher {text!r} names no model, expected one as in pong+noise:1")
     return "+".join([model, *options]), tuple(wrappers)

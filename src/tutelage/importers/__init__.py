@@ -26,7 +26,8 @@ from tutelage.importers.base import Importer, Space, beginning
 from tutelage.importers.python import policy_of
 from tutelage.models import find
 from tutelage.policies import Model
-from tutelage.specs import is_place, load_object, words_of
+from tutelage.specs import is_place, load_object
+from tutelage.text import words_of
 
 __all__ = ["IMPORTERS", "OPTIONS", "Importer", "import_model", "policy_of"]
 
@@ -69,7 +70,8 @@ def import_model(text: str | Path, *, space: Space | None = None) -> Model:
     load, what = _importer(name)
     known = _options(load)
     if unknown := [option for option in given if option not in known]:
-        raise choose_from(f"option of {name}", unknown[0], [*known, "vecnormalize"])
+        error = choose_from("option", unknown[0], [*known, "vecnormalize"])
+        raise UserError(f"{name}: {error}; wrappers are for teachers, 'evaluate' and 'export'")
     model = replace(load(what, space=space, **given), name=str(text))
     if statistics:
         return vecnormalize.normalised(model, Path(statistics))

@@ -22,11 +22,11 @@ from tutelage.logs import read_metrics
 from tutelage.policies import Model
 from tutelage.recipes.assembly import open_device, settle_learning
 from tutelage.sources.online import EPISODES
-from tutelage.specs import words_of
 from tutelage.sweeps.playing import Evaluate, as_asked, play
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
 from tutelage.sweeps.stopping import told_to_stop
 from tutelage.teachers import parse_teacher
+from tutelage.text import words_of
 
 KINDS: dict[str, Any] = {"distill": Distill, "teach": Teach, "evaluate": Evaluate}
 """Command of a method -> its configuration."""
