@@ -188,7 +188,9 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
     (folder / "config.toml").write_text(before)
     teacher = cartpole_model(tmp_path / "t.safetensors")
     given = ["distill", "--teacher", teacher, "--student", "mlp:4", *QUICK, "--out", str(folder)]
-    assert "seed" in refusal(given, capsys)
+    line = refusal(given, capsys)
+    assert "seed" in line
+    assert line.endswith("name another folder by --out")  # in Python: by `out`
     assert (folder / "config.toml").read_text() == before
 
 

@@ -19,7 +19,7 @@ from tutelage.heads import Head
 from tutelage.importers import import_model
 from tutelage.models import Student, find, load_own
 from tutelage.own import Given, name_of
-from tutelage.policies import Model
+from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.report.contract import write_contract
 from tutelage.report.summary import headline
@@ -102,7 +102,7 @@ def _named(teacher: AnyPolicy, head: Head | None, env: str, given: dict[str, Mod
     if isinstance(teacher, str | Path):
         return str(teacher)
     plays = None
-    if head is None and not isinstance(teacher, Model) and not hasattr(teacher, "head"):
+    if head is None and not isinstance(teacher, Model | Policy):
         plays = None if env == "auto" else spaces_of(EnvironmentConfig(env=env))
     model = as_model(teacher, plays, head=head)
     if not isinstance(teacher, Model) and model.name in given:

@@ -136,10 +136,12 @@ def _end(text: str, *, code: int = 2) -> None:
 
 def _flag(quoted: re.Match[str]) -> str:
     """Return the flag of a setting, which an error has in backquotes; another word as it is."""
-    from tutelage.configs import Distill, settings_of
+    from tutelage.commands.learning import DistillCommand
+    from tutelage.configs import settings_of
 
     setting = quoted[1]
-    return f"--{setting.replace('_', '-')}" if setting in settings_of(Distill) else quoted[0]
+    flag = f"--{setting.replace('_', '-')}"
+    return flag if setting in settings_of(DistillCommand) else quoted[0]
 
 
 BRINGING: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
@@ -258,6 +260,10 @@ PLAIN = {
         r"\1 is \2, expected a whole number"
     ),
     r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 is \2, expected a number",
+    r"Error parsing (\S+): no type matching \S+ could be instantiated from \[(.*)\]\.": (
+        r"\1 cannot be \2"
+    ),
+    r"Missing value for argument '(\S+)'.*": r"\1 needs a value",
     r"Missing from [^:]*: (.*?)(?: \(required\))?$": r"missing: \1",
 }
 """What tyro says -> the same in plain words."""

@@ -82,7 +82,7 @@ def diverged(env_steps: int) -> UserError:
     """Return the error for a network that has come to NaN or infinite numbers."""
     return UserError(
         f"training diverged within {env_steps:,} env steps: the network has come to NaN or "
-        "infinite numbers; begin anew with a smaller learning_rate or max_grad_norm"
+        "infinite numbers; begin anew with a smaller `learning_rate` or `max_grad_norm`"
     )
 
 

@@ -315,7 +315,7 @@ def as_model(given: Any, plays: Spaces | None = None, *, head: Head | None = Non
             return import_model(given, space=space)
         except MisfitError as error:
             raise error.of(str(given), "the environment" if plays is None else plays.env) from None
-    if callable(given) and not hasattr(given, "head") and head is None and space is None:
+    if head is None and space is None and callable(given) and not isinstance(given, Policy):
         raise UserError("a function says numbers: name what they mean by `head`, as QValues(6)")
     policy = policy_of(given, head=head or "", space=space)
     counted = given.parameters() if isinstance(given, torch.nn.Module) else []
