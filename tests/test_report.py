@@ -123,7 +123,7 @@ def test_an_abandoned_evaluation_is_shown_by_its_bound_with_the_reward_in_traini
     ("name", "words"),
     [
         ("regret", "regret"),
-        ("relative_probability", "relative to its best"),
+        ("relative_probability", "relative probability"),
         ("probability", "teacher's probability"),  # of older runs
     ],
 )

@@ -171,7 +171,7 @@ def _returns(axes: "Axes", rows: Rows, along: str) -> list[Any]:
 
 MEASURES = {
     "regret": "regret\n(in the teacher's values)",
-    "relative_probability": "teacher's probability of the student's\naction, relative to its best",
+    "relative_probability": "relative probability\nof the student's action",
     "probability": "teacher's probability of\nthe student's action",  # in older runs
     "action_error": "action error\n(share of its range)",
     "agreement": "agreement with teacher\n(fraction of states)",
