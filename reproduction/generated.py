@@ -27,7 +27,7 @@ from tutelage.domains import EnvironmentConfig, make
 from tutelage.files import file_digest
 from tutelage.policies import Policy
 from tutelage.runs import versions
-from tutelage.teachers import load_model
+from tutelage.teachers import model_of
 from tutelage.threads import owning
 from tutelage.types import Array
 
@@ -195,7 +195,7 @@ def command(case: Case, seed: int) -> str:
 def parity(case: Case, folder: Path) -> dict[str, Any]:
     """Return the largest difference from what the program itself says, of 1,000 observations."""
     envs = make(replace(environment_of(case, folder), num_envs=1), seed=0)
-    policy = load_model(teacher_of(case, folder), envs.teacher_spaces).policy
+    policy = model_of(teacher_of(case, folder), envs.teacher_spaces).policy
     generator = torch.Generator().manual_seed(0)
     obs = [torch.randn(1, *envs.teacher_obs.shape[2:], generator=generator) for _ in range(1_000)]
     envs.close()
@@ -241,7 +241,7 @@ def error(case: Case, folder: Path, policy: Policy) -> dict[str, float]:
     ``error`` is in units of the standard deviation of the teacher's own actions.
     """
     envs = make(replace(environment_of(case, folder), num_envs=HELD_OUT), seed=0, stream="closing")
-    teacher = load_model(teacher_of(case, folder), envs.teacher_spaces).policy
+    teacher = model_of(teacher_of(case, folder), envs.teacher_spaces).policy
     carry, said = teacher.initial(HELD_OUT), []
     with torch.inference_mode():
         for _ in range(STEPS):

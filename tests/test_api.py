@@ -14,7 +14,7 @@ from torch import Tensor
 
 import tutelage as tt
 from tests.fakes import Counter
-from tests.players import SMALL, assert_same_bytes, cartpole_model, controller
+from tests.players import SMALL, assert_same_bytes, cartpole_model, controller, refusal
 from tutelage.cli import main
 from tutelage.errors import UserError
 from tutelage.report.summary import headline
@@ -98,7 +98,7 @@ def test_a_setting_that_there_is_not_is_refused_before_anything_begins(tmp_path:
     teacher = cartpole_model(tmp_path / "teacher.safetensors")
     out = tmp_path / "run"
     for settings, words in (
-        ({"tauu": 0.1}, ["'tauu'", "tau,"]),
+        ({"tauu": 0.1}, ["'tauu'", "did you mean tau?"]),
         ({"size": "mlp:8"}, ["'size'"]),
         ({"seed": -1}, ["seed", "-1"]),
         ({"seed": "1"}, ["seed", "whole number"]),
@@ -181,7 +181,7 @@ def test_a_teacher_is_a_name_a_path_a_model_a_policy_or_a_function_with_a_head(
         labels[name] = (outcome.folder / "metrics.jsonl").read_bytes()
     assert labels["name"] == labels["path"] == labels["model"] == labels["policy"]
     assert len({labels[name] for name in ("name", "module", "memory", "several")}) == 4
-    for head, says in ((None, "head"), (tt.QValues(2), "by env")):
+    for head, says in ((None, "head"), (tt.QValues(2), "by `env`")):
         with pytest.raises(UserError, match=says):
             tt.distill(lean, head=head, out=tmp_path / "none", **{**asked, "env": "auto"})
     assert not (tmp_path / "none").exists()
@@ -199,6 +199,25 @@ def test_an_environment_is_a_name_or_what_makes_one(tmp_path: Path) -> None:
     own = tt.distill(lean, make, out=tmp_path / "own", **asked)
     assert len(made) >= 2
     assert_same_bytes(named.folder, own.folder, "metrics.jsonl")
+
+
+def pole(**options: Any) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make("CartPole-v1", **options)
+
+
+def test_who_learnt_where_a_function_said_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {**RUN, "head": tt.QValues(2), "out": tmp_path / "run"}
+    outcome = tt.distill(lean, lambda: pole(), **asked)
+    played = tt.evaluate(outcome.student, pole, episodes=2)
+    del gymnasium.registry[outcome.config.environment.env]  # as in another process
+    folder = str(outcome.folder)
+    export = ["export", folder, "--to", "torch", "--out", str(tmp_path / "new")]
+    for words in (["evaluate", folder], export):
+        assert "name the function by --env as MODULE:FUNCTION" in refusal(words, capsys)
+    main(["evaluate", folder, "--env", f"{__name__}:pole", "--episodes", "2", "--json"])
+    assert json.loads(capsys.readouterr().out)["mean_return"] == played.mean
 
 
 def test_where_no_target_is_known_a_run_has_its_whole_budget(tmp_path: Path) -> None:
@@ -255,9 +274,9 @@ def test_settings_of_the_environment_are_keywords_of_evaluate(tmp_path: Path) ->
     [
         ("nobody", {}, "'nobody'"),
         (5, {"env": "CartPole-v1"}, "int"),
-        (Counter(), {}, "by env"),
-        (Counter(), {"env": "Acrobot-v1"}, "Discrete"),
-        ("pong", {"env": "CartPole-v1"}, "QValues"),
+        (Counter(), {}, "by `env`"),
+        (Counter(), {"env": "Acrobot-v1"}, "Counter chooses among 2 actions; Acrobot-v1 has 3"),
+        ("pong", {"env": "CartPole-v1"}, "pong sees 4 x 84 x 84 numbers; CartPole-v1 gives 4"),
         (lean, {"env": "CartPole-v1", "head": tt.QValues(2), "device": "abacus"}, "abacus"),
         (lean, {"env": "CartPole-v1", "head": tt.QValues(2), "episodes": 0}, "episodes"),
     ],

@@ -3,6 +3,7 @@
 import json
 import pickle
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from tests.players import QUICK, assert_same_bytes, cartpole_model, controller, 
 from tutelage import Network, QValues, evaluate, load, models
 from tutelage.cli import COMMANDS, main
 from tutelage.configs import settings_of
+from tutelage.exploration import EXPLORATIONS
+from tutelage.losses import LOSSES
 from tutelage.networks import SIZES, Size
+from tutelage.selectors import SELECTORS
+from tutelage.targets import TARGETS
 
 # What is refused, in one line and before anything is written.
 
@@ -33,6 +38,7 @@ from tutelage.networks import SIZES, Size
         (["--student", "mlp:65536/65536"], ["65536/65536", "100,000,000"]),
         (["--student", "mlp:65537"], ["mlp:65537", "65,536"]),
         (["--student", "16/16/16/128"], ["[1, 4]", "mlp:"]),
+        (["--student", "32/32"], ["did you mean mlp:32/32?"]),
         (["--teacher", "nobody"], ["'nobody'", "pong"]),
         (["--teacher", ""], ["''", "no model"]),
         (["--teacher", "+negate"], ["'+negate'", "no model"]),
@@ -50,12 +56,12 @@ from tutelage.networks import SIZES, Size
         (["--seed", "-1"], ["seed", "-1"]),
         (["--seed", "one"], ["one"]),
         (["--sticky", "0.25"], ["sticky", "atari", "CartPole-v1"]),
-        (["--env", "Acrobot-v1"], ["CartPole-v1", "Acrobot-v1"]),
-        (["--env", "pong"], ["CartPole-v1", "pong"]),
+        (["--env", "Acrobot-v1"], ["sees 4 numbers; Acrobot-v1 gives 6"]),
+        (["--env", "pong"], ["sees 4 numbers; pong gives 4 x 84 x 84"]),
         (["--dataset", "nowhere"], ["nowhere", "dataset.json"]),
         (["--dataset", "nowhere", "--only", "ball-top"], ["only", "offline"]),
         (["--dataset", "nowhere", "--reward-weight", "1"], ["reward_weight", "offline"]),
-        (["--tauu", "1"], ["tauu"]),
+        (["--tauu", "1"], ["--tauu", "did you mean --tau?"]),
     ],
 )
 def test_bad_flags_of_distill_are_refused_in_one_line(
@@ -87,8 +93,14 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
         (["evaluate", "pong", "--episodes", "0"], ["episodes", "0"]),
         (["evaluate", "pong", "--sticky", "2"], ["sticky", "2"]),
         (["evaluate", "pong", "--max-steps", "0"], ["max_steps", "0"]),
-        (["evaluate", "pong", "--env", "breakout", "--threads", "1"], ["6", "Discrete(4)"]),
-        (["evaluate", "pong", "--env", "CartPole-v1", "--threads", "1"], ["6", "Discrete(2)"]),
+        (
+            ["evaluate", "pong", "--env", "breakout", "--threads", "1"],
+            ["pong", "6", "breakout", "4"],
+        ),
+        (
+            ["evaluate", "pong", "--env", "CartPole-v1", "--threads", "1"],
+            ["pong", "84", "CartPole-v1"],
+        ),
         (["watch", "pong", "--seed", "-1"], ["seed", "-1"]),
         (["watch", "pong+negate"], ["negate"]),
         (["resume", "nowhere"], ["nowhere", "config.toml"]),
@@ -96,6 +108,12 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
         (["offpolicy", "nowhere", "--seed", "-1"], ["seed", "-1"]),
         (["sizes", "--env", "ponk"], ["'ponk'"]),
         (["fly"], ["'fly'", *COMMANDS]),
+        (["distil"], ["did you mean distill?"]),
+        (["evaluate", "pong", "--max_stepss=3"], ["--max_stepss: did you mean --max-steps?"]),
+        (["evaluate", "pong", "again"], ["unexpected 'again'"]),
+        (["sizes", "--env", "LunarLander-v2"], ["LunarLander-v2", "name LunarLander-v3"]),
+        (["sizes", "--env", "Pong-v5"], ["name pong"]),
+        (["evaluate", "tests.fakes:Counter"], ["name it by --env"]),
     ],
 )
 def test_bad_flags_of_other_commands_are_refused_in_one_line(
@@ -170,7 +188,9 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
     (folder / "config.toml").write_text(before)
     teacher = cartpole_model(tmp_path / "t.safetensors")
     given = ["distill", "--teacher", teacher, "--student", "mlp:4", *QUICK, "--out", str(folder)]
-    assert "seed" in refusal(given, capsys)
+    line = refusal(given, capsys)
+    assert "seed" in line
+    assert line.endswith("name another folder by --out")  # in Python: by `out`
     assert (folder / "config.toml").read_text() == before
 
 
@@ -204,7 +224,7 @@ def test_a_file_of_settings_is_read_flat_or_in_groups_and_flags_go_before_it(
 @pytest.mark.parametrize(
     ("command", "text", "words"),
     [
-        ("distill", "tauu = 0.1", ["'tauu'", "tau,"]),
+        ("distill", "tauu = 0.1", ["'tauu'", "did you mean tau?"]),
         ("distill", 'tau = "cold"', ["'cold'", "a number"]),
         ("distill", "[learning]\nbatch_size = 0", ["batch_size", "0"]),
         ("distill", 'command = "teach"', ["teach", "distill"]),
@@ -246,6 +266,26 @@ def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str
         shown = capsys.readouterr().out
         for name in settings_of(LEARNING[command][0]):
             assert f"--{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_breaks_no_sentence_and_offers_what_the_tables_have(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    with pytest.raises(SystemExit):
+        main(["distill", "--help"])
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    text = " ".join(lines)
+    for table in (LOSSES, TARGETS, SELECTORS):
+        assert f"Choose from {', '.join(table)}." in text
+    assert all(name in text for name in EXPLORATIONS)
+    assert "config" not in "".join(line for line in lines if line.startswith("╭"))
+    # A line ends where the next word has no room.
+    at = next(i for i, line in enumerate(lines) if line.startswith("--student STR"))
+    for line, following in pairwise(lines[at + 1 : at + 4]):
+        assert len(line) + len(following.split()[0]) > columns - 28
 
 
 def test_evaluate_prints_exactly_one_json_object_of_the_figures_that_python_gets(

@@ -1,5 +1,6 @@
 """What holds of any environments: seeds, ends of episodes, going back, faults of their own."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests.clock import Clock, clocks
 from tests.players import assert_equal_arrays as assert_same
-from tutelage.domains import EnvironmentConfig, make
+from tutelage.domains import EnvironmentConfig, camera, make
 from tutelage.domains.gym import GymSettings
 from tutelage.environments import Environments, Restricted, Step
 from tutelage.errors import FaultyEnvironmentError
@@ -407,6 +408,23 @@ def test_a_fault_of_the_environments_names_it_and_the_step(
         play_on(envs)
     assert "environment 1" in str(caught.value)
     assert all(word in str(caught.value) for word in FAULTS[fault])
+
+
+def old_fashioned(**options: Any) -> gymnasium.Env[Any, Any]:
+    warnings.warn("it will go away", DeprecationWarning, stacklevel=1)
+    gymnasium.logger.warn("you are calling render method without specifying any render mode")
+    return gymnasium.make("CartPole-v1", **options)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_libraries_say_of_themselves_stays_off_the_terminal() -> None:
+    filters = list(warnings.filters)
+    config = EnvironmentConfig(env=f"{__name__}:old_fashioned", num_envs=1)
+    for envs in (make(config, seed=1), camera(config, seed=1, stream="film")):
+        envs.close()
+    assert list(warnings.filters) == filters
+    with pytest.raises(DeprecationWarning):  # it is silenced where environments are made alone
+        old_fashioned()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's own words on it

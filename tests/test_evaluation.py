@@ -152,8 +152,15 @@ def test_an_episode_without_an_end_is_cut_and_counted_as_it_stands() -> None:
     assert max(remembered for *_, remembered in policy.tape) == 6
 
 
+def test_an_evaluation_is_read_at_a_glance() -> None:
+    played = Evaluation(np.array([203.323, 243.457]), np.array([9, 9]), cut=1)
+    assert repr(played) == (
+        "Evaluation: mean return 223.4 (203.3 … 243.5), min … max 203.3 … 243.5, 2 episodes (1 cut)"
+    )
+
+
 def test_a_policy_is_told_apart_from_its_environment_before_it_plays() -> None:
-    with pytest.raises(UserError, match=r"QValues\(n=3.*CartPole-v1.*Discrete\(2\)"):
+    with pytest.raises(UserError, match="3 actions; CartPole-v1 has 2"):
         evaluate(says(lambda obs: torch.zeros(len(obs), 3), 3), CARTPOLE, episodes=1)
     for episodes, max_steps in ((0, 9), (-1, 9), (9, 0)):
         with pytest.raises(UserError, match="at least 1"):

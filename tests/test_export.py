@@ -416,7 +416,10 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([teacher, "--to", "jpeg", "--out", new], ["jpeg", *EXPORTERS]),
         ([teacher, "--to", "onnx", "--out", str(tmp_path / "used")], ["is not empty"]),
         ([teacher, "--to", "onnx", "--out", teacher], ["exists and is not empty"]),
-        ([teacher, "--to", "onnx", "--out", new, "--env", "Pendulum-v1"], ["QValues", "Box"]),
+        (
+            [teacher, "--to", "onnx", "--out", new, "--env", "Pendulum-v1"],
+            ["sees 4", "Pendulum-v1 gives 3"],
+        ),
         ([anywhere, "--to", "onnx-int8", "--out", new], ["does not say what it plays"]),
         ([teacher, "--to", "onnx", "--out", new, "--states", "0"], ["states"]),
         ([teacher, "--to", "onnx", "--out", new, "--min-agreement", "2"], ["min_agreement"]),

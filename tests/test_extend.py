@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.players import QUICK, controller
+from tests.players import QUICK, controller, refusal
 from tutelage.choice_log import read_log
 from tutelage.cli import main
 from tutelage.commands import learning
@@ -199,8 +199,16 @@ expert = Function(lean, Regrets(2))
         folder = run("run", teacher=f"{mine}:expert", env="CartPole-v1")
         assert result_of(folder)["teacher"]["mean_return"] == 100.0
         main(["inspect", str(folder), "--json"])
-        assert json.loads(capsys.readouterr().out)["head"] == {"kind": "regrets", "n": 2}
-        main(["evaluate", str(folder), "--episodes", "2", "--threads", "1", "--json"])
+        head = json.loads(capsys.readouterr().out)["head"]
+        assert head == {"kind": "regrets", "n": 2, "module": "mine:Regrets"}
+        # In another process, its module is imported only where a person names it.
+        del HEADS["regrets"], sys.modules["mine"]
+        evaluate = ["--episodes", "2", "--threads", "1", "--json"]
+        line = refusal(["evaluate", str(folder), *evaluate], capsys)
+        assert "import mine first" in line
+        assert "mine" not in sys.modules
+        _, named = line.split("as in ")
+        main(["evaluate", f"{folder}{named}", *evaluate])
         assert json.loads(capsys.readouterr().out)["episodes"] == 2
     finally:
         HEADS.pop("regrets", None)

@@ -191,7 +191,7 @@ def test_how_far_q_values_are_from_the_teachers_is_regret() -> None:
             Categorical(2),
             [0.0, 1.0],
             [LN3, 0.0],
-            {"agreement": [0.0], "probability": [0.25]},
+            {"agreement": [0.0], "relative_probability": [0.33333]},
         ),
         (
             MultiCategorical((2, 3)),

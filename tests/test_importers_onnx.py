@@ -197,7 +197,7 @@ def test_what_the_runtime_lacks_is_named(node: onnx.NodeProto, says: str, tmp_pa
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     name, _ = perceptron(tmp_path / "p", "actions")
     policy: Any = import_model(name).policy
-    with pytest.raises(UserError, match=r"\[5\].*\[1, 4\]"):
+    with pytest.raises(UserError, match="sees 5 numbers; the environment gives 4"):
         policy.step(torch.zeros(3, 1, 4), ())
     with pytest.raises(UserError, match="NaN"):
         policy.step(torch.full((3, 1, 5), torch.nan), ())

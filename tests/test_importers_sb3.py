@@ -506,7 +506,7 @@ def test_what_does_not_fit_the_environment_is_refused(
     saved: tuple[Any, Path], tmp_path: Path
 ) -> None:
     policy: Any = import_model(str(saved[1])).policy
-    with pytest.raises(UserError, match=r"\[5\].*\[1, 6\]"):
+    with pytest.raises(UserError, match="sees 5 numbers; the environment gives 6"):
         policy.step(torch.zeros(2, 1, 6), ())
     with pytest.raises(UserError, match="parts: a"):
         policy.step({"a": torch.zeros(2, 1, 5)}, ())

@@ -167,7 +167,7 @@ def test_an_objective_says_what_its_head_and_its_kind_have_to_tell() -> None:
     told = make_learner(network, {"d": term(distil(head=network.head))}).update(batch)
     assert {name for name in told if "train/" not in name} == {
         "distill/agreement",
-        "distill/probability",
+        "distill/relative_probability",
     }
     assert "train/q" not in told
     network = tiny_network()

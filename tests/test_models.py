@@ -11,6 +11,7 @@ from tests.fakes import tiny_network
 from tests.players import refusal
 from tutelage import models
 from tutelage.cli import main
+from tutelage.configs import Distill, nested
 from tutelage.errors import UserError
 from tutelage.files import file_digest, load_tensors, save_tensors
 from tutelage.heads import Categorical, Gaussian, Head, QValues
@@ -267,6 +268,24 @@ def test_only_networks_of_tutelages_own_are_saved(tmp_path: Path) -> None:
 
 
 # On the command line.
+
+
+def test_inspect_lists_a_card_without_settings_of_other_games(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = {"mean_return": 8.0, "note": "", "config": nested(Distill(seed=7))}
+    for env, words, no_words in (
+        ("CartPole-v1", ["settings.vector"], ["pool_frames", "{", "note"]),
+        ("pong", ["settings.pool_frames"], ["settings.vector"]),
+    ):
+        path = tmp_path / f"{env}.safetensors"
+        models.save(path, make_network(head=QValues(2)), env=env, card=card)
+        main(["inspect", str(path)])
+        lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+        assert (lines["card.mean_return"], lines["settings.seed"]) == ("8", "7")
+        shown = " ".join([*lines, *lines.values()])
+        assert all(word in shown for word in words)
+        assert not any(word in shown for word in no_words)
 
 
 def test_inspect_says_what_a_file_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from tutelage.domains import EnvironmentConfig, Spaces, make, spaces_of
 from tutelage.domains.gym import GymSettings
 from tutelage.domains.views import apart, parts_of, view_of
 from tutelage.errors import UserError
-from tutelage.teachers import load_model
+from tutelage.teachers import model_of
 from tutelage.types import Array
 
 N = 1_000
@@ -126,7 +126,7 @@ def test_a_policy_of_several_parts_is_the_librarys(view: str, lights: Any, tmp_p
     obs = batch(whole)
     shown = {key: obs[key] for key in trained_in.observation_space.spaces}
     name = str(tmp_path / "ppo.zip")
-    policy = load_model(name, Spaces(spaces.Discrete(3), parts_of(view, whole))).policy
+    policy = model_of(name, Spaces(spaces.Discrete(3), parts_of(view, whole))).policy
     out, _ = policy.step(torch.from_numpy(view_of(view, whole)(obs)), ())
     with torch.no_grad():
         seen, _ = model.policy.obs_to_tensor(shown)

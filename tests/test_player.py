@@ -96,11 +96,11 @@ def test_a_memory_lasts_until_it_is_reset() -> None:
 
 
 def test_a_policy_of_other_spaces_is_refused() -> None:
-    with pytest.raises(tt.UserError, match=r"QValues.*does not fit.*Discrete\(2\)"):
+    with pytest.raises(tt.UserError, match="among 3 actions; the environment has 2"):
         tt.Player(saying(0, 0, 0, head=tt.QValues(3)), Still(VECTOR, spaces.Discrete(2)))
-    with pytest.raises(tt.UserError, match=r"\(4, 84, 84\).*\(1, 2\)"):
+    with pytest.raises(tt.UserError, match="4 x 84 x 84 numbers; the environment gives 2 numbers"):
         tt.Player("pong-small-1", Still(VECTOR, spaces.Discrete(6)))
-    with pytest.raises(tt.UserError, match="no policy"):
+    with pytest.raises(tt.UserError, match="a policy is"):
         tt.Player(3, Still(VECTOR, spaces.Discrete(2)))  # type: ignore[arg-type]
 
 

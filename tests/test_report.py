@@ -119,11 +119,19 @@ def test_an_abandoned_evaluation_is_shown_by_its_bound_with_the_reward_in_traini
     assert [y for _, y in reward] == [500.0] * 3
 
 
-def test_what_tells_more_than_agreement_is_drawn_instead() -> None:
-    rows = [{**row, "distill/regret": 0.5, "heldout/regret": 0.75} for row in without("eval")]
-    lower = curve_of(rows, title="A run").axes[-1]
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("regret", "regret"),
+        ("relative_probability", "relative probability"),
+        ("probability", "teacher's probability"),  # of older runs
+    ],
+)
+def test_what_tells_more_than_agreement_is_drawn_instead(name: str, words: str) -> None:
+    told = {f"distill/{name}": 0.5, f"heldout/{name}": 0.75}
+    lower = curve_of([{**row, **told} for row in without("eval")], title="A run").axes[-1]
     _, unseen = legend_of(lower)
-    assert "regret" in lower.get_ylabel()
+    assert words in lower.get_ylabel()
     assert {y for _, y in lines(lower)[unseen]} == {0.75}
 
 

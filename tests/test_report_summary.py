@@ -42,6 +42,7 @@ def test_the_page_of_a_distillation_says_what_came_of_it(run: Path) -> None:
     (line,) = [text for text in page.text if "2,048 env steps" in text]
     assert "20 not reached" in line
     assert "A note." in page.text
+    assert "pong: student from pong, pong+<b>" in page.text
     headings = [page.text.index(name) for name in ("Learning curve", "Comparison", "Settings")]
     assert headings == sorted(headings)
     assert below(page, "teacher pong", 3) == ["teacher pong", "20.00", "19.00 … 21.00"]

@@ -30,6 +30,7 @@ from tutelage.networks import Network
 from tutelage.policies import Carry, Memoryless, Model, Policy
 from tutelage.recipes import Hooks, Outcome, assigning, closing, distilling
 from tutelage.recipes.closing import favourite
+from tutelage.report.summary import remarks
 from tutelage.teachers import Ensemble, load_teachers
 from tutelage.types import Batch, Row
 
@@ -519,9 +520,10 @@ def test_a_return_that_there_cannot_be_ends_the_run_naming_it(tmp_path: Path) ->
 
 def test_the_teacher_shown_is_the_one_that_was_chosen_most(tmp_path: Path) -> None:
     names = ("a", "b", "c")
-    assert favourite(tmp_path, names) == "a"  # no choice was paid
+    assert favourite(tmp_path, names) is None  # no choice was paid
+    assert favourite(tmp_path, names[:1]) == "a"
     (tmp_path / "selections.jsonl").write_text("")
-    assert favourite(tmp_path, names) == "a"
+    assert favourite(tmp_path, names) is None
     rows = [
         {"round": i, "context": [], "arm": arm, "probability": 0.5, "reward": 1.0}
         for i, arm in enumerate([0, 2, 1, 2])
@@ -543,9 +545,17 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
     words += ["--env-steps", steps, "--round-steps", "16", "--json", "--out", str(tmp_path / "run")]
     main(words)
     result = json.loads(capsys.readouterr().out)
-    assert result["teacher"]["name"] == team(tmp_path)[GOOD]
-    assert result["teacher"]["mean_return"] == 4.0
-    assert (tmp_path / "run" / "selections.jsonl").exists() == (choice_per == "segment")
+    if choice_per == "segment":
+        assert result["teacher"]["name"] == team(tmp_path)[GOOD]
+        assert result["teacher"]["mean_return"] == 4.0
+        return
+    # Nobody was paid, so nobody is shown as the best.
+    assert result["unpaid"] == [*team(tmp_path)[1:]]
+    assert "teacher" not in result
+    names = [Path(name).name for name in team(tmp_path)[1:]]
+    (line,) = remarks(result)
+    assert f"{', '.join(names[:-1])} and {names[-1]} was paid" in line.replace(f"{tmp_path}/", "")
+    assert line in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_favourite_that_failed_is_not_shown_beside_the_student(

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from tutelage.errors import UserError
-from tutelage.specs import Between, Probability, ProbabilitySchedule, Table, build, load_object
+from tutelage.specs import (
+    Between,
+    Probability,
+    ProbabilitySchedule,
+    Table,
+    build,
+    load_object,
+)
 from tutelage.types import Schedule
 
 

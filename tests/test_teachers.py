@@ -22,6 +22,7 @@ from tutelage.importers import import_model
 from tutelage.policies import Function, Memoryless, Model, Policy
 from tutelage.recipes.assembly import check_fits
 from tutelage.teachers import Ensemble, Teacher, TeacherError, load_teachers, parse_teacher
+from tutelage.text import words_of
 from tutelage.wrappers import parse_wrapper
 
 
@@ -306,9 +307,9 @@ def test_a_name_and_its_wrappers_are_written_with_plus_signs(tmp_path: Path) -> 
     [
         (QValues(2), "CartPole-v1", []),
         (Categorical(2), "CartPole-v1", []),
-        (QValues(2), "Acrobot-v1", ["[1, 4]", "[1, 6]", "Discrete(3)"]),
-        (QValues(3), "CartPole-v1", ["'n': 3", "Discrete(2)"]),
-        (Point(2), "CartPole-v1", ["point", "Discrete(2)"]),
+        (QValues(2), "Acrobot-v1", ["sees 4 numbers", "gives 6 numbers"]),
+        (QValues(3), "CartPole-v1", ["chooses among 3 actions", "has 2 actions"]),
+        (Point(2), "CartPole-v1", ["acts by 2 numbers", "has 2 actions"]),
     ],
 )
 def test_a_model_fits_what_it_was_made_for_and_is_refused_showing_both(
@@ -323,3 +324,22 @@ def test_a_model_fits_what_it_was_made_for_and_is_refused_showing_both(
     with pytest.raises(UserError) as caught:
         check_fits(model, config, envs)
     assert all(word in str(caught.value) for word in (*words, model.name, env))
+
+
+def test_a_plus_may_be_part_of_a_files_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x+y").mkdir()
+    for name in ("a.zip", "a+b.zip", "x+y/c+1.pt", "s+1.pkl", "s.pkl"):
+        (tmp_path / name).touch()
+    for words in (
+        ["a.zip", "noise:1", "negate"],
+        ["a+b.zip", "noise:1"],
+        ["torchscript:x+y/c+1.pt", "head:q"],
+        ["my.module:read:a+b.zip", "vecnormalize:s+1.pkl", "negate"],
+        ["a.zip", "vecnormalize:s.pkl", "noise:1"],
+        ["x+y"],
+        ["gone+b.zip", "noise:0.5"],  # what is not there
+    ):
+        assert words_of("+".join(words)) == words

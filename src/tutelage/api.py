@@ -6,27 +6,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 
 from tutelage import recipes
 from tutelage.configs import Distill, Teach, build, changed
 from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
-from tutelage.errors import UserError
+from tutelage.domains.gym import MakesEnv, registered
+from tutelage.errors import UserError, counted
 from tutelage.evaluation import MAX_STEPS, Evaluation
 from tutelage.evaluation import evaluate as play
 from tutelage.heads import Head
-from tutelage.importers import import_model, policy_of
+from tutelage.importers import import_model
 from tutelage.models import Student, find, load_own
 from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.report.contract import write_contract
+from tutelage.report.summary import headline
 from tutelage.session import Watch
-from tutelage.teachers import fitted, load_model, load_teachers, parse_teacher
+from tutelage.teachers import (
+    AnyPolicy,
+    Ensemble,
+    Teacher,
+    as_model,
+    model_of,
+    parse_teacher,
+    played_by,
+)
+from tutelage.text import alike, words_of
+from tutelage.wrappers import parse_wrapper
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distilled:
     """A student, and what its run came to."""
 
@@ -39,15 +50,18 @@ class Distilled:
     config: Distill
     """As asked for, with nothing left open."""
 
-
-Teachers = str | Path | Model | Policy | Callable[[torch.Tensor], torch.Tensor]
-"""A name or file, perhaps with wrappers; what ``load`` returned; a policy; or a function whose
-numbers a head explains."""
+    def __repr__(self) -> str:
+        mean, low, high = alike(self.result["mean_return"], *self.result["ci95"])
+        size = f"{self.result['parameters']:,} parameters"
+        return (
+            f"Distilled: {headline(self.result)}\nmean return {mean} ({low} … {high}), "
+            f"{counted(self.result['episodes'], 'episode')}; {size}; {self.folder}"
+        )
 
 
 def distill(
-    teacher: Teachers | Sequence[Teachers] = "pong",
-    env: str | Callable[..., gymnasium.Env[Any, Any]] = "auto",
+    teacher: AnyPolicy | Sequence[AnyPolicy] = "pong",
+    env: str | MakesEnv = "auto",
     student: str | Given = "student",
     *,
     head: Head | None = None,
@@ -70,7 +84,7 @@ def distill(
     """
     several: Sequence[Any] = teacher if isinstance(teacher, list | tuple) else [teacher]
     given: dict[str, Model] = {}
-    place = env if isinstance(env, str) else _registered(env)
+    place = env if isinstance(env, str) else registered(env)
     names = [_named(one, head, place, given) for one in several]
     own = student if callable(student) else None
     size = student if own is None else name_of(own)
@@ -83,46 +97,18 @@ def distill(
     return Distilled(best, result, folder, outcome.config)
 
 
-def _named(teacher: Teachers, head: Head | None, env: str, given: dict[str, Model]) -> str:
-    """Return a teacher's name; one that is no name is noted in ``given``."""
+def _named(teacher: AnyPolicy, head: Head | None, env: str, given: dict[str, Model]) -> str:
+    """Return a teacher's name, perhaps with wrappers; one that is no name is noted in ``given``."""
     if isinstance(teacher, str | Path):
         return str(teacher)
-    if isinstance(teacher, Model):
-        given[teacher.name] = teacher
-        return teacher.name
-    policy = _policy(teacher, head, env)
-    label = getattr(teacher, "__name__", type(teacher).__name__).strip("<>")
-    name = label if label not in given else f"{label}-{len(given)}"
-    counted = teacher.parameters() if isinstance(teacher, torch.nn.Module) else []
-    parameters = sum(p.numel() for p in counted)
-    given[name] = Model(policy, name=name, format="python", parameters=parameters)
-    return name
-
-
-def _policy(given: Any, head: Head | None, env: str) -> Policy:
-    """Return what was given, as a policy; what its numbers mean is ``head``, or what ``env`` takes.
-
-    Raises UserError for what is no policy, and where nothing says what its numbers mean.
-    """
-    if head is None and not hasattr(given, "head") and env == "auto":
-        raise UserError("a function says numbers: name what they mean by head, as QValues(6)")
-    space = None
-    if head is None and not hasattr(given, "head"):
-        space = spaces_of(EnvironmentConfig(env=env)).actions
-    return policy_of(given, head=head or "", space=space)
-
-
-def _registered(make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
-    """Register a function that makes an environment with Gymnasium; return the id it has there."""
-    label = "".join(c for c in getattr(make, "__name__", "") if c.isalnum()) or "env"
-    name = f"tutelage-{label}-{id(make)}-v0"
-
-    def creator(**options: Any) -> gymnasium.Env[Any, Any]:
-        return make(**options)
-
-    if name not in gymnasium.registry:
-        gymnasium.register(name, entry_point=creator)
-    return name
+    plays = None
+    if head is None and not isinstance(teacher, Model | Policy):
+        plays = None if env == "auto" else spaces_of(EnvironmentConfig(env=env))
+    model = as_model(teacher, plays, head=head)
+    if not isinstance(teacher, Model) and model.name in given:
+        model = replace(model, name=f"{model.name}-{len(given)}")
+    given[model.name] = model
+    return model.name
 
 
 def teach(
@@ -143,8 +129,8 @@ def teach(
 
 
 def evaluate(
-    policy: Teachers,
-    env: str | EnvironmentConfig = "auto",
+    policy: AnyPolicy,
+    env: str | EnvironmentConfig | MakesEnv = "auto",
     *,
     head: Head | None = None,
     episodes: int = 30,
@@ -162,25 +148,14 @@ def evaluate(
     numbers mean. ``settings`` are those of the environment, by name.
     """
     where = recipes.open_device(device)
-    if isinstance(policy, Model):
-        model, policy = policy, policy.policy
-        if env == "auto":
-            env = environment_of(_known(model.env), model.obs_shape, model.card)
-    name = policy if isinstance(policy, str | Path) else ""
-    config = changed(_played(name, env), **settings)
-    if isinstance(policy, str | Path):
-        ensemble, _ = load_teachers(
-            [str(policy)],
-            device=where,
-            seed=seed,
-            regions=lambda model: about(config).regions,
-            plays=spaces_of(config),
-        )
-        policy = ensemble.alone(0)
-    else:
-        policy = fitted(_policy(policy, head, config.env), spaces_of(config))
+    model, wrappers, config = _opened(policy, env, head, settings)
+    if isinstance(policy, str | Path) and isinstance(model.policy, torch.nn.Module):
+        model.policy.to(where)
+    regions = about(config).regions
+    made = tuple(parse_wrapper(text, regions) for text in wrappers)
+    teacher = Ensemble([Teacher(model.name, model.policy, made)], seed=seed).alone(0)
     return play(
-        policy,
+        teacher,
         config,
         episodes=episodes,
         seed=seed,
@@ -192,11 +167,11 @@ def evaluate(
 
 
 def export(
-    policy: Teachers,
+    policy: AnyPolicy,
     to: str,
     out: str | Path,
     *,
-    env: str | EnvironmentConfig = "auto",
+    env: str | EnvironmentConfig | MakesEnv = "auto",
     head: Head | None = None,
     states: int = 10_000,
     episodes: int = 30,
@@ -216,47 +191,32 @@ def export(
     for name, number in (("states", states), ("episodes", episodes), ("max_steps", max_steps)):
         if number < 1:
             raise UserError(f"{name} must be at least 1, got {number}")
-    wrappers: tuple[str, ...] = ()
-    if isinstance(policy, str | Path):
-        name, wrappers = parse_teacher(str(policy))
-        config = changed(_played(str(policy), env), **settings)
-        model = load_model(name, spaces_of(config))
-    elif isinstance(policy, Model):
-        model = policy
-        place = (
-            environment_of(_known(model.env), model.obs_shape, model.card) if env == "auto" else env
-        )
-        config = changed(_played("", place), **settings)
-        model = replace(model, policy=fitted(model.policy, spaces_of(config)))
-    else:
-        config = changed(_played("", env), **settings)
-        made = fitted(_policy(policy, head, config.env), spaces_of(config))
-        named = getattr(policy, "__name__", type(policy).__name__).strip("<>")
-        model = Model(made, name=named, format="python", env=config.env)
+    model, wrappers, config = _opened(policy, env, head, settings)
     terms = recipes.Terms(states, episodes, max_steps, min_agreement, margin)
     return recipes.export(
         model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
     )
 
 
-def _played(name: str | Path, env: str | EnvironmentConfig) -> EnvironmentConfig:
-    """Return the environment to play in: the one named, or the one that a policy's file says."""
-    if isinstance(env, EnvironmentConfig):
-        return env
-    if env != "auto" and not name:
-        return EnvironmentConfig(env=env)
-    space = None if env == "auto" else spaces_of(EnvironmentConfig(env=env)).actions
-    model = import_model(parse_teacher(str(name))[0], space=space) if name else None
-    place = env if env != "auto" else "" if model is None else model.env
-    if model is None:
-        return environment_of(_known(place), None)
-    return environment_of(_known(place), model.obs_shape, model.card)
-
-
-def _known(env: str) -> str:
-    if not env:
-        raise UserError("the policy does not say what it plays: name it by env")
-    return env
+def _opened(
+    policy: AnyPolicy,
+    env: str | EnvironmentConfig | MakesEnv,
+    head: Head | None,
+    settings: Mapping[str, Any],
+) -> tuple[Model, tuple[str, ...], EnvironmentConfig]:
+    """Return a policy, its wrappers, and where it plays: as named, or as its own file says."""
+    wrappers: tuple[str, ...] = ()
+    if isinstance(policy, str | Path):
+        policy, wrappers = parse_teacher(str(policy))
+    if callable(env):
+        env = registered(env)
+    if isinstance(env, str):
+        plays = None if env == "auto" else spaces_of(EnvironmentConfig(env=env))
+        model = as_model(policy, plays, head=head)
+        place = env if env != "auto" else played_by(model)
+        env = environment_of(place, model.obs_shape, model.card)
+    config = changed(env, **settings)
+    return model_of(policy, spaces_of(config), head=head), wrappers, config
 
 
 def load(name: str | Path, *, module: Given | None = None) -> Model:
@@ -274,7 +234,7 @@ def teaching_folder(config: Teach) -> Path:
 
 def distilling_folder(config: Distill) -> Path:
     """Return a folder of its own for a run, named after its first teacher without wrappers."""
-    first, *_ = config.teachers[0].split("+")
+    first, *_ = words_of(config.teachers[0])
     return _folder("distill", Path(first).stem, config.seed)
 
 

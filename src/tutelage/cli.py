@@ -5,14 +5,14 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import PolicyWarning, UserError, look_up
+from tutelage.errors import PolicyWarning, UserError, did_you_mean, look_up
 from tutelage.text import printable
 
 COMMANDS = {
@@ -128,10 +128,20 @@ def _warn(others: Callable[..., None]) -> Callable[..., None]:
 
 
 def _end(text: str, *, code: int = 2) -> None:
-    line = printable(text)
+    line = re.sub(r"`(\w+)`", _flag, printable(text))
     shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     print(f"tutelage: {shown}", file=sys.stderr)
     sys.exit(code)
+
+
+def _flag(quoted: re.Match[str]) -> str:
+    """Return the flag of a setting, which an error has in backquotes; another word as it is."""
+    from tutelage.commands.learning import DistillCommand
+    from tutelage.configs import settings_of
+
+    setting = quoted[1]
+    flag = f"--{setting.replace('_', '-')}"
+    return flag if setting in settings_of(DistillCommand) else quoted[0]
 
 
 BRINGING: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
@@ -161,7 +171,8 @@ def _parse(name: str, *words: str) -> Any:
     """Return the command, its defaults taken from ``--config FILE.toml`` if that is given."""
     import tyro
 
-    from tutelage.configs import check
+    from tutelage.commands.help import REGISTRY
+    from tutelage.configs import check, settings_of
 
     place, _ = look_up("command", name, COMMANDS)
     kind = load(place)
@@ -178,11 +189,13 @@ def _parse(name: str, *words: str) -> Any:
                 kind,
                 args=words,
                 prog=f"tutelage {name}",
+                registry=REGISTRY,
                 default=_defaults(name, kind, values, path) if values else tyro.MISSING_NONPROP,
             )
     except SystemExit as end:
         if end.code:
-            raise UserError(f"{_unboxed(said.getvalue())} (see 'tutelage {name} --help')") from None
+            line = _plainly(_unboxed(said.getvalue()), settings_of(kind))
+            raise UserError(f"{line} (see 'tutelage {name} --help')") from None
         if isinstance(shown, io.StringIO) and shown is not sys.stdout:
             print(shown.getvalue(), end="")  # no terminal, no colours
         raise
@@ -242,17 +255,37 @@ def _defaults(name: str, kind: Any, values: dict[str, Any], path: Path | None) -
     return kind(config=build(LEARNING[name][0], values, where=str(path or "")))
 
 
+PLAIN = {
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": (
+        r"\1 is \2, expected a whole number"
+    ),
+    r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 is \2, expected a number",
+    r"Error parsing (\S+): no type matching \S+ could be instantiated from \[(.*)\]\.": (
+        r"\1 cannot be \2"
+    ),
+    r"Missing value for argument '(\S+)'.*": r"\1 needs a value",
+    r"Missing from [^:]*: (.*?)(?: \(required\))?$": r"missing: \1",
+}
+"""What tyro says -> the same in plain words."""
+
+
+def _plainly(line: str, settings: Iterable[str]) -> str:
+    """Return what tyro says; of an option that there is not, what was probably meant instead."""
+    for said, plain in PLAIN.items():
+        line = re.sub(said, plain, line)
+    if not (unknown := re.match(r"Unrecognized options: ([^, =]+)", line)):
+        return line
+    if not unknown[1].startswith("-"):
+        return f"unexpected {unknown[1]!r}"
+    flag = f"--{unknown[1].lstrip('-').replace('_', '-')}"
+    hint = did_you_mean(flag, [f"--{name.replace('_', '-')}" for name in settings])
+    return f"unknown option {unknown[1]}{': ' * bool(hint)}{hint}"
+
+
 def _unboxed(text: str) -> str:
     """Return the gist of what tyro says, in a coloured box with rules in it, as one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [line.strip("│╰╯ ") for line in plain.splitlines()[1:]]
     ruled = "\n".join("\0" if not line.strip("─-") else line for line in lines)
-    gist, *others = [part for part in ruled.split("\0") if part.strip()] or [plain]
-    line = " ".join(gist.split())
-    meant = [
-        flag
-        for other in others
-        if "you meant" in other
-        for flag in re.findall(r"^(--[\w-]+)", other, re.MULTILINE)
-    ]
-    return f"{line}; did you mean {' or '.join(meant)}?" if meant else line
+    gist, *_ = [part for part in ruled.split("\0") if part.strip()] or [plain]
+    return " ".join(gist.split())

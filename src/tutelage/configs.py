@@ -16,8 +16,9 @@ from msgspec import Meta
 from tyro.conf import OmitArgPrefixes, arg
 
 from tutelage.domains import EnvironmentConfig
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, choose_from, look_up
 from tutelage.schedules import is_zero, parse_schedule
+from tutelage.targets import TARGETS
 
 Config = TypeVar("Config")
 
@@ -158,7 +159,8 @@ class Selection:
     """How one of several teachers is chosen, and what a choice is paid."""
 
     selector: str = "thompson-beta"
-    """Chooses among several teachers: NAME or NAME:OPTION=VALUE,… (see docs/teachers.md)."""
+    """Chooses among several teachers: NAME, NAME:OPTION=VALUE,… (see docs/teachers.md), or your own
+    as MODULE:NAME."""
     choice_per: Literal["segment", "round"] = "segment"
     """A teacher is chosen per segment (a stretch of play up to a point, or an episode) or per round
     (of round_steps); contextual selectors choose per state."""
@@ -167,7 +169,7 @@ class Selection:
     forget: bool = True
     """Learn no longer from the labels of teachers that have been found worse than others."""
     measure: str = "points"
-    """What a round is paid: points (share won), return, improvement or evaluation."""
+    """What a round is paid; points are the share of them that was won."""
     return_range: tuple[float, ...] = ()
     """The least and the largest return there is: scales measures. By default known for pong."""
     measure_episodes: Count = 2
@@ -284,18 +286,19 @@ class Distill:
     dataset: str = ""
     """Distil offline from this recorded data set: no teacher, no emulator until evaluation."""
     loss: str = "auto"
-    """kl, mse, nll, mse-prob, a weighted sum such as mse:0.5+nll:0.5, your own as MODULE:NAME, or
-    auto: kl for discrete actions, mse for others."""
-    target: Literal["auto", "raw", "divide", "softmax"] = "auto"
-    """What the loss sees of the teacher: raw (q), divide (q/tau) or softmax (of q/tau); auto:
-    divide for discrete actions, raw for others."""
+    """What is minimised: a loss, a weighted sum such as mse:0.5+nll:0.5, or your own as
+    MODULE:NAME; auto: kl for discrete actions, mse for others."""
+    target: str = "auto"
+    """What the loss sees of the teacher's q: itself, q/tau, or the softmax of that; auto: divide
+    for discrete actions, raw for others."""
     tau: Annotated[float | None, Meta(gt=0.0)] = None
     """Temperature of the target: below 1 sharpens, above 1 softens; by default 0.1 for Q-values, 1
     for others."""
     student_tau: Positive = 1.0
     """Of the student in the loss: for kl and mse-prob, tau keeps its q to the scale of returns."""
     explore: str = "greedy"
-    """greedy, epsilon:E, boltzmann:TAU, dropout-q:P, mc-dropout:P: a number or START:END:STEPS."""
+    """How the student acts as it learns, or your own as MODULE:NAME; a number may be
+    START:END:STEPS."""
     teacher_acts: Chance = f"1:0:{LED}"
     """Probability that the teacher acts instead (DAgger's beta): a number or START:END:STEPS; by
     default it falls within half of a budget below 16,000."""
@@ -331,6 +334,8 @@ class Distill:
         """Raise UserError for what does not go together."""
         if not self.teachers:
             raise UserError("teachers: none given, expected at least one")
+        if self.target != "auto":
+            look_up("target", self.target, TARGETS)
         given = self.selection.return_range
         if given and (len(given) != 2 or not given[0] < given[1]):
             shown = " ".join(f"{number:g}" for number in given)
@@ -350,7 +355,7 @@ class Record:
     env_steps: Steps = 50_000
     """Agent steps to record, over all environments."""
     explore: str = "epsilon:0.05"
-    """How the teacher acts: greedy, epsilon:E (Rusu et al. 2015: 0.05) or boltzmann:TAU."""
+    """How the teacher acts (Rusu et al. 2015: epsilon:0.05), or your own as MODULE:NAME."""
     keep_above: float | None = None
     """Keep only the episodes that return this or more."""
     device: str = "auto"

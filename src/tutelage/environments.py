@@ -52,6 +52,10 @@ class Spaces:
     actions: gymnasium.Space[Any]
     parts: Parts = field(default_factory=dict)
     """Of the Dict that it sees as one vector, by key; none of anything else."""
+    obs: Array | None = None
+    """An observation, ``[1,*O]``."""
+    env: str = "the environment"
+    """What it is called."""
 
 
 class Environments:
@@ -92,8 +96,9 @@ class Environments:
         self._send, self._recv, self._reset_env = _driver(env)
         self.num_envs = env.num_envs
         self.action_space = env.single_action_space
-        self.spaces = Spaces(self.action_space, parts)
-        self.teacher_spaces = Spaces(self.action_space, teacher_parts)
+        self.name = "the environment"
+        self._parts = parts
+        self._teacher_parts = teacher_parts
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
@@ -104,6 +109,16 @@ class Environments:
         self.action_mask: Mask | None = None
         """``[N,A]``, the actions that are to be had now, where the environment says so."""
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
+
+    @property
+    def spaces(self) -> Spaces:
+        """What the student has to fit."""
+        return Spaces(self.action_space, self._parts, self.obs[:1], self.name)
+
+    @property
+    def teacher_spaces(self) -> Spaces:
+        """What a teacher has to fit."""
+        return Spaces(self.action_space, self._teacher_parts, self.teacher_obs[:1], self.name)
 
     @property
     def teacher_obs(self) -> Array:

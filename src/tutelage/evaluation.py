@@ -8,8 +8,10 @@ import numpy.typing as npt
 import torch
 
 from tutelage.domains import EnvironmentConfig, as_evaluated, make
-from tutelage.errors import UserError
+from tutelage.errors import MisfitError, UserError, counted
+from tutelage.heads import check_actions
 from tutelage.policies import Policy, allowed, begin_again
+from tutelage.text import alike, extremes
 from tutelage.threads import one_thread
 from tutelage.types import Array, seeded
 
@@ -23,7 +25,7 @@ Note = Callable[[str], None]
 """Is told in a word how far an evaluation has come."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Returns and lengths of whole episodes."""
 
@@ -33,6 +35,14 @@ class Evaluation:
     """``[E]``, in env steps."""
     cut: int = 0
     """How many of them were cut, because they had no end."""
+
+    def __repr__(self) -> str:
+        mean, low, high = alike(self.mean, *self.interval())
+        least, most = float(self.returns.min()), float(self.returns.max())
+        return (
+            f"Evaluation: mean return {mean} ({low} … {high}), min … max {extremes(least, most)}, "
+            f"{counted(len(self.returns), 'episode')}" + f" ({self.cut} cut)" * bool(self.cut)
+        )
 
     @property
     def mean(self) -> float:
@@ -220,12 +230,11 @@ class _Half:
         self.envs = make(
             played, seed=seed, stream=stream, threads=threads, episodes=self.quota.copy()
         )
-        if not policy.head.fits(self.envs.action_space):
+        try:
+            check_actions(policy.head, self.envs.action_space)
+        except MisfitError as error:
             self.envs.close()
-            raise UserError(
-                f"the policy says {policy.head}, which does not fit {config.env} "
-                f"(actions {self.envs.action_space})"
-            )
+            raise error.of("the policy", config.env) from None
         self.returns: list[float] = []
         self.lengths: list[int] = []
         self.cut = 0

@@ -7,7 +7,7 @@ is one class and its entry in ``HEADS``.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Protocol
 
@@ -19,10 +19,15 @@ from gymnasium import spaces
 from msgspec import Meta
 from torch import Tensor
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import MisfitError, UserError, choose_from, counted
+from tutelage.specs import is_place
 from tutelage.types import Array
 
 Count = Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class UnknownHeadError(UserError):
+    """A head is from outside of the package, and its module was not imported."""
 
 
 class Head(Protocol):
@@ -148,11 +153,15 @@ class Categorical(_Plain):
         return rng.integers(self.n, size=n)
 
     def compare(self, ours: Tensor, theirs: Tensor) -> Mapping[str, Tensor]:
-        """Return the agreement, and the probability that the teacher gives our action."""
+        """Return the agreement, and p(our action) / max_a p(a), of the teacher's p.
+
+        At 1 our action is as probable to the teacher as its own.
+        """
         action = ours.argmax(dim=1)
+        best, its_action = theirs.max(dim=1)
         return {
-            "agreement": (action == theirs.argmax(dim=1)).float(),
-            "probability": theirs.softmax(dim=1).gather(1, action[:, None]).squeeze(1),
+            "agreement": (action == its_action).float(),
+            "relative_probability": (theirs.gather(1, action[:, None]).squeeze(1) - best).exp(),
         }
 
     def fits(self, space: gymnasium.Space[Any]) -> bool:
@@ -346,19 +355,30 @@ def common_head(heads: Sequence[Head]) -> Head | None:
 
 
 def describe_head(head: Head) -> dict[str, Any]:
-    """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it."""
+    """Return a head as plain data, ``{"kind": "q", "n": 6, …}``; ``parse_head`` reads it.
+
+    Of one from outside of the package it says the module too, for the person who reads it back.
+    """
     kind = next((name for name, of in HEADS.items() if of is type(head)), None)
     if kind is None:
         raise UserError(f"head {head!r} is in no table, so that a file cannot name it")
     values = asdict(head)  # type: ignore[call-overload]
-    return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    about = {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    if type(head).__module__ != __name__:
+        about["module"] = f"{type(head).__module__}:{type(head).__qualname__}"
+    return about
 
 
 def parse_head(about: Mapping[str, Any]) -> Head:
     """Return the head that ``about`` describes; raise UserError for anything else."""
     values = dict(about)
-    kind = values.pop("kind", None)
+    kind, module = values.pop("kind", None), values.pop("module", None)
     if not isinstance(kind, str) or kind not in HEADS:
+        if isinstance(module, str) and is_place(module):
+            raise UnknownHeadError(
+                f"head {kind!r} is one of your own: import {module.partition(':')[0]} first, or "
+                f"name it behind the file, as in +head:{module}"
+            )
         raise choose_from("head", str(kind), HEADS)
     build = HEADS[kind]
     known = {field.name for field in fields(build)}  # type: ignore[arg-type]
@@ -378,6 +398,40 @@ def parse_head(about: Mapping[str, Any]) -> Head:
             f"head {kind} has the temperature {values['temperature']}, expected above 0"
         )
     return head
+
+
+def check_actions(head: Head, space: gymnasium.Space[Any]) -> None:
+    """Raise MisfitError unless what ``head`` means are actions of ``space``."""
+    if not head.fits(space):
+        raise MisfitError(_acts(head), _takes(space))
+
+
+def _acts(head: Head) -> str:
+    if isinstance(head, QValues | Categorical):
+        return f"chooses among {head.n:,} actions"
+    if isinstance(head, MultiCategorical):
+        return f"makes choices of {_listed(head.sizes)}"
+    if isinstance(head, Bernoulli):
+        return f"says {head.n:,} times yes or no"
+    if isinstance(head, _Continuous):
+        return f"acts by {counted(head.n, 'number')}"
+    return f"acts as {head}"
+
+
+def _takes(space: gymnasium.Space[Any]) -> str:
+    if isinstance(space, spaces.Discrete):
+        return f"has {counted(int(space.n), 'action')}"
+    if isinstance(space, spaces.MultiDiscrete):
+        return f"takes choices of {_listed(space.nvec.ravel())}"
+    if isinstance(space, spaces.MultiBinary):
+        return f"takes {int(np.prod(space.shape)):,} times yes or no"
+    if isinstance(space, spaces.Box):
+        return f"takes {counted(int(np.prod(space.shape)), 'number')}"
+    return f"takes {space}"
+
+
+def _listed(sizes: Iterable[int]) -> str:
+    return ", ".join(map(str, sizes))
 
 
 def head_for(space: gymnasium.Space[Any]) -> Head:

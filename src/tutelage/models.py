@@ -10,7 +10,7 @@ import torch
 
 from tutelage.errors import UserError
 from tutelage.files import convert, decode, file_digest, load_tensors, save_tensors
-from tutelage.heads import Head, QValues, describe_head, parse_head
+from tutelage.heads import Head, QValues, UnknownHeadError, describe_head, parse_head
 from tutelage.networks import Network, parse_size
 from tutelage.own import Given, Own, make_own
 from tutelage.policies import Model
@@ -110,10 +110,9 @@ def find(name: str | Path) -> Path:
     except (OSError, ValueError) as error:  # a name longer than the system allows, a zero byte
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"no model {str(name)[:200]!r}: {reason}") from error
-    wrapped = "; wrappers (+noise:1) are for teachers and 'evaluate'" if "+" in path.name else ""
     raise UserError(
         f"no model {str(name)!r}: expected a file, a run's folder or a bundled name "
-        f"({', '.join(bundled_names())}){wrapped}"
+        f"({', '.join(bundled_names())})"
     )
 
 
@@ -169,6 +168,8 @@ def load_network(path: Path) -> Model:
         with torch.device("meta"):  # no memory for what the header only claims
             network = Network(parse_size(header.size), header.obs_shape, parse_head(header.head))
             quantise(network, header.precision)
+    except UnknownHeadError as error:
+        raise UserError(f"{path}: {error}") from error
     except (UserError, RuntimeError) as error:
         raise UserError(f"{path} has a damaged header: {error}") from error
     for name in ("shift", "scale"):  # constants of the input may be one number each, or many

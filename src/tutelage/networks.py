@@ -71,8 +71,11 @@ def parse_size(text: str) -> Size:
         *channels, hidden = (int(match[i]) for i in range(1, 5))
         if all(0 < w <= WIDEST for w in (*channels, hidden)):
             return Size(tuple(channels), (hidden,), padded=match[5] is None, norm=norm)
+    meant = re.fullmatch(r"\d{1,5}(/\d{1,5}){0,2}", widths)
     raise UserError(
-        f"unknown network size {text!r}: choose from {', '.join(SIZES)}, "
+        f"unknown network size {text!r}: "
+        + f"did you mean mlp:{text}? " * bool(meant)
+        + f"choose from {', '.join(SIZES)}, "
         "or spell one out as 16/16/16/128, 16/16/16/128:valid or mlp:64/64, no width above "
         f"{WIDEST:,}; with :norm after any for layer normalisation"
     )
@@ -135,8 +138,8 @@ class Network(nn.Module, Memoryless):
         if size.channels:
             if len(obs_shape) not in (3, 4):
                 raise UserError(
-                    f"size {size} needs frames [stack, height, width], this environment gives "
-                    f"{list(obs_shape)}: choose a size such as mlp:64/64"
+                    f"size {size} is of convolutions, for frames; this environment gives "
+                    f"observations {list(obs_shape)}: choose a size such as mlp:64/64"
                 )
             planes = Planes(obs_shape)
             before, height, width = planes.shape

@@ -1,6 +1,6 @@
 """What every policy is, teacher or student, ours or another library's, and what is known of one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tutelage.errors import MisfitError, counted
 from tutelage.heads import Head
 
 Carry = tuple[Tensor, ...]
@@ -80,6 +81,19 @@ class Model:
     """The files that were read -> their digests."""
     path: Path | None = None
     """The main one of them."""
+
+
+def unlike(sees: Sequence[int | None], gives: Sequence[int]) -> MisfitError:
+    """Return the error for observations of other shapes, where None is any side."""
+    return MisfitError(f"sees {_numbers(sees)}", f"gives {_numbers(gives)}")
+
+
+def _numbers(shape: Sequence[int | None]) -> str:
+    """Return how many numbers an observation has: ``8 numbers``, ``4 x 84 x 84 numbers``."""
+    sides = shape[1:] if shape and shape[0] == 1 else shape
+    if len(sides) == 1 and sides[0] is not None:
+        return counted(sides[0], "number")
+    return f"{' x '.join('any' if side is None else str(side) for side in sides)} numbers"
 
 
 def natural(obs: Tensor) -> Tensor:

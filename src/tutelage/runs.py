@@ -103,12 +103,12 @@ class Run:
             if other == asked:
                 raise UserError(
                     f"{folder} holds a run of this very configuration: go on with it by "
-                    f"'tutelage resume {folder}', or name another folder with --out"
+                    f"'tutelage resume {folder}', or name another folder by `out`"
                 )
             differs = _differences(other, asked)
             raise UserError(
                 f"{folder} belongs to another configuration (differs in {', '.join(differs)}): "
-                "name another folder with --out"
+                "name another folder by `out`"
             )
         check_free(folder)
         # First what makes it a run: one that is killed in between can be resumed.

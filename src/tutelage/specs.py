@@ -134,6 +134,24 @@ def construct(
     return entry(**given, **chosen)
 
 
+def spelled(table: Mapping[str, Any]) -> list[str]:
+    """Return the names of a table, each with the options that it needs: ``epsilon:EPSILON``.
+
+    >>> spelled({"none": lambda: 0, "half": bool})
+    ['none', 'half']
+    """
+    return [":".join([name, *map(str.upper, _needed(entry))]) for name, entry in table.items()]
+
+
+def _needed(entry: Any) -> list[str]:
+    """Return the options without which an entry of a table cannot be made."""
+    try:
+        _, required = _options(entry, {})
+    except (TypeError, ValueError, NameError):  # no function that is given options
+        return []
+    return required
+
+
 def _shown(text: str) -> str:
     shown = repr(text)
     return shown if len(shown) <= 80 else f"{shown[:77]}…"

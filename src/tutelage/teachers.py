@@ -5,6 +5,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,13 +17,14 @@ from torch import Tensor
 
 from tutelage.domains import Region, Spaces
 from tutelage.domains.views import apart
-from tutelage.errors import UserError
-from tutelage.heads import Gaussian, Head, common_head, translate
-from tutelage.importers import OPTIONS, import_model
+from tutelage.errors import MisfitError, UserError, did_you_mean
+from tutelage.heads import Gaussian, Head, check_actions, common_head, translate
+from tutelage.importers import OPTIONS, import_model, policy_of
 from tutelage.models import label_head
-from tutelage.policies import Carry, Model, Policy, begin_again
+from tutelage.policies import Carry, Model, Policy, begin_again, unlike
 from tutelage.specs import is_place
-from tutelage.types import State, seeded, torch_generator
+from tutelage.text import words_of
+from tutelage.types import Array, State, seeded, torch_generator
 from tutelage.wrappers import WRAPPERS, Wrapper, parse_wrapper
 
 Q_TAU = 0.1
@@ -244,7 +246,7 @@ def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
     What is no wrapper is an option of the model's file, and stays with it; MODULE:NAME is a wrapper
     of one's own where no importer has an option MODULE, and there is such a module.
     """
-    model, *words = text.split("+")
+    model, *words = words_of(text)
 
     def is_wrapper(word: str) -> bool:
         name = word.partition(":")[0]
@@ -253,6 +255,9 @@ def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
 
     wrappers = [word for word in words if is_wrapper(word)]
     options = [word for word in words if word not in wrappers]
+    for name in (word.partition(":")[0] for word in options):
+        if name not in OPTIONS and (hint := did_you_mean(name, WRAPPERS)):
+            raise UserError(f"{model}: unknown wrapper {name!r}: {hint}")
     if not model:
         raise UserError(f"teacher {text!r} names no model, expected one as in pong+noise:1")
     return "+".join([model, *options]), tuple(wrappers)
@@ -283,16 +288,78 @@ def fitted(policy: Policy, plays: Spaces | None) -> Policy:
     return ByParts(policy, plays.parts)
 
 
-def _model(name: str, given: Mapping[str, Model], plays: Spaces | None) -> Model:
-    if name not in given:
-        return load_model(name, plays)
-    return replace(given[name], policy=fitted(given[name].policy, plays))
+AnyPolicy = str | Path | Model | Policy | Callable[[Tensor], Tensor]
+"""A name or file; what ``load`` returned; a policy; or a function whose numbers a head explains."""
 
 
-def load_model(name: str, plays: Spaces | None) -> Model:
-    """Load a policy that is to play an environment of such spaces."""
-    model = import_model(name, space=None if plays is None else plays.actions)
-    return replace(model, policy=fitted(model.policy, plays))
+def model_of(given: AnyPolicy, plays: Spaces, *, head: Head | None = None) -> Model:
+    """Return what is given as a model that is to play an environment of such spaces.
+
+    The numbers of a function mean what ``head`` says, by default what the environment's actions
+    are. Raises UserError for what is no policy, for a function of which nothing says what its
+    numbers mean, and for a policy whose observations or actions are not those of ``plays``.
+    """
+    model = as_model(given, plays, head=head)
+    model = replace(model, policy=fitted(model.policy, plays))
+    check_plays(model, plays)
+    return model
+
+
+def as_model(given: Any, plays: Spaces | None = None, *, head: Head | None = None) -> Model:
+    """Return what is given as a model, for an environment with the actions of ``plays`` if any."""
+    space = None if plays is None else plays.actions
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, str | Path):
+        try:
+            return import_model(given, space=space)
+        except MisfitError as error:
+            raise error.of(str(given), "the environment" if plays is None else plays.env) from None
+    if head is None and space is None and callable(given) and not isinstance(given, Policy):
+        raise UserError("a function says numbers: name what they mean by `head`, as QValues(6)")
+    policy = policy_of(given, head=head or "", space=space)
+    counted = given.parameters() if isinstance(given, torch.nn.Module) else []
+    return Model(
+        policy,
+        name=getattr(given, "__name__", type(given).__name__).strip("<>"),
+        format="python",
+        obs_shape=getattr(given, "obs_shape", None),
+        parameters=sum(parameter.numel() for parameter in counted),
+    )
+
+
+def played_by(model: Model) -> str:
+    """Return the environment that a model was made for; raise UserError where nothing says."""
+    if not model.env:
+        raise UserError(f"{model.name} does not say what it plays: name it by `env`")
+    return model.env
+
+
+def check_plays(model: Model, plays: Spaces) -> None:
+    """Raise UserError, both named, for other observations or actions than those of ``plays``."""
+    try:
+        if plays.obs is not None:
+            _check_seen(model, plays.obs)
+        check_actions(model.policy.head, plays.actions)
+    except MisfitError as error:
+        raise error.of(model.name, plays.env) from None
+
+
+def _check_seen(model: Model, obs: Array) -> None:
+    """Raise MisfitError if the model takes no observations such as ``obs[1,*O]``."""
+    shape, known = obs.shape[1:], model.obs_shape
+    if known is not None:
+        # A vector may have been saved without the axis of its one frame.
+        if shape not in (known, (1, *known)):
+            raise unlike(known, shape)
+        return
+    with torch.inference_mode():
+        try:
+            model.policy.step(torch.from_numpy(obs), model.policy.initial(1))
+        except MisfitError:
+            raise
+        except Exception:  # what else it does wrong is said where it is asked
+            return
 
 
 def load_teachers(
@@ -314,7 +381,8 @@ def load_teachers(
     for text in names:
         name, wrappers = parse_teacher(text)
         if name not in models:
-            models[name] = _model(name, given, plays)
+            one = given.get(name, name)
+            models[name] = as_model(one) if plays is None else model_of(one, plays)
         model = models[name]
         if isinstance(model.policy, torch.nn.Module):
             model.policy.to(device)

@@ -82,8 +82,8 @@ GLANCE = {
     "eval/at_most": ("at most", ".1f"),
     "distill/regret": ("regret", ".3g"),
     "heldout/regret": ("held out", ".3g"),
-    "distill/probability": ("probability", ".0%"),
-    "heldout/probability": ("held out", ".0%"),
+    "distill/relative_probability": ("relative probability", ".0%"),
+    "heldout/relative_probability": ("held out", ".0%"),
     "distill/action_error": ("action error", ".1%"),
     "heldout/action_error": ("held out", ".1%"),
     "distill/agreement": ("agreement", ".0%"),
@@ -93,7 +93,7 @@ GLANCE = {
 }
 """Metric -> what it is called while a run goes on, and its format."""
 
-TELLING = ("regret", "probability", "action_error")
+TELLING = ("regret", "relative_probability", "action_error")
 """What says more of a student than agreement, which says little where actions are twins."""
 
 

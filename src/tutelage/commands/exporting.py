@@ -23,7 +23,7 @@ class ExportCommand:
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+scale:2."""
     to: str
-    """The format: onnx, onnx-int8, torch, c, c-int8, or your own as MODULE:NAME."""
+    """The format, or your own as MODULE:NAME."""
     out: str
     """The folder to be made."""
     env: str = "auto"

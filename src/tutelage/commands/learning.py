@@ -135,6 +135,8 @@ def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> N
         print(json.dumps(result))
         return
     display.table(summary.headline(result), summary.compare(result))
+    for line in summary.remarks(result):
+        display.say(line)
     display.say(f"run: {folder} (--threads {config.threads})")
 
 

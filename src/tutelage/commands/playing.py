@@ -1,6 +1,7 @@
 """``tutelage evaluate``, ``inspect``, ``watch`` and ``sizes``: what a model is and does."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from tutelage.importers import import_model
 from tutelage.networks import SIZES, Network, count_parameters
 from tutelage.quantisation import packed_bytes, precision_of
 from tutelage.report import summary
-from tutelage.teachers import parse_teacher
+from tutelage.teachers import as_model, model_of, parse_teacher, played_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,9 @@ class EvaluateCommand:
             gymnasium=self.gymnasium,
             atari=AtariSettings(full_actions=self.full_actions),
         )
-        space = None if self.env == "auto" else spaces_of(named).actions
-        made = import_model(parse_teacher(self.model)[0], space=space)
-        env = made.env if self.env == "auto" else self.env
-        if not env:
-            raise UserError(f"{self.model} does not say what it plays: name it by --env")
+        plays = None if self.env == "auto" else spaces_of(named)
+        made = as_model(parse_teacher(self.model)[0], plays)
+        env = played_by(made) if self.env == "auto" else self.env
         config = replace(
             environment_of(env, made.obs_shape, made.card),
             only=self.only,
@@ -71,7 +70,8 @@ class EvaluateCommand:
         )
         full = self.full_actions or config.atari.full_actions
         config = replace(config, atari=replace(config.atari, full_actions=full))
-        sticks = domain_of(config) is DOMAINS["atari"] and self.sticky
+        games = domain_of(config) is DOMAINS["atari"]
+        sticks = games and self.sticky
         columns = {}
         chosen = self.threads or threads.usual(convolutions=len(made.obs_shape or ()) > 2)
         with threads.owning(chosen), display.notes() as note:
@@ -95,7 +95,7 @@ class EvaluateCommand:
         display.table(
             f"{self.model} on {env}",
             [
-                {"sticky actions": f"{sticky:g}", **summary.cells(figures)}
+                {**({"sticky actions": f"{sticky:g}"} if games else {}), **summary.cells(figures)}
                 for sticky, figures in columns.items()
             ],
         )
@@ -131,14 +131,46 @@ class InspectCommand:
         if self.json:
             print(json.dumps(about))
             return
-        display.facts({name: _said(value) for name, value in about.items() if value})
+        card = about.pop("card")
+        settings = dict(_settings(model.env, card.pop("config", {})))
+        lines = {**about, **dict(_dotted("card", card)), **dict(_dotted("settings", settings))}
+        display.facts({name: _said(value) for name, value in lines.items() if _tells(value)})
+
+
+def _settings(env: str, config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield by their names the settings on a card, but for those of another domain's games."""
+    known = env and domain_of(EnvironmentConfig(env=env))
+    idle = [name for name, domain in DOMAINS.items() if domain is not known]
+    for name, value in config.items() if isinstance(config, Mapping) else ():
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif name not in idle:
+            yield from _settings(env, value)
+
+
+def _dotted(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is nested under a name, each value by all its names."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _dotted(f"{name}.{key}", inner)
+
+
+def _tells(value: Any) -> bool:
+    """Return whether there is anything to say of a value; 0 is something."""
+    return value is not None and value is not False and value not in ("", [], {})
 
 
 def _said(value: Any) -> str:
-    if isinstance(value, dict):
+    if value is True:
+        return "yes"
+    if isinstance(value, Mapping):
         return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:,.4g}"
     return f"{value:,}" if type(value) is int else str(value)
 
 
@@ -160,22 +192,24 @@ class WatchCommand:
     def run(self) -> None:
         from tutelage.report.video import side_by_side
 
-        loaded = {name: import_model(name) for name in self.models}
-        if not loaded:
+        if not self.models:
             raise UserError("watch needs at least one model")
+        plays = None if self.env == "auto" else spaces_of(EnvironmentConfig(env=self.env))
+        loaded = [as_model(name, plays) for name in self.models]
         config, *others = {
             environment_of(
-                model.env if self.env == "auto" else self.env, model.obs_shape, model.card
+                played_by(model) if self.env == "auto" else self.env, model.obs_shape, model.card
             ): None
-            for model in loaded.values()
+            for model in loaded
         }
         if others:
             games = ", ".join(f"{c.env} ({c.atari.frame} pixels)" for c in (config, *others))
             raise UserError(f"these models play different games: {games}")
         if self.sticky is not None:
             config = replace(config, atari=replace(config.atari, sticky=self.sticky))
+        plays = spaces_of(config)
         side_by_side(
-            {name: model.policy for name, model in loaded.items()},
+            {name: model_of(name, plays).policy for name in self.models},
             config,
             Path(self.out),
             seed=self.seed,

@@ -15,7 +15,7 @@ from tutelage.logs import read_result
 from tutelage.report import summary
 from tutelage.report.video import side_by_side
 from tutelage.specs import is_place
-from tutelage.teachers import load_model, parse_teacher
+from tutelage.teachers import model_of, parse_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +51,11 @@ def film(folder: Path) -> None:
     own = ""
     if isinstance(config, Distill) and is_place(config.student):
         own = f"+module:{config.student}"
-    players = {"student": import_model(f"{folder}{own}")}
-    if "teacher" in result:
+    players = {}
+    if "teacher" in result:  # first: it may bring a head that the student has too
         name, _ = parse_teacher(result["teacher"]["name"])
-        seen = spaces_of(as_teacher(config.environment))
-        players = {"teacher": load_model(name, seen), **players}
+        players["teacher"] = model_of(name, spaces_of(as_teacher(config.environment)))
+    players["student"] = import_model(f"{folder}{own}")
     side_by_side(
         {name: model.policy for name, model in players.items()},
         config.environment,

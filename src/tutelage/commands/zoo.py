@@ -14,6 +14,7 @@ from tutelage.commands import display
 from tutelage.errors import UserError
 from tutelage.policies import Model
 from tutelage.report.summary import DASH
+from tutelage.text import alike
 
 BESIDE = Path("zoo")
 """Where models lie that are too large for the package, if it is there."""
@@ -97,13 +98,13 @@ def _rows(name: str, model: Model) -> Iterator[dict[str, str]]:
     }
     known = scores(model.card)
     for sticky, score in known.items():
-        low, high = score.ci95
+        mean, low, high = alike(score.mean_return, *score.ci95)
         yield {
             "model": name,
             "env": model.env,
             "sticky": f"{sticky:g}",
-            "mean return": f"{score.mean_return:.2f}",
-            "95 % interval": f"{low:.2f} … {high:.2f}",
+            "mean return": mean,
+            "95 % interval": f"{low} … {high}",
             "episodes": f"{score.episodes}",
             **about,
         }

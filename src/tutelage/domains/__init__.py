@@ -51,7 +51,7 @@ class EnvironmentConfig:
     env: str = "pong"
     """An Atari game by its ROM's name (pong, ms_pacman, …) or a Gymnasium id (CartPole-v1, …)."""
     domain: str = "auto"
-    """The family of environments: auto, atari, gymnasium, or your own as MODULE:NAME."""
+    """The family of environments, or your own as MODULE:NAME; auto: the first that knows env."""
     num_envs: Annotated[int, Meta(ge=1, le=65_536)] = 16
     """Environments in parallel."""
     only: str = ""
@@ -90,7 +90,7 @@ def usual_target(config: EnvironmentConfig) -> float:
     """
     target = about(config).target
     if target is None:
-        raise UserError(f"no target is known for {config.env}: name one by target_return")
+        raise UserError(f"no target is known for {config.env}: name one by `target_return`")
     return target
 
 
@@ -119,6 +119,7 @@ def make(
         threads=threads,
         episodes=episodes,
     )
+    envs.name = config.env
     return Restricted(envs, *region) if region else envs
 
 

@@ -1,6 +1,9 @@
 """Gymnasium's environments, and those of packages that register theirs with it."""
 
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -10,6 +13,7 @@ from typing import Annotated, Any, Literal
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec, load_env_creator, parse_env_id
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AddRenderObservation, FrameStackObservation
 from msgspec import Meta
@@ -111,11 +115,16 @@ class GymDomain:
     def camera(self, env: str, *, settings: Any, seed: int, stream: str) -> Environments:
         given: GymSettings = settings
 
+        spec = _spec(env)
+
         def build() -> gymnasium.Env[Any, Any]:
-            return AddRenderObservation(_made(env, given.env_wrappers, render_mode="rgb_array"))
+            return AddRenderObservation(_made(spec.id, given.env_wrappers, render_mode="rgb_array"))
 
         try:
-            vector = SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
+            with _quietly(spec):
+                warnings.simplefilter("ignore")  # what a window's library lacks, an error says too
+                vector = SyncVectorEnv([build], autoreset_mode=AutoresetMode.NEXT_STEP)
+                return Environments(vector, seed=seed, stream=stream)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"filming env {env!r} needs a package: {error}") from error
         # There is no one error for what cannot render: Gymnasium asserts, or complains of types.
@@ -127,7 +136,25 @@ class GymDomain:
             ValueError,
         ) as error:
             raise UserError(f"env {env!r} cannot be filmed: it renders no rgb_array") from error
-        return Environments(vector, seed=seed, stream=stream)
+
+
+MakesEnv = Callable[..., gymnasium.Env[Any, Any]]
+
+IN_PYTHON = "tutelage-"
+"""What the ids begin with under which functions are registered."""
+
+
+def registered(make: MakesEnv) -> str:
+    """Register a function that makes an environment with Gymnasium; return the id it has there."""
+    label = "".join(c for c in getattr(make, "__name__", "") if c.isalnum()) or "env"
+    name = f"{IN_PYTHON}{label}-{id(make)}-v0"
+
+    def creator(**options: Any) -> gymnasium.Env[Any, Any]:
+        return make(**options)
+
+    if name not in gymnasium.registry:
+        gymnasium.register(name, entry_point=creator)
+    return name
 
 
 class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -156,21 +183,8 @@ class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
-    module, _, name = env.rpartition(":")
-    try:
-        if module:
-            _import(module, name)
-        spec = gymnasium.spec(name)
-    except gymnasium.error.Error as error:
-        raise UserError(
-            f"unknown env {env!r}: expected the name of an Atari ROM (breakout, …), a Gymnasium id "
-            f"(CartPole-v1, …) or MODULE:ID; Gymnasium says: {error}"
-        ) from error
-    except Exception as error:
-        raise UserError(f"env {env!r}: importing {module} failed: {error!r}") from error
-    if str(spec.entry_point).startswith("ale_py"):
-        game = str(spec.kwargs.get("game"))
-        raise UserError(f"env {env!r} is an Atari game: name it by its ROM, {game}")
+    spec = _spec(env)
+    name = spec.id
 
     def build(number: int) -> gymnasium.Env[Any, Any]:
         made = _made(name, settings.env_wrappers)
@@ -180,44 +194,115 @@ def _vector(env: str, num_envs: int, settings: GymSettings) -> VectorEnv:
 
     vector = SyncVectorEnv if settings.vector == "sync" else AsyncVectorEnv
     try:
-        made: VectorEnv = vector(
-            [partial(build, number) for number in range(num_envs)],
-            autoreset_mode=AutoresetMode.NEXT_STEP,
-        )
+        with _quietly(spec):
+            made: VectorEnv = vector(
+                [partial(build, number) for number in range(num_envs)],
+                autoreset_mode=AutoresetMode.NEXT_STEP,
+            )
     except gymnasium.error.DependencyNotInstalled as error:
-        newest = _newest(spec)
-        instead = f", or name {newest}" if newest != name else ""
-        raise UserError(f"env {env!r} needs a package: {error}{instead}") from error
+        if (newest := _newest(name)) != name:
+            raise UserError(f"env {env!r} is of an old version: name {newest}") from error
+        raise UserError(f"env {env!r} needs a package: {error}") from error
     except UserError:
         raise
     except Exception as error:
-        if (newest := _newest(spec)) != name:
+        if (newest := _newest(name)) != name:
             raise UserError(f"env {env!r} cannot be made any more: name {newest}") from error
         said = str(error).strip().splitlines()
         raise UserError(f"env {env!r} cannot be made: {said[0] if said else error!r}") from error
     return made
 
 
-def _import(module: str, name: str) -> None:
-    """Import a module, a program that the user names as one, so that it registers ``name``.
+def _spec(env: str) -> EnvSpec:
+    """Return what Gymnasium knows of ``ID``, ``MODULE:ID`` or a function ``MODULE:FUNCTION``.
 
-    Some packages do not register on import, but by what their metadata say for Gymnasium.
+    Raises UserError where there is no such environment, and for a game of Atari's.
     """
-    import_module(module)
+    module, _, name = env.rpartition(":")
+    try:
+        if module:
+            name = _import(module, name)
+        spec = gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        if name.startswith(IN_PYTHON):
+            raise UserError(
+                "this was taught in an environment that Python code gave as a function: name the "
+                "function by `env` as MODULE:FUNCTION, or use tutelage.evaluate(student, function)"
+            ) from error
+        if newest := _newest(name):
+            raise UserError(f"there is no env {env!r}: name {newest}") from error
+        raise UserError(
+            f"unknown env {env!r}: expected the name of an Atari ROM (breakout, …), a Gymnasium id "
+            f"(CartPole-v1, …), MODULE:ID or MODULE:FUNCTION; Gymnasium says: {error}"
+        ) from error
+    except Exception as error:
+        raise UserError(f"env {env!r}: importing {module} failed: {error!r}") from error
+    if game := _game(spec):
+        raise UserError(f"env {env!r} is an Atari game: name it by its ROM, {game}")
+    return spec
+
+
+def _import(module: str, name: str) -> str:
+    """Import a module, a program that the user names as one; return the id that ``name`` has.
+
+    It may register ``name``, or hold a function of that name. Some packages do not register on
+    import, but by what their metadata say for Gymnasium.
+    """
+    found = import_module(module)
+    if name not in gymnasium.registry and callable(make := getattr(found, name, None)):
+        return registered(make)
     package = module.partition(".")[0]
     for entry in entry_points(group="gymnasium.envs"):
         if name not in gymnasium.registry and entry.module.partition(".")[0] == package:
             entry.load()()
+    return name
 
 
-def _newest(spec: gymnasium.envs.registration.EnvSpec) -> str:
-    """Return the id of the newest version of an environment."""
+def _newest(name: str) -> str:
+    """Return the newest version of an environment, a game's by its ROM; empty if there is none."""
+    try:
+        namespace, plain, _ = parse_env_id(name)
+    except gymnasium.error.Error:
+        return ""
     versions = [
         one
         for one in gymnasium.registry.values()
-        if (one.namespace, one.name) == (spec.namespace, spec.name)
+        if (one.namespace, one.name) == (namespace, plain)
     ]
-    return max(versions, key=lambda one: one.version or 0).id
+    if not versions:
+        return ""
+    newest = max(versions, key=lambda one: one.version or 0)
+    return _game(newest) or newest.id
+
+
+def _game(spec: EnvSpec) -> str:
+    """Return the ROM's name of a game of Atari's; empty for any other environment."""
+    return str(spec.kwargs.get("game")) if str(spec.entry_point).startswith("ale_py") else ""
+
+
+@contextmanager
+def _quietly(spec: EnvSpec) -> Iterator[None]:
+    """Keep from the terminal what libraries say of their own ways as environments are made.
+
+    These are deprecations, of models that come with Gymnasium too, and its advice on modes of
+    rendering: nothing that a person who distils could change.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"\x1b\[33mWARN")
+        if isinstance(spec.entry_point, str):
+            with suppress(Exception):  # it is said where the environment is made
+                load_env_creator(spec.entry_point)
+        mujoco: Any = sys.modules.get("mujoco")
+        if not hasattr(mujoco, "set_mju_user_warning"):
+            yield
+            return
+        before = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(lambda text: None)
+        try:
+            yield
+        finally:
+            mujoco.set_mju_user_warning(before)
 
 
 def _made(env: str, wrappers: Sequence[str], **options: Any) -> gymnasium.Env[Any, Any]:

@@ -130,7 +130,8 @@ def _flattener(space: gymnasium.Space[Any]) -> View:
             others = ",".join(name for name in space.spaces if name not in left_out)
             raise UserError(
                 f"observations have {left_out[0]}, a {type(space[left_out[0]]).__name__}, which "
-                f"cannot be made an array: name keys by student_view and teacher_view, as {others}"
+                "cannot be made an array: name keys by `student_view` and `teacher_view`, as "
+                f"{others}"
             )
         parts = {name: _flattener(part) for name, part in space.spaces.items()}
         return lambda obs: np.concatenate([of(obs[name]) for name, of in parts.items()], axis=1)
@@ -140,6 +141,6 @@ def _flattener(space: gymnasium.Space[Any]) -> View:
             [of(part) for of, part in zip(members, obs, strict=True)], axis=1
         )
     raise UserError(
-        f"observations {space} cannot be made an array: name other keys by student_view and "
-        "teacher_view"
+        f"observations {space} cannot be made an array: name other keys by `student_view` and "
+        "`teacher_view`"
     )

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from tutelage.errors import UserError
-from tutelage.heads import Gaussian, Head, Point, QValues, to_space
+from tutelage.heads import Gaussian, Head, Point, QValues, check_actions, to_space
 from tutelage.importers.base import line_of
 from tutelage.models import label_head
 from tutelage.policies import Carry, Policy
@@ -69,8 +69,7 @@ class Portable(nn.Module):
     ) -> None:
         """``obs[1,stack,*frame]`` is an example. Raises UserError for actions that do not fit."""
         super().__init__()
-        if not policy.head.fits(space):
-            raise UserError(f"the policy says {policy.head}, which does not fit actions {space}")
+        check_actions(policy.head, space)
         self.policy = policy
         self.head: Head = label_head(policy.head)
         self.space = space

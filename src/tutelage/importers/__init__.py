@@ -27,6 +27,7 @@ from tutelage.importers.python import policy_of
 from tutelage.models import find
 from tutelage.policies import Model
 from tutelage.specs import is_place, load_object
+from tutelage.text import words_of
 
 __all__ = ["IMPORTERS", "OPTIONS", "Importer", "import_model", "policy_of"]
 
@@ -63,13 +64,14 @@ def import_model(text: str | Path, *, space: Space | None = None) -> Model:
     UserError for a file that no importer recognises, a program that is not named as one, and an
     option that there is not.
     """
-    name, *words = str(text).split("+")
+    name, *words = words_of(str(text))
     given = {option: value for option, _, value in (word.partition(":") for word in words)}
     statistics = given.pop("vecnormalize", "")
     load, what = _importer(name)
     known = _options(load)
     if unknown := [option for option in given if option not in known]:
-        raise choose_from(f"option of {name}", unknown[0], [*known, "vecnormalize"])
+        error = choose_from("option", unknown[0], [*known, "vecnormalize"])
+        raise UserError(f"{name}: {error}; wrappers are for teachers, 'evaluate' and 'export'")
     model = replace(load(what, space=space, **given), name=str(text))
     if statistics:
         return vecnormalize.normalised(model, Path(statistics))
@@ -100,10 +102,7 @@ def _importer(name: str) -> tuple[Callable[..., Model], Any]:
     for kind, importer in IMPORTERS.items():
         if importer.recognises(path):
             if importer.program:
-                raise UserError(
-                    f"{name} is a program ({kind}), which is run only where it is named as one: "
-                    f"{kind}:{name}"
-                )
+                raise UserError(f"{name} is a program: name it as {kind}:{name} to run it")
             return importer.load, path
     said = "is of no format that is known"
     if beginning(path, 1) == b"\x80":

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from tutelage import files
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import MisfitError, UserError, choose_from, counted
 from tutelage.heads import (
     Bernoulli,
     Categorical,
@@ -24,9 +24,10 @@ from tutelage.heads import (
     MultiCategorical,
     Point,
     QValues,
+    check_actions,
     head_for,
 )
-from tutelage.policies import Model
+from tutelage.policies import Model, unlike
 from tutelage.types import Array
 
 Observation = Tensor | Mapping[str, Tensor]
@@ -125,7 +126,7 @@ def shaped(obs: Tensor, shape: Sequence[int | None]) -> Tensor:
 
     A stack is joined with the frames' channels, oldest frame first, and images whose channels come
     last get them first, as Stable-Baselines3's VecFrameStack and VecTransposeImage do it. Raises
-    UserError if no reading of the observations has that shape.
+    MisfitError if no reading of the observations has that shape.
     """
     n, stack, *frame = obs.shape
     readings: list[Callable[[], Tensor]] = [lambda: obs]
@@ -142,10 +143,7 @@ def shaped(obs: Tensor, shape: Sequence[int | None]) -> Tensor:
             want in (None, got) for got, want in zip(x.shape[1:], shape, strict=True)
         ):
             return x
-    expected = ["any" if side is None else side for side in shape]
-    raise UserError(
-        f"the policy takes observations {expected}, this environment gives {[stack, *frame]}"
-    )
+    raise unlike(shape, (stack, *frame))
 
 
 def one_tensor(obs: Observation) -> Tensor:
@@ -233,9 +231,9 @@ def chosen_head(text: str, space: Space | None, size: int | None, *, hint: str =
     if isinstance(head, Gaussian | Point) and isinstance(usual, Point):
         head = replace(head, bounded=usual.bounded)
     if size is not None and head.size != size:
-        raise UserError(
-            f"the policy says {size} numbers a state, {text or 'the environment'} needs {head.size}"
-        )
+        if text:
+            raise UserError(f"the policy says {size} numbers a state, {text} needs {head.size}")
+        raise MisfitError(f"says {counted(size, 'number')} a state", f"needs {head.size:,}")
     return head
 
 
@@ -275,9 +273,7 @@ def to_range(head: Head, space: Space | None, units: str) -> ToRange | None:
     if not isinstance(head, Gaussian | Point) or not isinstance(space, spaces.Box):
         return None
     if head.n != space.low.size:
-        raise UserError(
-            f"the policy acts by {head.n} numbers, this environment by {space.low.size}"
-        )
+        check_actions(head, space)
     squashed = isinstance(head, Gaussian) and head.squashed
     return None if squashed or units == "range" else ToRange(space.low, space.high)
 

@@ -20,7 +20,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from tutelage.errors import UserError
+from tutelage.errors import MisfitError, UserError
 from tutelage.heads import (
     Bernoulli,
     Categorical,
@@ -282,17 +282,17 @@ class _Saved:
     activation: str
 
     def check_bounds(self, space: spaces.Box) -> None:
-        """Raise UserError unless the policy acts in the range of ``space``."""
+        """Raise MisfitError unless the policy acts in the range of ``space``."""
         low, high = self.actions.low, self.actions.high
         if low is None or high is None or low.size != space.low.size:
             return
-        for mine, theirs in ((low, space.low), (high, space.high)):
-            if not np.allclose(mine.ravel(), theirs.ravel(), rtol=1e-5):
-                raise UserError(
-                    f"{self.where} acts from {low.ravel().tolist()} to {high.ravel().tolist()}, "
-                    f"this environment is from {space.low.ravel().tolist()} to "
-                    f"{space.high.ravel().tolist()}"
+        for mine, given in ((low, space.low), (high, space.high)):
+            if not np.allclose(mine.ravel(), given.ravel(), rtol=1e-5):
+                ours, theirs = (
+                    f"from {least.ravel().tolist()} to {most.ravel().tolist()}"
+                    for least, most in ((low, high), (space.low, space.high))
                 )
+                raise MisfitError(f"acts {ours}", f"takes actions {theirs}")
 
     def build(self, weights: Weights, about: Mapping[str, Any]) -> tuple[Layers, str]:
         """Return the acting network and the algorithm that trained it."""

@@ -29,6 +29,7 @@ from tutelage.quantisation import quantise
 from tutelage.replay import Replay
 from tutelage.schedules import is_zero, parse_schedule
 from tutelage.targets import parse_target
+from tutelage.teachers import check_plays
 from tutelage.types import Array, Schedule, StepOut, seeded, torch_generator
 
 Training = TypeVar("Training", Teach, Distill)
@@ -199,19 +200,10 @@ def build_replay(config: Teach | Distill, envs: Environments, head: Head) -> Rep
 
 
 def check_fits(model: Model, config: EnvironmentConfig, envs: Environments) -> None:
-    """Raise UserError unless the model can play these environments."""
-    theirs, ours = model.obs_shape, envs.teacher_obs.shape[1:]
-    other_env = model.env not in ("", config.env)
-    other_obs = theirs is not None and theirs != ours
-    if theirs is not None and len(theirs) == 1 and ours == (1, *theirs):
-        other_obs = False  # a vector that was saved without the axis of its one frame
-    if other_env or other_obs or not model.policy.head.fits(envs.action_space):
-        obs = "any" if theirs is None else list(theirs)
-        raise UserError(
-            f"teacher {model.name!r} plays {model.env or 'what it fits'} (observations {obs}, head "
-            f"{describe_head(model.policy.head)}); this run plays {config.env} (observations "
-            f"{list(ours)}, actions {envs.action_space})"
-        )
+    """Raise UserError unless the model can play these environments, and was made for them."""
+    check_plays(model, envs.teacher_spaces)
+    if model.env not in ("", config.env):
+        raise UserError(f"{model.name} plays {model.env}; this run plays {config.env}")
 
 
 def first_update(config: Teach | Distill) -> int:

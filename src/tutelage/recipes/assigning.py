@@ -143,7 +143,7 @@ def _hidden(network: Student, *, used: bool) -> Feature:
         if used:
             raise UserError(
                 "features hidden are the hidden units of the student, and which these are in a "
-                "module of one's own is not known: name others by features, or another selector"
+                "module of one's own is not known: name others by `features`, or another `selector`"
             )
         return Feature(0, lambda obs: np.zeros((len(obs), 0)))
 

@@ -40,8 +40,10 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     }
     if (target := config.examination.target) is not None:
         result[f"{TARGET}{target:g}"] = outcome.passed_at
-    if not config.dataset:
-        name = favourite(folder, config.teachers)
+    name = "" if config.dataset else favourite(folder, config.teachers)
+    if name is None:
+        result["unpaid"] = list(config.teachers)
+    elif name:
         ensemble, loaded = load_teachers(
             [name],
             device=torch.device("cpu"),
@@ -146,11 +148,13 @@ def microseconds_per_action(policy: Policy, obs: npt.NDArray[Any], *, repeats: i
     return sorted(times)[repeats // 2] * 1e6
 
 
-def favourite(folder: Path, names: tuple[str, ...]) -> str:
-    """Return the teacher whose choices paid best, of several; the first if none was paid."""
+def favourite(folder: Path, names: tuple[str, ...]) -> str | None:
+    """Return the teacher whose choices paid best, of several; None if no choice was paid."""
     path = folder / "selections.jsonl"
-    if len(names) == 1 or not path.is_file() or not path.stat().st_size:
+    if len(names) == 1:
         return names[0]
+    if not path.is_file() or not path.stat().st_size:
+        return None
     log = read_log(path).feedback
     known = log.arm < len(names)
     arm, reward = log.arm[known], log.reward[known]

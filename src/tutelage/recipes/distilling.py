@@ -342,7 +342,10 @@ def in_environment(config: Distill, given: Mapping[str, Model] = MappingProxyTyp
         if model.env:
             made = as_made(config.environment, model.env, model.obs_shape, model.card)
             return _in_environment(replace(config, environment=made), model.env)
-    raise UserError("the teacher's file does not say what it plays: name it by env")
+    raise UserError(
+        f"{' and '.join(config.teachers)} {'do' if len(config.teachers) > 1 else 'does'} not say "
+        "what to play: name it by `env`"
+    )
 
 
 def _in_environment(config: Distill, env: str) -> Distill:

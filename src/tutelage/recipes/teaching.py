@@ -39,7 +39,7 @@ from tutelage.recipes.distilling import Hooks
 from tutelage.schedules import constant, parse_schedule
 from tutelage.session import Never, Parts, conduct, open_run
 from tutelage.sources.online import EPISODES, Behaviour, Memory, Online
-from tutelage.teachers import load_model, parse_teacher
+from tutelage.teachers import model_of, parse_teacher, played_by
 from tutelage.types import seeded
 
 
@@ -169,14 +169,12 @@ def record(config: Record, folder: str | Path) -> int:
     environment = config.environment
     if environment.env == "auto":
         teacher = import_model(parse_teacher(config.teacher)[0])
-        if not teacher.env:
-            raise UserError(f"{config.teacher} does not say what it plays: name it by env")
-        environment = as_made(environment, teacher.env, teacher.obs_shape, teacher.card)
+        environment = as_made(environment, played_by(teacher), teacher.obs_shape, teacher.card)
     environment = settled(environment)
     config = replace(config, environment=environment)
     envs = make(environment, seed=config.seed, stream="recording", threads=config.threads)
     try:
-        model = load_model(config.teacher, envs.spaces)
+        model = model_of(config.teacher, envs.spaces)
         check_fits(model, environment, envs)
         policy = model.policy
         if isinstance(policy, torch.nn.Module):

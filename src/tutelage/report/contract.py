@@ -5,8 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tutelage.errors import counted
 from tutelage.report.blocks import Settings, Table
 from tutelage.report.page import Section, write_page
+from tutelage.text import alike, without_folders
 
 PAGE = "contract.html"
 
@@ -14,7 +16,8 @@ PAGE = "contract.html"
 def facts(contract: Mapping[str, Any]) -> dict[str, str]:
     """Return what a person wants to know of an exported file, by name."""
     proof = contract["proof"]
-    low, high = proof["return_difference_ci95"]
+    theirs, ours = alike(proof["return_exported"], proof["return"])
+    difference, low, high = alike(proof["return_difference"], *proof["return_difference_ci95"])
     error = proof["largest_action_error"]
     equal = (
         f"{proof['agreement']:.3%} of {proof['states']:,} states"
@@ -26,9 +29,8 @@ def facts(contract: Mapping[str, Any]) -> dict[str, str]:
         "bytes": f"{contract['files'][contract['file']]['bytes']:,}",
         "actions" if error is not None else "equal actions": equal,
         "largest difference": f"{proof['largest_difference']:.2g} ({numbers})",
-        "return": f"{proof['return_exported']:.4g}, the policy's {proof['return']:.4g} "
-        f"({proof['episodes']} episodes)",
-        "difference": f"{proof['return_difference']:.3g} ({low:.3g} … {high:.3g})",
+        "return": f"{theirs}, the policy's {ours} ({counted(proof['episodes'], 'episode')})",
+        "difference": f"{difference} ({low} … {high})",
         "passed by": proof["passed_by"],
         "µs per action": f"{proof['us_per_action_exported']:.1f}, the policy's "
         f"{proof['us_per_action']:.1f} (batch 1, one thread)",
@@ -69,7 +71,8 @@ def write_contract(folder: Path, contract: Mapping[str, Any]) -> str | None:
     proved = [{"": name, "this file": value} for name, value in facts(contract).items()]
     write_page(
         folder / PAGE,
-        title=f"{contract['model']['name']} as {contract['format']}",
+        title=f"{contract['environment']['env']}: {without_folders(contract['model']['name'])} as "
+        f"{contract['format']}",
         sections=[
             Section("What was proved", [Table("Proof", proved, prose=True)]),
             Section("In and out", [Table("In and out", ends)]),

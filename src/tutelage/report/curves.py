@@ -171,7 +171,8 @@ def _returns(axes: "Axes", rows: Rows, along: str) -> list[Any]:
 
 MEASURES = {
     "regret": "regret\n(in the teacher's values)",
-    "probability": "teacher's probability of\nthe student's action",
+    "relative_probability": "relative probability\nof the student's action",
+    "probability": "teacher's probability of\nthe student's action",  # in older runs
     "action_error": "action error\n(share of its range)",
     "agreement": "agreement with teacher\n(fraction of states)",
 }
@@ -192,7 +193,7 @@ def _distance_or_loss(axes: "Axes", rows: Rows, along: str) -> None:
             style: dict[str, Any] = {"linewidth": 2.0, "marker": "s", "markersize": size}
             handles += axes.plot(x, y, color=colour, label=label, **style)
     if handles:
-        if measure in ("agreement", "probability"):
+        if measure in ("agreement", "relative_probability", "probability"):
             axes.set_ylim(0.0, 1.02)
         else:
             axes.set_ylim(bottom=0.0)

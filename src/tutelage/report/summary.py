@@ -13,20 +13,22 @@ from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.runs import read_config
-from tutelage.text import without_folders
+from tutelage.text import alike, extremes, without_folders
 
 DASH = "\N{EN DASH}"
+NAMED = 3
+"""Teachers that a title names."""
 CURVE = "Learning curve: return per episode above; below, how far from the teacher, or the loss."
 
 
 def cells(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the cells of a table for a player's figures."""
-    low, high = figures["ci95"]
+    mean, low, high = alike(figures["mean_return"], *figures["ci95"])
     cut = figures.get("cut_episodes")
     shown = {
-        "mean return": f"{figures['mean_return']:.2f}",
-        "95 % interval": f"{low:.2f} … {high:.2f}",
-        "min … max": f"{figures['min_return']:g} … {figures['max_return']:g}",
+        "mean return": mean,
+        "95 % interval": f"{low} … {high}",
+        "min … max": extremes(figures["min_return"], figures["max_return"]),
         "episodes": f"{figures['episodes']}" + (f" ({cut} cut)" if cut else ""),
     }
     if "parameters" in figures:
@@ -44,6 +46,20 @@ def compare(result: Mapping[str, Any]) -> list[dict[str, str]]:
     if teacher := result.get("teacher"):
         players = {f"teacher {without_folders(teacher['name'])}": teacher, **players}
     return [{"player": name, **cells(of)} for name, of in players.items()]
+
+
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """Say why the closing table shows no teacher, where there were some."""
+    said = []
+    if "teacher_failed" in result:
+        said.append(f"The teacher is not shown: {result['teacher_failed']}")
+    if names := [*map(without_folders, result.get("unpaid", ()))]:
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        said.append(
+            f"No choice among the teachers {listed} was paid before the run ended, so none of them "
+            "is known to be the best; a longer run would tell."
+        )
+    return said
 
 
 def headline(result: Mapping[str, Any]) -> str:
@@ -80,7 +96,7 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
     Raises UserError for a folder of no run, one that has no result yet, and damaged files.
     """
     config, result, rows = read_settings(folder), read_result(folder), read_metrics(folder)
-    command, env = type(config).__name__.lower(), result["env"]
+    env = result["env"]
     curve, video, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
     players = [{"player": "teacher", **cells(result)}]
     text, chosen, target, teacher = [*notes], list[Section](), None, None
@@ -88,15 +104,21 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
         players, target = compare(result), config.examination.target
         text.insert(0, headline(result))
         try:
-            chosen = _chosen(f"{env}: teachers by", config, folder)
+            chosen = _chosen(f"{env}: teachers of {config.student} by", config, folder)
         except UserError as error:
             text.append(f"No figure of the teachers: {error}")
-    if "teacher_failed" in result:
-        text.append(f"The teacher is not shown: {result['teacher_failed']}")
+        text += remarks(result)
     if "teacher" in result:
         teacher = result["teacher"]["mean_return"]
-    title = f"{env}: {command}, seed {config.seed}"
-    learning_curve(rows, curve, title=title, teacher_return=teacher, target=target, closing=result)
+    title = titled(config, env)
+    learning_curve(
+        rows,
+        curve,
+        title=f"{title}, seed {config.seed}",
+        teacher_return=teacher,
+        target=target,
+        closing=result,
+    )
     sections = [
         Section("Learning curve", [Figure(curve, CURVE)]),
         Section("Comparison", [Table("Comparison", players)]),
@@ -105,8 +127,18 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
     if video.exists():
         sections.append(Section("Play", [Film(video)]))
     settings = read_config(folder)
-    write_page(page, title=f"{env}, {command}", sections=sections, settings=settings, text=text)
+    write_page(page, title=title, sections=sections, settings=settings, text=text)
     return page
+
+
+def titled(config: Teach | Distill, env: str) -> str:
+    """Name who learns in a run, from whom, and where."""
+    if isinstance(config, Teach):
+        return f"{env}: {config.size} by {config.algorithm}"
+    names = [*map(without_folders, [config.dataset] if config.dataset else config.teachers)]
+    more = len(names) - NAMED
+    shown = ", ".join(names[:NAMED]) + f" and {more} more" * (more > 0)
+    return f"{env}: {config.student} from {shown}"
 
 
 def _chosen(title: str, config: Distill, folder: Path) -> list[Section]:

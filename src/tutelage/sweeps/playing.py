@@ -8,10 +8,9 @@ from msgspec import Meta
 
 from tutelage.configs import Count, Seed, Threads
 from tutelage.domains import EnvironmentConfig, about, as_made, settled, spaces_of
-from tutelage.errors import UserError
 from tutelage.evaluation import MAX_STEPS, Evaluation, evaluate
 from tutelage.importers import import_model
-from tutelage.teachers import load_teachers, parse_teacher
+from tutelage.teachers import load_teachers, parse_teacher, played_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +38,7 @@ def as_asked(config: Evaluate) -> Evaluate:
     if environment.env != "auto":
         return replace(config, environment=settled(environment))
     model = import_model(parse_teacher(config.model)[0])
-    if not model.env:
-        raise UserError(f"{config.model} does not say what it plays: name it by env")
-    made = as_made(environment, model.env, model.obs_shape, model.card)
+    made = as_made(environment, played_by(model), model.obs_shape, model.card)
     return replace(config, environment=made)
 
 

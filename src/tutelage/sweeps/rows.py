@@ -67,8 +67,9 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found = dict(self.config)
 
         def content(name: str) -> str:
-            file, plus, wrappers = name.partition("+")
-            return files.get(file, file) + plus + wrappers
+            read = [file for file in files if f"{name}+".startswith(f"{file}+")]
+            file = max(read, key=len, default="")
+            return files.get(file, "") + name.removeprefix(file)
 
         for name in FILES:
             if name in found:

@@ -26,6 +26,7 @@ from tutelage.sweeps.playing import Evaluate, as_asked, play
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
 from tutelage.sweeps.stopping import told_to_stop
 from tutelage.teachers import parse_teacher
+from tutelage.text import words_of
 
 KINDS: dict[str, Any] = {"distill": Distill, "teach": Teach, "evaluate": Evaluate}
 """Command of a method -> its configuration."""
@@ -165,9 +166,9 @@ def _told(config: Any, seed: int, root: Path) -> Command:
 
 def _from(name: str, root: Path) -> str:
     """Return the name of a file as told from ``root``, if it is below, whatever the machine."""
-    path, plus, wrappers = name.partition("+")
+    path, *words = words_of(name)
     inside = Path(path).is_absolute() and Path(path).is_relative_to(root)
-    return (Path(path).relative_to(root).as_posix() if inside else path) + plus + wrappers
+    return "+".join([Path(path).relative_to(root).as_posix() if inside else path, *words])
 
 
 def _distill(config: Distill, folder: Path, hooks: recipes.Hooks) -> dict[str, Any]:
