@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import tutelage as tt
+from tutelage import public
 
 ROOT = Path(__file__).parent.parent
 BUILT = ("mkdocs.yml", "mkdocs_hooks.py", "docs", "examples", "src", "LICENSE")
@@ -35,7 +35,7 @@ def test_the_site_has_the_readme_every_public_name_and_loads_nothing_from_elsewh
     assert "images/play.png" in index
     pages = {path: path.read_text() for path in tmp_path.rglob("*.html")}
     reference = "".join(text for path, text in pages.items() if "reference" in path.parts)
-    assert [name for name in tt.__all__ if f'id="tutelage.{name}"' not in reference] == []
+    assert [name for name in public.__all__ if f'id="tutelage.{name}"' not in reference] == []
     loaded = re.compile(r'<(?:script|img|link rel="(?:stylesheet|preconnect)")[^>]*"https?://')
     assert [path for path, text in pages.items() if loaded.search(text)] == []
 
