@@ -257,6 +257,17 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"tutelage {version('tutelage')}\n"
 
 
+def test_without_a_command_the_help_is_shown_as_of_bad_input(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["--help"])
+    asked = capsys.readouterr().out
+    assert all(command in asked for command in COMMANDS)
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr() == ("", asked)
+
+
 def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     from tutelage.commands.learning import LEARNING
 

@@ -1,22 +1,14 @@
 """The examples of docs/student.md are run as they stand, only shorter."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import tutelage as tt
+from tests.snippets import blocks, changed, run
 
-PAGE = Path(__file__).parent.parent / "docs" / "student.md"
-ALONE, ATARI, MANY, SMALL = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-
-
-def run(code: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    exec(compile(code, PAGE.name, "exec"), names)
-    return names
+ALONE, ATARI, MANY, SMALL = blocks("docs/student.md")
 
 
 def test_a_student_plays_in_ones_own_environment_as_the_page_says(
@@ -24,10 +16,11 @@ def test_a_student_plays_in_ones_own_environment_as_the_page_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     quick = "env_steps=512, num_envs=4, confirm_episodes=2"
-    shorter = ALONE.replace('"sac.zip"', "lambda obs: -obs[:, 2:]")
-    shorter = shorter.replace('out="runs/mine"', f'out="runs/mine", {quick}')
-    assert quick in shorter
-    assert run(shorter)["score"] < 0.0
+    shorter = {
+        '"sac.zip"': "lambda obs: -obs[:, 2:]",
+        'out="runs/mine"': f'out="runs/mine", {quick}',
+    }
+    assert run(changed(ALONE, shorter))["score"] < 0.0
 
 
 def test_a_student_plays_gymnasiums_pong_as_the_page_says() -> None:

@@ -90,7 +90,10 @@ def main(arguments: list[str] | None = None) -> None:
             from importlib.metadata import version
 
             print(f"tutelage {version('tutelage')}")
-        elif not words or words[0] in ("--help", "-h"):
+        elif not words:
+            print(_help(), file=sys.stderr)
+            sys.exit(2)
+        elif words[0] in ("--help", "-h"):
             print(_help())
         else:
             with warnings.catch_warnings():
@@ -163,6 +166,7 @@ def _help() -> str:
             "",
             "'tutelage COMMAND --help' shows the settings of a command; --config FILE.toml gives",
             "'teach' and 'distill' their defaults; 'tutelage --version' says which this is.",
+            "Without a command this is shown too, with exit code 2, as for any input that is bad.",
         ]
     )
 

@@ -8,6 +8,7 @@ events.out.…      the same for TensorBoard
 checkpoints/      NNNNNNNNN-DIGEST.safetensors: the name carries the content's checksum
 best.safetensors  the student that evaluated best; last.safetensors the last one
 result.json       the closing evaluation
+README.md         the model card
 """
 
 import importlib.metadata

@@ -17,6 +17,7 @@ from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
 from tutelage.logs import TARGET, read_metrics, read_timing
+from tutelage.model_card import write_card
 from tutelage.own import Own
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
@@ -27,15 +28,16 @@ Result = dict[str, Any]
 
 
 def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
-    """Evaluate student and teacher over as many episodes; write and return the result.
+    """Evaluate student and teacher over as many episodes; write the result and the model card.
 
     A student that passed is shown with the episodes that confirmed it.
     """
     config, folder = outcome.config, outcome.folder
+    best = best_of(outcome)
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
-        **describe(best_of(outcome), close_student(outcome, note=note)),
+        **describe(best, close_student(outcome, note=note)),
         **_course(folder),
     }
     if (target := config.examination.target) is not None:
@@ -64,6 +66,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         except TeacherError as failure:
             result["teacher_failed"] = f"{name}: {failure.reason}"
     write_json(folder / "result.json", result)
+    write_card(folder, result, best)
     return result
 
 
@@ -115,6 +118,7 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
         **_course(folder),
     }
     write_json(folder / "result.json", result)
+    write_card(folder, result, model)
     return result
 
 
