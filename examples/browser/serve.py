@@ -160,12 +160,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
         with self.server.lock:
+            said: dict[str, Any] = {}
             if self.path == "/begin":
-                said: Any = self.server.table.begin()
+                said = self.server.table.begin()
             elif self.path == "/step":
                 said = self.server.table.step(body)
             else:
-                said = self.server.results.append(body)
+                self.server.results.append(body)
         self._answer(200, "application/json", json.dumps(said).encode())
 
     def _answer(self, code: int, kind: str, body: bytes) -> None:
