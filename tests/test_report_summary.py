@@ -16,7 +16,12 @@ from tutelage.report.summary import compare, write_report
 
 LINE = '{"round": %d, "context": [], "arm": %d, "probability": 0.5, "reward": %g}\n'
 LOG = "".join(LINE % (i, i % 3 // 2, 0.25 * (i % 4)) for i in range(12))
-SELECTED = {"teachers": ["pong", "pong+<b>"], "target_return": 20.0, "selector": "ucb1"}
+SELECTED = {
+    "env": "pong",
+    "teachers": ["pong", "pong+<b>"],
+    "target_return": 20.0,
+    "selector": "ucb1",
+}
 
 
 @pytest.fixture
