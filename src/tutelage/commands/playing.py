@@ -34,9 +34,9 @@ class EvaluateCommand:
     env: str = "auto"
     """auto: what the model was made for; else an Atari ROM's name or a Gymnasium id."""
     episodes: Count = 30
-    """Episodes per column."""
+    """Episodes per row of the table."""
     sticky: Share = 0.25
-    """Sticky actions of the second column; 0 for none (Atari only)."""
+    """Sticky actions of the second row; 0 for none (Atari only)."""
     only: str = ""
     """Act only in a part of the states that the domain names; elsewhere the last action is repeated
     and nothing counts, or, as in NAME:2, only in every other step."""
