@@ -12,7 +12,10 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent
 INDEX = {"README.md": "index.md"}
-BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
+BESIDE = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
+    *("CITATION.cff", "LICENSE"),
+)
 LINK = re.compile(r"(\]\()([^)#\s:]+)")
 
 

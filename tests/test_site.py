@@ -10,7 +10,7 @@ from pathlib import Path
 from tutelage import public
 
 ROOT = Path(__file__).parent.parent
-BUILT = ("mkdocs.yml", "mkdocs_hooks.py", "docs", "examples", "src", "LICENSE")
+BUILT = ("mkdocs.yml", "mkdocs_hooks.py", "docs", "examples", "src", "CITATION.cff", "LICENSE")
 
 
 def build(checkout: Path, site: Path) -> "subprocess.CompletedProcess[str]":
