@@ -240,6 +240,9 @@ class Teach:
     """Env steps per row of metrics."""
     checkpoint_every: Steps = 50_000
     """Env steps between checkpoints."""
+    track: tuple[str, ...] = ()
+    """Trackers of metrics beside TensorBoard: wandb (offline), trackio, or your own as
+    MODULE:NAME; options behind it, as in wandb:project=mine."""
     environment: Annotated[EnvironmentConfig, OmitArgPrefixes] = field(
         default_factory=EnvironmentConfig
     )
@@ -316,6 +319,9 @@ class Distill:
     """Env steps per row of metrics."""
     checkpoint_every: Steps = 5_000
     """Env steps between checkpoints."""
+    track: tuple[str, ...] = ()
+    """Trackers of metrics beside TensorBoard: wandb (offline), trackio, or your own as
+    MODULE:NAME; options behind it, as in wandb:project=mine."""
     environment: Annotated[EnvironmentConfig, OmitArgPrefixes] = field(
         default_factory=lambda: EnvironmentConfig(env="auto")
     )

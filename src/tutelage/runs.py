@@ -22,7 +22,6 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +46,7 @@ from tutelage.files import (
     write_json,
 )
 from tutelage.logs import read_metrics
+from tutelage.trackers import Trackers
 from tutelage.types import Row, State
 
 FAULTS = "faults.log"
@@ -89,7 +89,8 @@ class Run:
         self._seconds_before = 0.0
         self._evaluating = 0.0
         self._last = (0, 0.0)
-        self._board: _Board | None = None
+        named = convert(self.config.get("track", []), list[str], f"{folder / 'config.toml'}: track")
+        self._trackers = Trackers(named, folder, self.config)
 
     @classmethod
     def create(cls, folder: Path, config: Teach | Distill, files: Mapping[str, str]) -> "Run":
@@ -112,6 +113,7 @@ class Run:
                 "name another folder by `out`"
             )
         check_free(folder)
+        Trackers(config.track, folder, asked)
         # First what makes it a run: one that is killed in between can be resumed.
         write_atomic(path, tomli_w.dumps(asked).encode())
         write_json(folder / "versions.json", versions())
@@ -123,10 +125,7 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def write(self, row: Row, *, evaluation_seconds: float = 0.0) -> None:
-        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to TensorBoard.
-
-        To that where tensorboardX is installed.
-        """
+        """Append a row to ``metrics.jsonl``, its time to ``timing.jsonl``, both to the trackers."""
         self._evaluating += evaluation_seconds
         before, at = self._last
         training = self.seconds - self._evaluating
@@ -143,11 +142,7 @@ class Run:
         self._append(TIMING, {"env_steps": row.env_steps, **timing})
         for number, feedback in row.settled.items():
             append_log(self.folder / "selections.jsonl", round_number=number, feedback=feedback)
-        with refusing("write", self.folder):
-            if self._board is None and find_spec("tensorboardX") is not None:
-                self._board = _Board(self.folder, row.env_steps)
-            if self._board is not None:
-                self._board.write(row.env_steps, {**row.metrics, **timing})
+        self._trackers.write(row.env_steps, {**row.metrics, **timing})
 
     def _append(self, name: str, value: Mapping[str, Any]) -> None:
         with self._writing(name), (self.folder / name).open("a", encoding="utf-8") as file:
@@ -241,11 +236,8 @@ class Run:
             file.write("".join(traceback.format_exception(fault)) + "\n")
 
     def close(self) -> None:
-        """Flush what TensorBoard still holds."""
-        board, self._board = self._board, None
-        if board is not None:
-            with refusing("write", self.folder):
-                board.close()
+        """End the trackers."""
+        self._trackers.close()
 
 
 def versions() -> dict[str, Any]:
@@ -312,31 +304,3 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
                 f"{name} is not what {folder} was begun with (digest {now}, then {before})"
                 ": put it back, or begin anew"
             )
-
-
-class _Board:
-    """Scalars for TensorBoard, each row written at once.
-
-    tensorboardX's own writer has a thread for it, which a full disk ends without a word: whoever
-    waits for it then waits for ever.
-    """
-
-    def __init__(self, folder: Path, purge_step: int) -> None:
-        """Begin a file; what others in the folder say of later steps is not to be shown."""
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
-
-        self._event = event_pb2.Event
-        self._file = EventsWriter(str(folder / "events"))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._file.write_event(self._event(step=purge_step, session_log=start))
-
-    def write(self, env_steps: int, values: Mapping[str, float]) -> None:
-        event = self._event(step=env_steps, wall_time=time.time())
-        for name, value in values.items():
-            event.summary.value.add(tag=name, simple_value=value)
-        self._file.write_event(event)
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()

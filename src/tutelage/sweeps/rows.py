@@ -35,7 +35,7 @@ CONFIGS: dict[Name, Any] = {
 }
 FILES = ("teachers", "teacher", "model", "init", "dataset")
 """The settings that name files: what counts is what is in them."""
-IDLE = ("seed", "device", "threads", "checkpoint_every", "record", "milestones")
+IDLE = ("seed", "device", "threads", "checkpoint_every", "track", "record", "milestones")
 """The settings that decide no result, or none but its last bits; the seed counts by itself."""
 
 
