@@ -13,7 +13,11 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+ALONE = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+}
 
 
 def run(name: str, folder: Path) -> str:
