@@ -266,10 +266,16 @@ def test_without_a_claim_they_are_listed(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_what_there_is_not_is_refused_in_one_line(
-    words: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     line = refusal(lambda: main(words), capsys)
     assert all(word in line for word in expected), line
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def evaluate(
 ) -> Evaluation:
     """Play whole episodes greedily on held-out seeds, as ``tutelage evaluate`` does.
 
-    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``pong+noise:1``), what it
+    ``policy`` is anything that ``load`` takes, perhaps with wrappers (``ppo.zip+noise:1``), what it
     returned, a policy, or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its
     numbers mean. ``settings`` are those of the environment, by name.
     """

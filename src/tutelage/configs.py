@@ -171,7 +171,7 @@ class Selection:
     measure: str = "points"
     """What a round is paid; points are the share of them that was won."""
     return_range: tuple[float, ...] = ()
-    """The least and the largest return there is: scales measures. By default known for pong."""
+    """The least and the largest return there is: scales measures. By default the domain knows."""
     measure_episodes: Count = 2
     """Episodes of a measure by evaluation, and of best-first's trial of each teacher."""
     features: str = "auto"
@@ -274,7 +274,7 @@ class Distill:
     """Teach a small student what a teacher knows."""
 
     teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
-    """Bundled names, model files or runs' folders, each perhaps with wrappers: pong+noise:1."""
+    """Bundled names, model files or runs' folders, each perhaps with wrappers: ppo.zip+noise:1."""
     student: str = "student"
     """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64 (with :norm
     after it, layers are normalised), or what makes a torch.nn.Module of yours, as MODULE:NAME; by

@@ -45,7 +45,7 @@ ProbabilitySchedule = Annotated[Schedule, Between(0.0, 1.0)]
 def is_place(text: str) -> bool:
     """Return whether ``text`` is of the form ``MODULE:NAME``, with or without ``:REST``.
 
-    >>> is_place("my.nets:small"), is_place("mlp:8"), is_place("pong")
+    >>> is_place("my.nets:small"), is_place("mlp:8"), is_place("ppo.zip")
     (True, False, False)
     """
     module, _, rest = text.partition(":")

@@ -241,7 +241,7 @@ def _think(k: int, policy: Policy, obs: Tensor, carry: Carry) -> tuple[Tensor, C
 
 
 def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return the model and the wrappers that ``text``, as ``pong+noise:1``, names.
+    """Return the model and the wrappers that ``text``, as ``ppo.zip+noise:1``, names.
 
     What is no wrapper is an option of the model's file, and stays with it; MODULE:NAME is a wrapper
     of one's own where no importer has an option MODULE, and there is such a module.
@@ -259,7 +259,7 @@ def parse_teacher(text: str) -> tuple[str, tuple[str, ...]]:
         if name not in OPTIONS and (hint := did_you_mean(name, WRAPPERS)):
             raise UserError(f"{model}: unknown wrapper {name!r}: {hint}")
     if not model:
-        raise UserError(f"teacher {text!r} names no model, expected one as in pong+noise:1")
+        raise UserError(f"teacher {text!r} names no model, expected one as in ppo.zip+noise:1")
     return "+".join([model, *options]), tuple(wrappers)
 
 

@@ -1,6 +1,6 @@
 """What may be done to a teacher: each wrapper changes what it sees or what it says.
 
-They are written behind its name and compose from left to right: ``pong+delay:1+noise:0.5``.
+They are written behind its name and compose from left to right: ``ppo.zip+delay:1+noise:0.5``.
 """
 
 from collections.abc import Callable, Mapping

@@ -21,7 +21,7 @@ class ExportCommand:
     """Write a policy for another runtime, with its contract and the proof that it acts the same."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+scale:2."""
+    """A bundled name, a model file or a run's folder; perhaps with wrappers: dqn.zip+scale:2."""
     to: str
     """The format, or your own as MODULE:NAME."""
     out: str

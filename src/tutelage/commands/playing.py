@@ -30,7 +30,7 @@ class EvaluateCommand:
     """Play whole episodes greedily on held-out seeds, without and with sticky actions."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+noise:1."""
+    """A bundled name, a model file or a run's folder; perhaps with wrappers: ppo.zip+noise:1."""
     env: str = "auto"
     """auto: what the model was made for; else an Atari ROM's name or a Gymnasium id."""
     episodes: Count = 30

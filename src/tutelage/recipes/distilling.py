@@ -25,10 +25,10 @@ from tutelage.configs import (
 )
 from tutelage.dataset import Dataset
 from tutelage.domains import (
-    EnvironmentConfig,
     Spaces,
     about,
     as_made,
+    environment_of,
     make,
     settled,
     usual_target,
@@ -398,7 +398,7 @@ def _readiness(config: Distill, teachers: Iterable[Model]) -> float:
     alike = (
         model.card.get("reward_per_step")
         for model in teachers
-        if as_made(EnvironmentConfig(), model.env, model.obs_shape, model.card).atari.sticky
+        if settled(environment_of(model.env, model.obs_shape, model.card)).atari.sticky
         == environment.atari.sticky
     )
     rates = [rate for rate in alike if isinstance(rate, int | float)]

@@ -47,8 +47,9 @@ def run_grid(
 
     ``begin`` hears of each as it begins. What failed has no row, and is tried again another time.
     """
+    if not (left := missing(jobs, results)):
+        return
     keep = keeper(results)
-    left = missing(jobs, results)
     with closing(engine(left, runs=runs, workers=workers, keep=keep, begin=begin)) as outcomes:
         yield from outcomes
 

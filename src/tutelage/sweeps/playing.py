@@ -18,7 +18,7 @@ class Evaluate:
     """Let a model play whole episodes greedily, as ``tutelage evaluate`` does."""
 
     model: str = "pong"
-    """A bundled name, a model file or a run's folder; perhaps with wrappers: pong+noise:1."""
+    """A bundled name, a model file or a run's folder; perhaps with wrappers: ppo.zip+noise:1."""
     seed: Seed = 1
     """Seed of the episodes' starts."""
     episodes: Count = 100
