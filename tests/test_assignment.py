@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
 from tutelage.assignment.alone import Alone
-from tutelage.assignment.credit import Credit, EpisodeReturn, LastReward
+from tutelage.assignment.credit import Credit, LastReward, SegmentReturn
 from tutelage.assignment.measures import MEASURES, Round
 from tutelage.assignment.protocol import Assignment, Mask
 from tutelage.assignment.round import PerRound
@@ -183,15 +183,15 @@ def worth(credit: Credit, *came_to: float) -> Any:
 
 
 def test_an_episode_is_paid_the_mid_rank_of_its_return_among_the_latest_that_were_paid() -> None:
-    credit = EpisodeReturn(N)
+    credit = SegmentReturn(N)
     assert not credit.take(step([1.0, -1.0, 0.0, 7.0]))[0].any()  # dense rewards end nothing
-    end = step([0.0] * N, terminated=[0, 2], truncated=[3], returns=[10.0, -400.0, 30.0])
+    end = step([9.0, 21.0, -400.0, 23.0], terminated=[0, 2], truncated=[3])
     ends, came_to = credit.take(end)
     assert ends.tolist() == [True, False, True, True]
     assert came_to.tolist() == [10.0, 0.0, -400.0, 30.0]
     # One environment is still in the episode that it began with.
     assert worth(credit, 10.0, 30.0) is None
-    credit.take(step([0.0] * N, truncated=[1], returns=[20.0]))
+    assert credit.take(step([0.0] * N, truncated=[1]))[1].tolist() == [0.0, 20.0, 0.0, 0.0]
     # Ranked together; the episode of -400, of the student, is none of them.
     assert worth(credit, 10.0, 30.0, 20.0) == [1 / 6, 5 / 6, 1 / 2]
     # 10, 30, 20 and 30 again: above two of four, equal to two.
@@ -199,11 +199,26 @@ def test_an_episode_is_paid_the_mid_rank_of_its_return_among_the_latest_that_wer
 
 
 def test_an_episode_without_an_end_does_not_hold_the_others_back_for_ever() -> None:
-    credit = EpisodeReturn(N)
-    credit.take(step([0.0] * N, terminated=[0, 1, 2], returns=[1.0] * 3))
+    credit = SegmentReturn(N)
+    credit.take(step([1.0] * N, terminated=[0, 1, 2]))
     assert worth(credit, *[1.0] * 199) is None
     assert worth(credit, *[1.0] * 200) == [1 / 2] * 200
     assert worth(credit, 2.0) == [1.0 - 0.5 / 200]
+
+
+def test_a_long_episode_is_cut_into_segments_that_are_paid_by_their_own_returns(
+    tmp_path: Path,
+) -> None:
+    credit, restored = SegmentReturn(2, longest=3), SegmentReturn(2, longest=3)
+    seen = [credit.take(step([1.0, 5.0])), credit.take(step([1.0, 5.0], terminated=[1]))]
+    (tmp_path / "state").write_bytes(pack_state(credit.state()))
+    restored.restore(unpack_state(tmp_path / "state"))
+    for both in (credit, restored):
+        ends, came_to = zip(*seen, *(both.take(step([2.0, -1.0])) for _ in range(4)), strict=True)
+        # The first is cut at 3 and 6 steps; the second ended with its episode at 2, is cut at 5.
+        assert np.array(ends).T.tolist() == [[0, 0, 1, 0, 0, 1], [0, 1, 0, 0, 1, 0]]
+        assert np.array(came_to).T.tolist() == [[0, 0, 4, 0, 0, 6], [0, 10, 0, 0, -3, 0]]
+        assert worth(both, 4.0, 6.0) == [1 / 4, 3 / 4]
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=30), st.floats(0.1, 10.0))
@@ -241,9 +256,9 @@ def test_selectors_find_the_teacher_of_the_best_dense_returns_in_whatever_unit(
     found = []
     for seed in range(4):
         assignment: PerSegment | PerState = (
-            per_state(real(selector, seed), credit=EpisodeReturn(N), decay=1.0, names=NAMES)
+            per_state(real(selector, seed), credit=SegmentReturn(N), decay=1.0, names=NAMES)
             if selector == "linear-thompson"
-            else per_segment(real(selector, seed), credit=EpisodeReturn(N))
+            else per_segment(real(selector, seed), credit=SegmentReturn(N))
         )
         rng = np.random.default_rng(seed)
         playing = Playing(assignment)
@@ -252,7 +267,7 @@ def test_selectors_find_the_teacher_of_the_best_dense_returns_in_whatever_unit(
             arm = playing.step(step([1.0] * N), obs=rng.random((N, 1, 2)))
             mean, deviation = np.array(TEACHERS)[arm].T
             returns = unit * rng.normal(mean, deviation)
-            end = step([1.0] * N, truncated=range(N), returns=returns.tolist())
+            end = step((returns - 1.0).tolist(), truncated=range(N))
             playing.step(end, obs=rng.random((N, 1, 2)))
             if t % 2:
                 playing.assignment.settle()
@@ -846,7 +861,7 @@ def real_per_segment(text: str, seed: int) -> PerSegment:
 
 
 def ranked_per_segment(text: str, seed: int) -> PerSegment:
-    return per_segment(real(text, seed), credit=EpisodeReturn(N))
+    return per_segment(real(text, seed), credit=SegmentReturn(N))
 
 
 def real_per_state(text: str, seed: int) -> PerState:
@@ -854,7 +869,7 @@ def real_per_state(text: str, seed: int) -> PerState:
 
 
 def ranked_per_state(text: str, seed: int) -> PerState:
-    return per_state(real(text, seed), seed=seed, names=NAMES, credit=EpisodeReturn(N), decay=1.0)
+    return per_state(real(text, seed), seed=seed, names=NAMES, credit=SegmentReturn(N), decay=1.0)
 
 
 MAKERS: list[tuple[Maker, str]] = [

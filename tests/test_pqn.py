@@ -67,6 +67,7 @@ def rollout(**settings: Any) -> Rollout:
         "gamma": 0.5,
         "decay": 0.0,
         "rng": np.random.default_rng(1),
+        "device": torch.device("cpu"),
     }
     return Rollout(**{**usual, **settings})
 

@@ -164,6 +164,9 @@ class Selection:
     choice_per: Literal["segment", "round"] = "segment"
     """A teacher is chosen per segment (a stretch of play up to a point, or an episode) or per round
     (of round_steps); contextual selectors choose per state."""
+    segment_steps: StepsOr0 = 0
+    """Where an episode is the segment, one also ends after so many env steps of its environment;
+    0: never. For long episodes that are paid all along, such as a robot's."""
     pay: Literal["led", "all"] = "led"
     """Which segments pay the selector: led (those in which the teachers acted) or all."""
     forget: bool = True

@@ -55,9 +55,11 @@ class Rollout:
         gamma: float,
         decay: float,
         rng: np.random.Generator,
+        device: torch.device,
     ) -> None:
         """``value`` says what observations ``[N,*O]`` are worth to the acting network now, ``[N]``.
 
+        A whole rollout goes to ``device`` at once: there its batches are picked.
         Raises ValueError for more minibatches than there are states.
         """
         if not 1 <= minibatches <= steps * num_envs:
@@ -68,6 +70,7 @@ class Rollout:
         self._gamma = gamma
         self._decay = decay
         self._rng = rng
+        self._device = device
         self._steps = steps
         self._written = 0
         shape = (steps, num_envs)
@@ -98,10 +101,10 @@ class Rollout:
         """Yield the batches of a whole rollout and forget it; of one that is not, none."""
         if self._written < self._steps:
             return
-        returns = torch.from_numpy(self._returns().reshape(-1))
+        returns = torch.from_numpy(self._returns().reshape(-1)).to(self._device)
         obs, label, action = (self._flat(name) for name in ("obs", "label", "action"))
         for _ in range(self._epochs):
-            order = torch.from_numpy(self._rng.permutation(len(returns)))
+            order = torch.from_numpy(self._rng.permutation(len(returns))).to(self._device)
             for chosen in order.tensor_split(self._minibatches):
                 yield Batch(
                     obs=obs[chosen],
@@ -112,7 +115,7 @@ class Rollout:
         self._written = 0
 
     def _flat(self, name: str) -> Tensor:
-        return torch.from_numpy(self._columns[name]).flatten(0, 1)
+        return torch.from_numpy(self._columns[name]).flatten(0, 1).to(self._device)
 
     def _returns(self) -> Numbers:
         columns = self._columns

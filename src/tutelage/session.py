@@ -217,11 +217,12 @@ def conduct(
     env_steps: int,
     checkpoint_every: int,
     interrupted: Callable[[], bool] = lambda: False,
+    keep: Callable[[int], None] = lambda env_steps: None,
 ) -> Iterator[Row]:
     """Run the loop until the judge is done or the budget is spent, yielding every row.
 
     Rows go to the run's folder and checkpoints follow every ``checkpoint_every`` env steps and
-    the end. Once ``interrupted()``, the round is finished and saved, and UserError says how to go
+    the end; ``keep(env_steps)`` comes before each, to save a model beside it. Once ``interrupted()``, the round is finished and saved, and UserError says how to go
     on. It is raised too where the network diverged or the environment failed; of that round nothing
     is kept.
     """
@@ -240,6 +241,7 @@ def conduct(
                 done = row.env_steps >= env_steps or parts.judge.done
                 stop = interrupted() and not done
                 if done or stop or row.env_steps >= due:
+                    keep(row.env_steps)
                     run.checkpoint(row.env_steps, parts.state())
                     due = row.env_steps + checkpoint_every
                 if stop:

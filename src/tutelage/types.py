@@ -96,7 +96,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``; towards a GPU through pinned memory, without waiting."""
-        if device.type == "cpu":
+        if self.obs.device.type == device.type:
             return self
 
         def move(value: Tensor | None) -> Tensor | None:

@@ -8,7 +8,7 @@ from tutelage.assignment.protocol import Mask
 from tutelage.assignment.scales import WINDOW, Ranks
 from tutelage.domains.base import SegmentEnds
 from tutelage.environments import Step
-from tutelage.types import Floats, State
+from tutelage.types import Floats, State, restored
 
 
 class Credit(Protocol):
@@ -46,22 +46,29 @@ class LastReward:
         pass
 
 
-class EpisodeReturn:
-    """Takes an episode for a segment and pays the rank of its return among the latest ones.
+class SegmentReturn:
+    """Takes an episode, or ``longest`` env steps of it, for a segment and pays its return's rank.
 
-    Short episodes end first, and ranked among themselves bad ones would be worth as much as any. So
-    none is paid before each environment has ended the one that it began with, or as many have been
-    played as are compared.
+    The rank is that among the latest segments. Short episodes end first, and ranked among
+    themselves bad ones would be worth as much as any. So none is paid before each environment has
+    ended the segment that it began with, or as many have been played as are compared.
     """
 
-    def __init__(self, num_envs: int) -> None:
+    def __init__(self, num_envs: int, longest: int | None = None) -> None:
+        self._longest = longest
+        self._return = np.zeros(num_envs)
+        self._steps = np.zeros(num_envs, np.int64)
         self._first = np.ones(num_envs, np.bool_)
         self._ranks = Ranks()
 
     def take(self, step: Step) -> tuple[Mask, Floats]:
+        self._return += step.reward
+        self._steps += 1
         ends = step.terminated | step.truncated
-        came_to = np.zeros(len(ends))
-        came_to[ends] = [episode_return for episode_return, _ in step.finished]
+        if self._longest is not None:
+            ends |= self._steps >= self._longest
+        came_to = np.where(ends, self._return, 0.0)
+        self._return[ends], self._steps[ends] = 0.0, 0
         self._first &= ~ends
         return ends, came_to
 
@@ -72,8 +79,15 @@ class EpisodeReturn:
         return self._ranks(came_to)
 
     def state(self) -> State:
-        return {"first": self._first.copy(), "ranks": self._ranks.state()}
+        return {
+            "return": self._return.copy(),
+            "steps": self._steps.copy(),
+            "first": self._first.copy(),
+            "ranks": self._ranks.state(),
+        }
 
     def restore(self, state: State) -> None:
-        self._first = np.asarray(state["first"], np.bool_).copy()
+        self._return = restored(state["return"], self._return)
+        self._steps = restored(state["steps"], self._steps)
+        self._first = restored(state["first"], self._first)
         self._ranks.restore(state["ranks"])

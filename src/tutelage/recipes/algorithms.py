@@ -71,6 +71,7 @@ def pqn(config: Teach, envs: Environments, network: Network, device: torch.devic
         gamma=config.learning.gamma,
         decay=config.pqn.return_lambda,
         rng=np.random.default_rng(seeded(config.seed, "rollout")),
+        device=device,
     )
 
     def updates(env_steps: int) -> float:

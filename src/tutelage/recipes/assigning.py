@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tutelage.assignment.alone import Alone
-from tutelage.assignment.credit import EpisodeReturn, LastReward
+from tutelage.assignment.credit import LastReward, SegmentReturn
 from tutelage.assignment.measures import MEASURES
 from tutelage.assignment.protocol import Assignment
 from tutelage.assignment.round import PerRound
@@ -77,9 +77,14 @@ def assign(
     if asked.pay == "led" and is_zero(config.teacher_acts):
         raise UserError("pay led, but teacher_acts is 0: no segment would be led; choose pay all")
     num_envs, ends = config.environment.num_envs, known.segment_ends
+    if ends and asked.segment_steps:
+        raise UserError(
+            f"segment_steps is for environments of which no segments are known; in "
+            f"{config.environment.env} one ends with a point"
+        )
     settings: dict[str, Any] = {
         "names": names,
-        "credit": LastReward(ends) if ends else EpisodeReturn(num_envs),
+        "credit": LastReward(ends) if ends else SegmentReturn(num_envs, asked.segment_steps or None),
         "num_envs": num_envs,
         "pay_all": asked.pay == "all",
     }

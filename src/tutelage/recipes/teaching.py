@@ -112,12 +112,18 @@ def _teach(
     files = {config.init: file_digest(models.find(config.init))} if config.init else {}
     run = open_run(folder, config, parts, files=files, resume=resume)
     card: dict[str, Any] = {"command": "tutelage teach", "config": nested(config)}
+
+    def keep(env_steps: int) -> None:
+        noted = {**card, "env_steps": env_steps}
+        models.save(folder / "last.safetensors", network, env=env, card=noted)
+
     for row in conduct(
         run,
         parts,
         env_steps=config.env_steps,
         checkpoint_every=config.checkpoint_every,
         interrupted=hooks.interrupted,
+        keep=keep,
     ):
         hooks.watch(row)
         mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
@@ -127,8 +133,6 @@ def _teach(
             if passed and not path.exists():
                 noted = {**card, "env_steps": row.env_steps, "training_return": mean}
                 models.save(path, network, env=env, card=noted)
-    noted = {**card, "env_steps": source.env_steps}
-    models.save(folder / "last.safetensors", network, env=env, card=noted)
     if writer is not None:
         writer.close()
     return network

@@ -88,8 +88,8 @@ def draw(found: Mapping[str, tuple[str, Plot]], rows: ByMethod, stem: Path) -> d
 
 
 def studied(rows: ByMethod) -> ByMethod:
-    """Return the methods that have a target, which models that play have not."""
-    return {m: of for m, of in rows.items() if of and of[0].command.name != "evaluate"}
+    """Return the methods that have a target; models that play have none."""
+    return {m: of for m, of in rows.items() if of and of[0].target_return is not None}
 
 
 def target_of(rows: ByMethod) -> float:
@@ -105,8 +105,9 @@ def episodes(rows: ByMethod) -> dict[str, Floats]:
     Only where a model plays beside: between methods that learn, the seeds are what tells. Early
     rows have only means.
     """
-    known = all(row.returns for of in rows.values() for row in of)
-    if not known or len(studied(rows)) == len(rows):
+    every = [row for of in rows.values() for row in of]
+    plays = any(row.command.name == "evaluate" for row in every)
+    if not plays or not all(row.returns for row in every):
         return {}
     return {m: np.array([row.returns for row in of], np.float64).T for m, of in rows.items()}
 
