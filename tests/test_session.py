@@ -112,6 +112,28 @@ def test_checkpoints_when_due_and_at_the_end(tmp_path: Path) -> None:
     assert checkpoints(run) == [60, 70]
 
 
+def test_a_model_is_kept_with_each_checkpoint_and_before_it(tmp_path: Path) -> None:
+    run, kept = make_run(tmp_path), []
+
+    def keep(env_steps: int) -> None:
+        there = checkpoints(run) if (run.folder / "checkpoints").exists() else []
+        kept.append((env_steps, env_steps in there))
+
+    parts, answers = make_parts(), iter([False, False, True])
+    with pytest.raises(UserError, match="go on"):
+        for _ in conduct(
+            run,
+            parts,
+            env_steps=70,
+            checkpoint_every=20,
+            interrupted=lambda: next(answers),
+            keep=keep,
+        ):
+            pass
+    assert kept == [(20, False), (30, False)]
+    assert checkpoints(run) == [20, 30]
+
+
 def test_stops_when_the_judge_is_done_and_writes_what_it_measured(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert conduct_all(run, make_parts(DoneAt(30)), env_steps=1000) == [10, 20, 30]

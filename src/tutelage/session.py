@@ -222,9 +222,9 @@ def conduct(
     """Run the loop until the judge is done or the budget is spent, yielding every row.
 
     Rows go to the run's folder and checkpoints follow every ``checkpoint_every`` env steps and
-    the end; ``keep(env_steps)`` comes before each, to save a model beside it. Once ``interrupted()``, the round is finished and saved, and UserError says how to go
-    on. It is raised too where the network diverged or the environment failed; of that round nothing
-    is kept.
+    the end; ``keep(env_steps)`` comes before each, to save a model beside it. Once
+    ``interrupted()``, the round is finished and saved, and UserError says how to go on. It is
+    raised too where the network diverged or the environment failed; of that round nothing is kept.
     """
     due = parts.source.env_steps + checkpoint_every
     rows = run_loop(parts.source, parts.learner, parts.assignment)

@@ -1,7 +1,6 @@
 """``tutelage export``: a policy taken elsewhere, with the proof that it is the same policy."""
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -45,9 +44,7 @@ class ExportCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
-        with threads.owning(1), display.notes() as note, warnings.catch_warnings():
-            # PyTorch warns of what it does itself as it traces.
-            warnings.filterwarnings("ignore", category=FutureWarning)
+        with threads.owning(1), display.notes() as note:
             contract = api.export(
                 self.model,
                 self.to,

@@ -269,16 +269,22 @@ def _bytes(policy: Portable, program: Program, folder: Path) -> dict[str, Any]:
     static = sum(sizes.get(kind, 1) * n for kind, n in program.arenas.items())
     static += 4 * sum(math.prod(sides) for sides in policy.memory)
     about: dict[str, Any] = {"table_bytes": tables, "static_ram_bytes": static}
-    about["stack_bytes"] = program.stack
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "policy.o"
-        if _compile(folder, compiled, ("-std=c99", "-Os", "-c")) is None and shutil.which("size"):
+        flags = ("-std=c99", "-Os", "-c", "-fstack-usage")
+        if _compile(folder, compiled, flags) is None and shutil.which("size"):
             said = subprocess.run(
                 ["size", str(compiled)], capture_output=True, text=True, check=False
             ).stdout.splitlines()
             if len(said) == 2:
                 about["flash_bytes"] = sum(int(word) for word in said[1].split()[:2])
                 about["flash_compiled"] = "cc -std=c99 -Os -c, for this machine"
+            # A line is FILE:LINE:COLUMN:FUNCTION, bytes, kind; policy_act calls policy_run.
+            used = [
+                line.split("\t") for line in compiled.with_suffix(".su").read_text().splitlines()
+            ]
+            frames = {name.rsplit(":", 1)[1]: int(size) for name, size, *_ in used}
+            about["stack_bytes"] = frames["policy_act"] + frames["policy_run"]
     return about
 
 

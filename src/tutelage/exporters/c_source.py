@@ -31,8 +31,6 @@ class Program:
     """Constant arrays by name: what lies in flash."""
     arenas: dict[str, int] = field(default_factory=dict)
     """Type -> so many numbers of working memory."""
-    stack: int = 0
-    """Bytes of the largest local arrays."""
 
 
 def program_of(network: Network, given: Mapping[str, str]) -> Program:

@@ -84,7 +84,9 @@ def assign(
         )
     settings: dict[str, Any] = {
         "names": names,
-        "credit": LastReward(ends) if ends else SegmentReturn(num_envs, asked.segment_steps or None),
+        "credit": LastReward(ends)
+        if ends
+        else SegmentReturn(num_envs, asked.segment_steps or None),
         "num_envs": num_envs,
         "pay_all": asked.pay == "all",
     }
