@@ -17,6 +17,7 @@ from tests.rows import (
     job_of,
     play,
     refusal,
+    row,
     row_of_job,
     study,
     toy,
@@ -306,6 +307,19 @@ def test_a_page_has_every_method_its_interval_its_test_and_its_settings(tmp_path
         page.write(it, {}, tmp_path)
 
 
+def test_a_page_of_methods_without_a_target_compares_what_they_return(tmp_path: Path) -> None:
+    none = {"target_return": None, "env_steps_to_target": None}
+    methods = {
+        name: [row(seed, None, mean_return=mean, **none) for seed, mean in enumerate(means, 1)]
+        for name, means in {"kl": [5.0, 6.0, 7.0], "mse": [2.0, 3.0, 4.0]}.items()
+    }
+    page.write(Sweep(name="losses", methods={}, reference="mse"), methods, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| method | mean return | return - mse's |" in text
+    assert "| kl | 5.0 6.0 7.0 | 3.00 (0.73 … 5.27) |" in text  # t of 4 degrees: 2.776 sqrt(2/3)
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {"losses.png"}
+
+
 # Real runs, of CartPole.
 
 
@@ -335,7 +349,8 @@ def test_a_real_sweep_leaves_rows_that_stand_by_themselves(
         """
     )
     main(["sweep", "real.toml", "--seeds", "1", "--report"])
-    passes, misses, teacher = sorted(finished(tmp_path / "results/real"), key=lambda r: r.episodes)
+    rows = {row.methods[0][1]: row for row in finished(tmp_path / "results/real")}
+    passes, misses, teacher = rows["passes"], rows["misses"], rows["teacher"]
     assert (passes.env_steps, passes.env_steps_to_target, passes.target_return) == (128, 128, 1.0)
     assert passes.curve is not None
     assert (passes.curve.env_steps, passes.curve.reward_per_step) == ((128,), (1.0,))
@@ -355,8 +370,19 @@ def test_a_real_sweep_leaves_rows_that_stand_by_themselves(
         assert sum(1 for _ in lines) == 3
 
 
+def test_a_teacher_is_trained_where_no_target_is_known(tmp_path: Path) -> None:
+    known = {"command": "teach", "size": "mlp:8", "num_envs": 8, "round_steps": 64}
+    job = job_of({**known, "env": "CliffWalking-v1", "env_steps": 64, "learning_starts": 32})
+    taught = job.run(tmp_path)
+    assert (taught.env_steps, taught.target_return, taught.env_steps_to_target) == (64, None, None)
+
+
 def test_a_run_that_is_over_is_not_run_again(tmp_path: Path) -> None:
     job = job_of(cartpole(tmp_path, target_return=1.0))
-    first, second = job.run(tmp_path), job.run(tmp_path)
+    first = job.run(tmp_path)
+    timing = job.folder(tmp_path) / "timing.jsonl"
+    timing.write_text(timing.read_text() + '{"env_steps": 128, "time/seconds": 1000.0}\n')
+    second = job.run(tmp_path)
+    assert 1_000 < second.seconds < 1_100  # what an earlier sweep spent is counted
     assert msgspec.structs.replace(first, seconds=0.0) == msgspec.structs.replace(second, seconds=0)
     assert replace(job, commit="an older one").run(tmp_path).commit == "an older one"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import UserError
+from tutelage.logs import read_timing
 from tutelage.runs import machine, versions
 from tutelage.sweeps.rows import Row, key_of, settings_of
 from tutelage.sweeps.sweep import Score, Sweep
@@ -59,6 +60,7 @@ class Job:
         """Do it or go on with it, on one thread; return its row."""
         began = time.perf_counter()
         folder = self.folder(runs)
+        earlier = [row.get("time/seconds", 0.0) for row in read_timing(folder)][-1:]
         result = self.task.run(folder, seed=self.seed)
         command, data = self.task.commands(self.seed, self.root)
         about = {k: v for k, v in versions().items() if k not in ("machine", "commit")}
@@ -70,7 +72,7 @@ class Job:
             commit=self.commit,
             versions=about,
             machine=machine(),
-            seconds=round(time.perf_counter() - began, 1),
+            seconds=round(sum(earlier) + time.perf_counter() - began, 1),
             scores=dict(self.score(folder)) if self.score and folder.exists() else {},
             **result,
         )

@@ -14,7 +14,7 @@ from tutelage import recipes, threads
 from tutelage.choice_log import read_log
 from tutelage.configs import Distill, Record, Teach, build, nested
 from tutelage.dataset import Dataset
-from tutelage.domains import as_made, settled, usual_target
+from tutelage.domains import about, as_made, settled
 from tutelage.errors import look_up
 from tutelage.heads import Head, QValues, parse_head
 from tutelage.importers import import_model
@@ -188,11 +188,12 @@ def _distill(config: Distill, folder: Path, hooks: recipes.Hooks) -> dict[str, A
 
 
 def _teach(config: Teach, folder: Path, hooks: recipes.Hooks) -> dict[str, Any]:
-    """Train a teacher: it has reached the target when its last twenty episodes' mean has."""
+    """Train a teacher: it has reached a known target when its last twenty episodes' mean has."""
     recipes.teach(config, folder, resume=_begun(folder), hooks=hooks)
     played = recipes.close_teaching(config, folder)
-    rows, target = read_metrics(folder), usual_target(config.environment)
-    reached = (row["env_steps"] for row in rows if _training_return(row) >= target)
+    rows, target = read_metrics(folder), about(config.environment).target
+    least = math.inf if target is None else target
+    reached = (row["env_steps"] for row in rows if _training_return(row) >= least)
     return {
         "env_steps": int(rows[-1]["env_steps"]),
         "target_return": target,
