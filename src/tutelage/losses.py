@@ -180,9 +180,10 @@ def parse_loss(text: str, head: Head, losses: Mapping[str, LossEntry] = LOSSES) 
             raise UserError(f"loss {word!r} is no function")
         if not isinstance(head, entry.heads):
             fitting = sorted(name for name, e in losses.items() if isinstance(head, e.heads))
+            kind, actions = type(head).__name__, "discrete" if head.discrete else "continuous"
             raise UserError(
-                f"loss {word!r} does not fit a {type(head).__name__} head: choose from "
-                + ", ".join(fitting)
+                f"loss {word!r} does not fit {actions} actions (head {kind}): "
+                f"choose from {', '.join(fitting)}"
             )
         try:
             factor = float(weight or 1.0)
