@@ -16,7 +16,7 @@ from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from tutelage import Row, Teach, recipes
-from tutelage.configs import build
+from tutelage.schema import build
 from tutelage.threads import owning
 
 THREADS = 2

@@ -12,7 +12,7 @@ import torch
 from benchmarks.timing import paired
 from reproduction.teams import EXPERTS, NOISY
 from tutelage import Distill, recipes
-from tutelage.configs import build
+from tutelage.schema import build
 
 STEPS = 2_048
 TEAMS = {

@@ -13,9 +13,10 @@ from reproduction import Claim, document, find_claims
 from reproduction.overview import write_overview
 from tutelage.commands import display
 from tutelage.commands.sweep import Engine, Workers, carry_out, report_failures
-from tutelage.configs import Count, check
+from tutelage.configs import Count
 from tutelage.errors import UserError, choose_from
 from tutelage.runs import versions
+from tutelage.schema import check
 from tutelage.sweeps.grid import by_method
 from tutelage.sweeps.jobs import Job
 from tutelage.sweeps.rows import finished

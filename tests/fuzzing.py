@@ -29,11 +29,12 @@ import torch
 
 from tests.rows import row_of_job
 from tutelage import cli, models, recipes
-from tutelage.configs import REPLAYED, Distill, Record, Teach, build, settings_of
+from tutelage.configs import REPLAYED, Distill, Record, Teach
 from tutelage.errors import UserError
 from tutelage.files import digest
 from tutelage.heads import QValues
 from tutelage.networks import Network, parse_size
+from tutelage.schema import build, settings_of
 from tutelage.sweeps.engines import ENGINES
 from tutelage.sweeps.jobs import Job, jobs
 from tutelage.sweeps.rows import keeper

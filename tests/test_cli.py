@@ -13,10 +13,10 @@ import torch
 from tests.players import QUICK, assert_same_bytes, cartpole_model, controller, refusal
 from tutelage import Network, QValues, evaluate, load, models
 from tutelage.cli import COMMANDS, main
-from tutelage.configs import settings_of
 from tutelage.exploration import EXPLORATIONS
 from tutelage.losses import LOSSES
 from tutelage.networks import SIZES, Size
+from tutelage.schema import settings_of
 from tutelage.selectors import SELECTORS
 from tutelage.targets import TARGETS
 

@@ -10,20 +10,10 @@ import pytest
 import tomli_w
 from msgspec import Meta
 
-from tutelage.configs import (
-    Distill,
-    Record,
-    Scheduled,
-    Teach,
-    build,
-    changed,
-    check,
-    flat,
-    nested,
-    settings_of,
-)
+from tutelage.configs import Distill, Record, Teach
 from tutelage.errors import UserError
 from tutelage.files import read_toml
+from tutelage.schema import Scheduled, build, changed, check, flat, nested, settings_of
 
 KINDS = (Teach, Distill, Record)
 

@@ -12,7 +12,7 @@ import pytest
 from tests import point_pole
 from tests.clock import clocks
 from tests.players import refusal
-from tutelage.configs import Distill, build
+from tutelage.configs import Distill
 from tutelage.domains import (
     DOMAINS,
     About,
@@ -31,6 +31,7 @@ from tutelage.domains.atari import TWO_SIDED, AtariSettings
 from tutelage.environments import Environments, Restricted
 from tutelage.errors import UserError
 from tutelage.recipes.distilling import in_environment
+from tutelage.schema import build
 from tutelage.sweeps.tasks import task_of
 
 

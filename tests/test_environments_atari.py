@@ -13,13 +13,13 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from tests.players import assert_equal_arrays
-from tutelage.configs import build
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.domains.atari import Pooled
 from tutelage.domains.pong import ball_half
 from tutelage.environments import Environments, Step
 from tutelage.files import pack_state, unpack_state
 from tutelage.heads import head_for
+from tutelage.schema import build
 
 Actions = npt.NDArray[np.int64]
 NOOP = 0

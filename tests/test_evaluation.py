@@ -15,11 +15,11 @@ from torch import Tensor
 from tests.clock import Clock
 from tests.fakes import Counter
 from tutelage import EnvironmentConfig, Function, QValues, load
-from tutelage.configs import build
 from tutelage.domains import environment_of
 from tutelage.errors import UserError
 from tutelage.evaluation import Abandoned, Bound, Evaluation, evaluate, examine
 from tutelage.policies import Carry, Policy
+from tutelage.schema import build
 from tutelage.threads import owning
 
 CARTPOLE = EnvironmentConfig(env="CartPole-v1")

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.configs import build
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.domains.pong import (
     FASTEST,
@@ -23,6 +22,7 @@ from tutelage.domains.pong import (
     find_ball,
 )
 from tutelage.errors import UserError
+from tutelage.schema import build
 
 Frame = npt.NDArray[np.uint8]
 SIZES = pytest.mark.parametrize("size", [84, 80])

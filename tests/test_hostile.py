@@ -21,7 +21,7 @@ import torch
 
 from tests.fuzzing import COMMANDS, STUDY, HangError, make_home, run_case, undrawn, watchdog
 from tutelage import cli, models, recipes
-from tutelage.configs import Distill, build
+from tutelage.configs import Distill
 from tutelage.dataset import Dataset
 from tutelage.errors import UserError
 from tutelage.evaluation import Evaluation
@@ -31,6 +31,7 @@ from tutelage.importers import import_model
 from tutelage.logs import read_metrics
 from tutelage.networks import Network, parse_size
 from tutelage.runs import Run
+from tutelage.schema import build
 from tutelage.types import Row, restored
 
 BLOCK = 25

@@ -12,7 +12,6 @@ from scipy.stats import permutation_test
 
 from tests.fakes import controller
 from tutelage import Distill, EnvironmentConfig, Network, QValues, Record, Teach
-from tutelage.configs import build, changed
 from tutelage.dataset import Dataset
 from tutelage.domains import About
 from tutelage.domains.gym import GymDomain, GymSettings
@@ -25,6 +24,7 @@ from tutelage.logs import read_metrics
 from tutelage.networks import Size
 from tutelage.recipes import assembly, distill, record, teach
 from tutelage.runs import read_config
+from tutelage.schema import build, changed
 from tutelage.teachers import load_teachers
 from tutelage.types import Batch
 

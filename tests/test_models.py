@@ -11,13 +11,14 @@ from tests.fakes import tiny_network
 from tests.players import refusal
 from tutelage import models
 from tutelage.cli import main
-from tutelage.configs import Distill, nested
+from tutelage.configs import Distill
 from tutelage.errors import UserError
 from tutelage.files import file_digest, load_tensors, save_tensors
 from tutelage.heads import Categorical, Gaussian, Head, QValues
 from tutelage.importers import import_model
 from tutelage.networks import Network
 from tutelage.policies import Function, Model
+from tutelage.schema import nested
 
 CARD = {"mean_return": 20.5, "config": {"seed": 1, "milestones": [0.0, 15.0]}}
 OBS = torch.randn(9, 1, 3, generator=torch.Generator().manual_seed(3))

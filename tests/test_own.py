@@ -14,10 +14,11 @@ import tutelage as tt
 from tests.players import SMALL, assert_same_bytes, controller
 from tutelage.cli import main
 from tutelage.commands import learning
-from tutelage.configs import Record, build
+from tutelage.configs import Record
 from tutelage.errors import UserError
 from tutelage.logs import read_metrics
 from tutelage.own import Own
+from tutelage.schema import build
 
 RUN: dict[str, Any] = {
     **SMALL,

@@ -12,11 +12,11 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from tutelage import EnvironmentConfig, Teach, evaluate
-from tutelage.configs import build
 from tutelage.errors import UserError
 from tutelage.objectives import LambdaQ
 from tutelage.recipes import teach
 from tutelage.rollout import Rollout, lambda_returns
+from tutelage.schema import build
 from tutelage.types import Batch, Transitions
 
 T, N = 4, 2

@@ -10,9 +10,10 @@ import tomli_w
 from tests.pages import Page
 from tests.test_logs import FIGURES, RESULT
 from tutelage.commands.report import report
-from tutelage.configs import Distill, Teach, build, nested
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.report.summary import compare, write_report
+from tutelage.schema import build, nested
 
 LINE = '{"round": %d, "context": [], "arm": %d, "probability": 0.5, "reward": %g}\n'
 LOG = "".join(LINE % (i, i % 3 // 2, 0.25 * (i % 4)) for i in range(12))

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from tests.players import SMALL, assert_same_bytes, cartpole_model
-from tutelage.configs import Distill, Teach, build
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.recipes import Hooks, distill, teach
 from tutelage.runs import Run
+from tutelage.schema import build
 from tutelage.session import open_run
 from tutelage.types import Row, State
 

@@ -12,7 +12,7 @@ import pytest
 import tomli_w
 import torch
 
-from tutelage.configs import Distill, Teach, build, changed, nested
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.files import UNFINISHED, read_toml
 from tutelage.logs import read_metrics, read_timing
@@ -23,6 +23,7 @@ from tutelage.runs import (
     read_config,
     versions,
 )
+from tutelage.schema import build, changed, nested
 from tutelage.types import Row
 
 CONFIG = build(Teach, {"env": "CartPole-v1", "milestones": []})

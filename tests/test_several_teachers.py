@@ -20,7 +20,7 @@ from tests.point_pole import POINTS, controller
 from tutelage import recipes
 from tutelage.choice_log import Log, read_log
 from tutelage.cli import main
-from tutelage.configs import Distill, build
+from tutelage.configs import Distill
 from tutelage.domains import Region
 from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
@@ -31,6 +31,7 @@ from tutelage.policies import Carry, Memoryless, Model, Policy
 from tutelage.recipes import Hooks, Outcome, assigning, closing, distilling
 from tutelage.recipes.closing import favourite
 from tutelage.report.summary import remarks
+from tutelage.schema import build
 from tutelage.teachers import Ensemble, load_teachers
 from tutelage.types import Batch, Row
 

@@ -10,10 +10,11 @@ import pytest
 
 from tests.rows import cartpole, job_of
 from tutelage import Dataset, recipes
-from tutelage.configs import Teach, build
+from tutelage.configs import Teach
 from tutelage.dataset import FRAGMENT
 from tutelage.errors import UserError
 from tutelage.logs import read_metrics
+from tutelage.schema import build
 from tutelage.sweeps import tasks
 from tutelage.sweeps.jobs import Job
 from tutelage.sweeps.rows import Row

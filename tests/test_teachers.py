@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tests.fakes import Counter
 from tests.players import cartpole_model
-from tutelage.configs import build
 from tutelage.domains import EnvironmentConfig, make
 from tutelage.errors import UserError
 from tutelage.files import pack_state, unpack_state
@@ -21,6 +20,7 @@ from tutelage.heads import Categorical, Gaussian, Head, Point, QValues
 from tutelage.importers import import_model
 from tutelage.policies import Function, Memoryless, Model, Policy
 from tutelage.recipes.assembly import check_fits
+from tutelage.schema import build
 from tutelage.teachers import Ensemble, Teacher, TeacherError, load_teachers, parse_teacher
 from tutelage.text import words_of
 from tutelage.wrappers import parse_wrapper

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tutelage import recipes
-from tutelage.configs import Distill, Teach, build, changed
+from tutelage.configs import Distill, Teach
 from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
 from tutelage.domains.gym import MakesEnv, registered
 from tutelage.errors import UserError, counted
@@ -23,6 +23,7 @@ from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
 from tutelage.report.contract import write_contract
 from tutelage.report.summary import headline
+from tutelage.schema import build, changed
 from tutelage.session import Watch
 from tutelage.teachers import (
     AnyPolicy,

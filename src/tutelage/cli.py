@@ -140,7 +140,7 @@ def _end(text: str, *, code: int = 2) -> None:
 def _flag(quoted: re.Match[str]) -> str:
     """Return the flag of a setting, which an error has in backquotes; another word as it is."""
     from tutelage.commands.learning import DistillCommand
-    from tutelage.configs import settings_of
+    from tutelage.schema import settings_of
 
     setting = quoted[1]
     flag = f"--{setting.replace('_', '-')}"
@@ -176,7 +176,7 @@ def _parse(name: str, *words: str) -> Any:
     import tyro
 
     from tutelage.commands.help import REGISTRY
-    from tutelage.configs import check, settings_of
+    from tutelage.schema import check, settings_of
 
     place, _ = look_up("command", name, COMMANDS)
     kind = load(place)
@@ -254,7 +254,7 @@ def _settings_in(path: Path, name: str) -> dict[str, Any]:
 def _defaults(name: str, kind: Any, values: dict[str, Any], path: Path | None) -> Any:
     """Return the command with the settings of a file, and what they bring with them."""
     from tutelage.commands.learning import LEARNING
-    from tutelage.configs import build
+    from tutelage.schema import build
 
     return kind(config=build(LEARNING[name][0], values, where=str(path or "")))
 

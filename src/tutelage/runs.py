@@ -29,7 +29,7 @@ import msgspec
 import tomli_w
 
 from tutelage.choice_log import append_log
-from tutelage.configs import Distill, Teach, nested
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
 from tutelage.files import (
     check_free,
@@ -46,6 +46,7 @@ from tutelage.files import (
     write_json,
 )
 from tutelage.logs import read_metrics
+from tutelage.schema import nested
 from tutelage.trackers import Trackers
 from tutelage.types import Row, State
 

@@ -11,12 +11,13 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tutelage import api, recipes, threads
 from tutelage.commands import display
 from tutelage.commands.report import report
-from tutelage.configs import Distill, Record, Teach, build
+from tutelage.configs import Distill, Record, Teach
 from tutelage.domains import make
 from tutelage.errors import UserError, look_up
 from tutelage.recipes.distilling import in_environment
 from tutelage.report import summary
 from tutelage.runs import read_config
+from tutelage.schema import build
 from tutelage.signals import interruptible
 
 

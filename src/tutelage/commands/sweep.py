@@ -11,8 +11,9 @@ from msgspec import Meta
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from tutelage.commands import display
-from tutelage.configs import Count, check
+from tutelage.configs import Count
 from tutelage.errors import UserError
+from tutelage.schema import check
 
 if TYPE_CHECKING:
     from tutelage.sweeps.jobs import Job

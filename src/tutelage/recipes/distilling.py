@@ -14,15 +14,7 @@ from torch import nn
 from tutelage import models
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
-from tutelage.configs import (
-    PERCEPTRON,
-    Distill,
-    brought,
-    changed,
-    check,
-    flat,
-    nested,
-)
+from tutelage.configs import PERCEPTRON, Distill
 from tutelage.dataset import Dataset
 from tutelage.domains import (
     Spaces,
@@ -56,6 +48,7 @@ from tutelage.recipes.assembly import (
 )
 from tutelage.recipes.assigning import assign, check_names, try_out
 from tutelage.schedules import is_zero, parse_schedule
+from tutelage.schema import changed, check, flat, nested
 from tutelage.session import Examiner, Parts, Watch, conduct, open_run
 from tutelage.sources.offline import Offline
 from tutelage.sources.online import Behaviour, Online, steadily
@@ -219,7 +212,7 @@ def _sized(
     if own is None and config.student == Distill.student and len(obs_shape) <= 2:
         hooks.note(f"observations are vectors: the student is {PERCEPTRON}")
         usual, now = flat(Distill()), flat(config)
-        brings = brought(Distill, {"student": PERCEPTRON})
+        brings = Distill.brings({"student": PERCEPTRON})
         bring = {name: value for name, value in brings.items() if now[name] == usual[name]}
         config = changed(config, student=PERCEPTRON, **bring)
     return replace(config, learning=settle_learning(config.learning, device))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage import models
 from tutelage.assignment.alone import Alone
-from tutelage.configs import Record, Teach, check, nested
+from tutelage.configs import Record, Teach
 from tutelage.dataset import WholeEpisodes
 from tutelage.domains import about, as_made, make, settled
 from tutelage.environments import Environments
@@ -37,6 +37,7 @@ from tutelage.recipes.assembly import (
 )
 from tutelage.recipes.distilling import Hooks
 from tutelage.schedules import constant, parse_schedule
+from tutelage.schema import check, nested
 from tutelage.session import Never, Parts, conduct, open_run
 from tutelage.sources.online import EPISODES, Behaviour, Memory, Online
 from tutelage.teachers import model_of, parse_teacher, played_by

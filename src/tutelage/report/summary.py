@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.choice_log import read_log
-from tutelage.configs import Distill, Teach, build
+from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError, look_up
 from tutelage.logs import TARGET, read_metrics, read_result
 from tutelage.report import selections
@@ -13,6 +13,7 @@ from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
 from tutelage.runs import read_config
+from tutelage.schema import build
 from tutelage.text import alike, extremes, without_folders
 
 DASH = "\N{EN DASH}"

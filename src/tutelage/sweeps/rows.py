@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from tutelage.configs import Distill, Record, Teach, build, flat
+from tutelage.configs import Distill, Record, Teach
 from tutelage.errors import UserError
+from tutelage.schema import build, flat
 from tutelage.sweeps.playing import Evaluate
 
 NAME = "rows.jsonl.gz"

@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tutelage.configs import settings_of
 from tutelage.errors import UserError, choose_from, look_up
 from tutelage.files import read_toml
+from tutelage.schema import settings_of
 from tutelage.specs import load_object
 from tutelage.sweeps.tasks import KINDS
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tutelage import recipes, threads
 from tutelage.choice_log import read_log
-from tutelage.configs import Distill, Record, Teach, build, nested
+from tutelage.configs import Distill, Record, Teach
 from tutelage.dataset import Dataset
 from tutelage.domains import about, as_made, settled
 from tutelage.errors import look_up
@@ -21,6 +21,7 @@ from tutelage.importers import import_model
 from tutelage.logs import read_metrics
 from tutelage.policies import Model
 from tutelage.recipes.assembly import open_device, settle_learning
+from tutelage.schema import build, nested
 from tutelage.sources.online import EPISODES
 from tutelage.sweeps.playing import Evaluate, as_asked, play
 from tutelage.sweeps.rows import CONFIGS, FILES, Command, Curve
