@@ -63,6 +63,7 @@ OUTSIDE: dict[str, list[tuple[Any, str]]] = {
     "pool_frames": [(3, "2, 4"), (1, "2, 4")],
     "epsilon": [("1.5", "from 0 to 1"), ("1:-0.1:9", "from 0 to 1"), ("1:0", "number")],
     "choice_per": [("game", "segment, round"), ("rally", "segment, round")],
+    "segment_steps": [(-1, "[0, "), (10**12 + 1, "[0, ")],
     "pay": [("well", "led, all")],
     "measure_episodes": [(0, "[1, 1,000,000]"), (10**6 + 1, "[1, 1,000,000]")],
     "credit_decay": [(1.5, "[0, 1]"), (-0.5, "[0, 1]")],

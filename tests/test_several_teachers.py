@@ -437,6 +437,7 @@ NO_POINTS = {"env": "CartPole-v1", "domain": "auto"}
         ({"choice_per": "round", **NO_POINTS}, ["points", "return, improvement, evaluation"]),
         ({"teacher_acts": "0"}, ["pay led", "teacher_acts", "pay all"]),
         ({"teacher_acts": "0:0:99"}, ["pay led", "teacher_acts", "pay all"]),
+        ({"segment_steps": 9}, ["segment_steps", point_pole.ENV, "ends with a point"]),
         ({"dataset": "anywhere"}, ["several teachers cannot be used offline"]),
     ],
 )
@@ -466,6 +467,7 @@ def test_a_wrapper_that_does_not_fit_is_refused_before_a_run_begins(
 
 DENSE: dict[str, dict[str, Any]] = {
     "segment": {},
+    "segments of 50 steps": {"segment_steps": 50},
     "every selector's default options": {"selector": "ucb1"},
     "state": {"selector": "linear-thompson"},
     "best-first": {"selector": "best-first", "measure_episodes": 1},
