@@ -213,5 +213,6 @@ def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: P
     config = build(Teach, {"env": "CartPole-v1", "milestones": []})
     run = Run.create(tmp_path / "run", config, {})
     run.checkpoint(1, {"source": 1})
-    with pytest.raises(UserError, match="repeated"):
-        open_run(tmp_path / "run", config, cast(Any, Parts()), files={}, resume=True)
+    opened = open_run(tmp_path / "run", config, cast(Any, Parts()), files={}, resume=True)
+    with pytest.raises(UserError, match="repeated"), opened:
+        pass
