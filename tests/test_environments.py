@@ -1,5 +1,7 @@
 """What holds of any environments: seeds, ends of episodes, going back, faults of their own."""
 
+import multiprocessing
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -452,6 +454,27 @@ def test_a_fault_in_a_process_of_its_own_is_named_as_well(
     envs.close()
 
 
+class Dying(Clock):
+    """Its process ends in a step."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__(length=3)
+
+    def step(self, action: Any) -> Any:
+        return os._exit(1) if action else super().step(action)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_a_process_that_is_lost_is_a_fault_and_takes_the_others_with_it() -> None:
+    settings = GymSettings(vector="async")
+    config = EnvironmentConfig(env=f"{__name__}:Dying", num_envs=3, gymnasium=settings)
+    envs = make(config, seed=1)
+    with pytest.raises(FaultyEnvironmentError):
+        envs.step(np.array([0, 1, 0]))
+    envs.close()
+    assert multiprocessing.active_children() == []
+
+
 @pytest.mark.parametrize("kind", [list, np.array])
 def test_actions_to_be_had_are_those_of_each_environments_own_mask(kind: Any) -> None:
     class Masked(Clock):
@@ -478,11 +501,9 @@ def test_what_no_policy_could_play_is_refused() -> None:
             obs, _ = super().reset(**given)
             return obs, {"action_mask": [1]}
 
-    class Empty(Clock):
+    class Empty(gymnasium.Env[Any, Any]):
         observation_space = spaces.Box(-1.0, 1.0, (0,))
-
-        def __init__(self) -> None:
-            self.action_space = spaces.Discrete(2)
+        action_space = spaces.Discrete(2)
 
         def reset(self, **_: Any) -> Any:
             return np.zeros(0, np.float32), {}

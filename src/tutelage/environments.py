@@ -106,6 +106,7 @@ class Environments:
         flat = (math.prod(shape),) if shape else ()  # as a head has it, whatever the space's shape
         self._idle = np.zeros(flat, self.action_space.dtype)
         self._raw: Any = None
+        self._asked = False  # and not answered
         self.action_mask: Mask | None = None
         """``[N,A]``, the actions that are to be had now, where the environment says so."""
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
@@ -212,8 +213,15 @@ class Environments:
         return transitions(obs, action, self.recv(), label, inside, arm)
 
     def close(self) -> None:
-        """Release the emulators."""
-        self._env.close()
+        """Release the emulators; processes of theirs that may never answer are killed."""
+        processes = getattr(self._env, "processes", ()) if self._asked else ()
+        for process in processes:
+            process.kill()
+            process.join()
+        if processes:
+            self._env.closed = True
+        else:
+            self._env.close()
 
     def state(self) -> State:
         """Return what puts every emulator back: its episode's number and actions so far."""
@@ -246,8 +254,9 @@ class Environments:
 
     def _guarded(self, ask: Callable[[], Answer]) -> Answer:
         """Return what the environments answer; whatever they raise is a FaultyEnvironmentError."""
+        self._asked = True
         try:
-            return ask()
+            answer = ask()
         except UserError:
             raise
         except Exception as error:
@@ -255,6 +264,8 @@ class Environments:
             raise FaultyEnvironmentError(
                 f"the environments raised {error!r}, at steps {steps} of their episodes"
             ) from error
+        self._asked = False
+        return answer
 
     def _check_finite(self, obs: Array, reward: Array) -> None:
         """Raise FaultyEnvironmentError, saying where, for what no environment may give."""
@@ -297,7 +308,7 @@ class Environments:
         """Note what environments ``there[N]`` say of actions to be had, perhaps as lists."""
         if self.action_mask is None:
             self.action_mask = np.ones((self.num_envs, self._choices()), np.bool_)
-        for i in np.flatnonzero(there):
+        for i in map(int, np.flatnonzero(there)):
             given = np.asarray(masks[i])
             if given.shape != self.action_mask[i].shape:
                 raise FaultyEnvironmentError(
