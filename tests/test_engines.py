@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +372,27 @@ def test_ctrl_c_again_ends_the_runs_at_once(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "Traceback" not in errors
+
+
+def test_what_a_killed_command_was_running_is_saved_and_ends(
+    under_way: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = under_way()
+    process.kill()
+    process.wait()
+    for _ in range(600):
+        if not session(process.pid):
+            break
+        time.sleep(0.1)
+    assert not session(process.pid)
+    assert all(steps > 0 for steps in saved(tmp_path))
+
+
+def session(number: int) -> list[int]:
+    """Return the processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # one that has just ended
+            status, _, _, of, *_ = path.read_text().rpartition(")")[2].split()
+            found += [int(path.parent.name)] * (int(of) == number and status != "Z")
+    return found

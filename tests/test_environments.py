@@ -1,5 +1,7 @@
 """What holds of any environments: seeds, ends of episodes, going back, faults of their own."""
 
+import multiprocessing
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from tests.players import assert_equal_arrays as assert_same
 from tutelage.domains import EnvironmentConfig, camera, make
 from tutelage.domains.gym import GymSettings
 from tutelage.environments import Environments, Restricted, Step
-from tutelage.errors import FaultyEnvironmentError
+from tutelage.errors import FaultyEnvironmentError, UserError
 from tutelage.files import pack_state, unpack_state
 from tutelage.heads import head_for
 from tutelage.types import Array
@@ -373,7 +375,11 @@ class Faulty(gymnasium.Env[Any, Any]):
             raise ZeroDivisionError("no luck")
         reward = np.nan if now == "reward" else 1.0
         obs = np.array([0.0, np.nan if now == "observation" else 0.0], np.float32)
-        return obs, reward, self._time == 4, False, {}
+        info = {"action_mask": MASKS[now]} if now in MASKS else {}
+        return obs, reward, self._time == 4, False, info
+
+    def close(self) -> None:
+        raise RuntimeError("stuck")
 
 
 @pytest.fixture
@@ -388,12 +394,20 @@ def play_on(envs: Environments) -> None:
         envs.step(np.zeros(envs.num_envs, np.int64))
 
 
+MASKS = {
+    "a mask of too many": [1, 1, 1],
+    "a mask of none": [0, 0],
+    "no mask at all": None,
+}
 FAULTS = {
-    "raises": ["ZeroDivisionError('no luck')", "step 3"],
-    "reward": ["reward nan", "step 3", "episode 1"],
-    "observation": ["observation", "step 3", "episode 1"],
-    "a bad beginning": ["observation", "step 0", "episode 1"],
-    "no beginning": ["RuntimeError('out of order')", "step 0"],
+    "a mask of too many": ["environment 1", "action_mask [1, 1, 1], expected one of 2 actions"],
+    "a mask of none": ["rules out every action", "step 3", "environment 1", "episode 1"],
+    "no mask at all": ["environment 1", "action_mask None, expected one of 2 actions"],
+    "raises": ["environment 1", "ZeroDivisionError('no luck')", "step 3"],
+    "reward": ["environment 1", "reward nan", "step 3", "episode 1"],
+    "observation": ["environment 1", "observation", "step 3", "episode 1"],
+    "a bad beginning": ["environment 1", "observation", "step 0", "episode 1"],
+    "no beginning": ["environment 1", "RuntimeError('out of order')", "step 0"],
 }
 
 
@@ -406,7 +420,7 @@ def test_a_fault_of_the_environments_names_it_and_the_step(
     envs = make(EnvironmentConfig(env=faulty, num_envs=2), seed=1)
     with pytest.raises(FaultyEnvironmentError) as caught:
         play_on(envs)
-    assert "environment 1" in str(caught.value)
+    envs.close()  # what fails in that hides nothing
     assert all(word in str(caught.value) for word in FAULTS[fault])
 
 
@@ -438,3 +452,64 @@ def test_a_fault_in_a_process_of_its_own_is_named_as_well(
     with pytest.raises(FaultyEnvironmentError, match=r"environment 0 raised ZeroDiv.* step 3"):
         play_on(envs)
     envs.close()
+
+
+class Dying(Clock):
+    """Its process ends in a step."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__(length=3)
+
+    def step(self, action: Any) -> Any:
+        return os._exit(1) if action else super().step(action)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_a_process_that_is_lost_is_a_fault_and_takes_the_others_with_it() -> None:
+    settings = GymSettings(vector="async")
+    config = EnvironmentConfig(env=f"{__name__}:Dying", num_envs=3, gymnasium=settings)
+    envs = make(config, seed=1)
+    with pytest.raises(FaultyEnvironmentError):
+        envs.step(np.array([0, 1, 0]))
+    envs.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_actions_to_be_had_are_those_of_each_environments_own_mask(kind: Any) -> None:
+    class Masked(Clock):
+        def reset(self, **given: Any) -> Any:
+            obs, _ = super().reset(**given)
+            return obs, {"action_mask": kind([0, 1, 1, 1])}
+
+        def step(self, action: Any) -> Any:
+            *step, _ = super().step(action)
+            return *step, {"action_mask": kind([1, 1, 0, 0])} if action else {}
+
+    kinds = [lambda: Masked(length=2) for _ in range(4)]
+    envs = Environments(SyncVectorEnv(kinds, autoreset_mode=AutoresetMode.NEXT_STEP), seed=1)
+    begun, left = [False, True, True, True], [True, True, False, False]
+    for action, expected in (([0, 1, 0, 2], [begun, left, begun, left]), ([1] * 4, [begun] * 4)):
+        envs.step(np.array(action))
+        assert envs.action_mask is not None
+        assert envs.action_mask.tolist() == expected
+
+
+def test_what_no_policy_could_play_is_refused() -> None:
+    class Masked(Clock):
+        def reset(self, **given: Any) -> Any:
+            obs, _ = super().reset(**given)
+            return obs, {"action_mask": [1]}
+
+    class Empty(gymnasium.Env[Any, Any]):
+        observation_space = spaces.Box(-1.0, 1.0, (0,))
+        action_space = spaces.Discrete(2)
+
+        def reset(self, **_: Any) -> Any:
+            return np.zeros(0, np.float32), {}
+
+    box = spaces.Box(-1.0, 1.0, (1,))
+    with pytest.raises(FaultyEnvironmentError, match="action_mask, but their actions are Box"):
+        Environments(SyncVectorEnv([lambda: Masked(length=3, actions=box)]), seed=1)
+    with pytest.raises(UserError, match="hold no numbers"):
+        Environments(SyncVectorEnv([Empty]), seed=1)

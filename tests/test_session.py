@@ -73,7 +73,8 @@ def conduct_all(
 
 
 def resumed(run: Run, parts: Parts, *, files: Mapping[str, str] | None = None) -> Run:
-    return open_run(run.folder, Teach(), parts, files=files or {}, resume=True)
+    with open_run(run.folder, Teach(), parts, files=files or {}, resume=True) as again:
+        return again
 
 
 def checkpoints(run: Run) -> list[int]:
@@ -212,6 +213,16 @@ def test_a_stopped_and_resumed_run_writes_what_an_unstopped_one_does(tmp_path: P
     assert conduct_all(resumed(run, parts), parts, env_steps=1000) == [20, 30, 40, 50]
     metrics = [(r.folder / "metrics.jsonl").read_bytes() for r in (run, whole)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_run_is_open_once_at_a_time(tmp_path: Path) -> None:
+    config, parts = Teach(), make_parts()
+    with open_run(tmp_path / "run", config, parts, files={}, resume=False) as run:
+        with pytest.raises(UserError, match=f"{run.folder} is in use"):
+            resumed(run, make_parts())
+        conduct_all(run, parts, env_steps=20)
+    assert written(run) == [10, 20]
+    resumed(run, make_parts())
 
 
 def test_a_run_goes_on_with_the_files_it_was_begun_with_only(tmp_path: Path) -> None:

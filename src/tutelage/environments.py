@@ -7,7 +7,7 @@ seed, replay its actions.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.errors import FaultyEnvironmentError, UserError
-from tutelage.heads import to_space
+from tutelage.heads import head_for, to_space
 from tutelage.types import Array, State, Transitions, restored, seeded
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
@@ -106,9 +106,12 @@ class Environments:
         flat = (math.prod(shape),) if shape else ()  # as a head has it, whatever the space's shape
         self._idle = np.zeros(flat, self.action_space.dtype)
         self._raw: Any = None
+        self._asked = False  # and not answered
         self.action_mask: Mask | None = None
         """``[N,A]``, the actions that are to be had now, where the environment says so."""
         self.obs = self._reset(np.ones(self.num_envs, np.bool_))
+        if not self.obs.size:
+            raise UserError(f"observations {env.single_observation_space} hold no numbers")
 
     @property
     def spaces(self) -> Spaces:
@@ -166,6 +169,7 @@ class Environments:
         self.obs = next_obs
         if finished:
             self._begin(ended)
+        self._check_mask(~ended)
         return Step(
             next_obs,
             reward.astype(np.float32),
@@ -209,8 +213,15 @@ class Environments:
         return transitions(obs, action, self.recv(), label, inside, arm)
 
     def close(self) -> None:
-        """Release the emulators."""
-        self._env.close()
+        """Release the emulators; processes of theirs that may never answer are killed."""
+        processes = getattr(self._env, "processes", ()) if self._asked else ()
+        for process in processes:
+            process.kill()
+            process.join()
+        if processes:
+            self._env.closed = True
+        else:
+            self._env.close()
 
     def state(self) -> State:
         """Return what puts every emulator back: its episode's number and actions so far."""
@@ -243,8 +254,9 @@ class Environments:
 
     def _guarded(self, ask: Callable[[], Answer]) -> Answer:
         """Return what the environments answer; whatever they raise is a FaultyEnvironmentError."""
+        self._asked = True
         try:
-            return ask()
+            answer = ask()
         except UserError:
             raise
         except Exception as error:
@@ -252,6 +264,8 @@ class Environments:
             raise FaultyEnvironmentError(
                 f"the environments raised {error!r}, at steps {steps} of their episodes"
             ) from error
+        self._asked = False
+        return answer
 
     def _check_finite(self, obs: Array, reward: Array) -> None:
         """Raise FaultyEnvironmentError, saying where, for what no environment may give."""
@@ -278,6 +292,7 @@ class Environments:
         raw, info = self._guarded(lambda: self._reset_env(seeds, mask))
         obs = self._see(raw, info)
         self._check_finite(obs, np.zeros(self.num_envs))
+        self._check_mask(mask)
         return obs
 
     def _see(self, raw: Any, info: Mapping[str, Any]) -> Array:
@@ -286,12 +301,41 @@ class Environments:
         if self._life_loss:
             self._lives = np.asarray(info["lives"]).copy()
         if "action_mask" in info:
-            given = np.asarray(info["action_mask"]).astype(np.bool_)
-            there = info.get("_action_mask", np.ones(self.num_envs, np.bool_))
-            if self.action_mask is None:
-                self.action_mask = np.ones_like(given)
-            self.action_mask[there] = given[there]
+            self._note_masks(info["action_mask"], info.get("_action_mask", [True] * self.num_envs))
         return self._view(raw)
+
+    def _note_masks(self, masks: Sequence[Any], there: Sequence[bool]) -> None:
+        """Note what environments ``there[N]`` say of actions to be had, perhaps as lists."""
+        if self.action_mask is None:
+            self.action_mask = np.ones((self.num_envs, self._choices()), np.bool_)
+        for i in map(int, np.flatnonzero(there)):
+            given = np.asarray(masks[i])
+            if given.shape != self.action_mask[i].shape:
+                raise FaultyEnvironmentError(
+                    f"environment {i} gave the action_mask {masks[i]!r}, expected one of "
+                    f"{self.action_mask.shape[1]} actions"
+                )
+            self.action_mask[i] = given.astype(np.bool_)
+
+    def _choices(self) -> int:
+        """Return how many actions a mask is of; raise FaultyEnvironmentError where none can be."""
+        head = head_for(self.action_space)
+        if not head.discrete:
+            raise FaultyEnvironmentError(
+                f"the environments gave an action_mask, but their actions are {self.action_space}"
+            )
+        return head.size
+
+    def _check_mask(self, which: Mask) -> None:
+        """Raise FaultyEnvironmentError where one of ``which[N]`` leaves no action to choose."""
+        if self.action_mask is None:
+            return
+        if (none := which & ~self.action_mask.any(axis=1)).any():
+            i = int(none.argmax())
+            raise FaultyEnvironmentError(
+                f"environment {i} gave an action_mask that rules out every action at step "
+                f"{len(self._actions[i])} of its episode {int(self._episode[i])}"
+            )
 
 
 class Restricted(Environments):

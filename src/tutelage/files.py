@@ -82,6 +82,26 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep a file, and what it stands for, to oneself; raise UserError where another has it.
+
+    The claim ends with its process, however that ends.
+    """
+    with refusing("open", path):
+        file = path.open("r+b")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{path.parent} is in use: wait until what is at work on it is done, or end that"
+            ) from None
+        except OSError:
+            pass  # not every file system has locks
+        yield
+
+
 def sync(path: Path) -> None:
     """Wait until the disk itself holds a file's content, or a folder's list of files."""
     descriptor = os.open(path, os.O_RDONLY)

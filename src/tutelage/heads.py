@@ -445,7 +445,7 @@ def head_for(space: gymnasium.Space[Any]) -> Head:
         return MultiCategorical(tuple(int(n) for n in space.nvec.ravel()))
     if isinstance(space, spaces.MultiBinary):
         return Bernoulli(int(np.prod(space.shape)))
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and space.low.size:
         bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
         return Point(int(np.prod(space.shape)), bounded=bounded)
     raise UserError(
@@ -457,7 +457,7 @@ def to_space(action: Array, space: gymnasium.Space[Any]) -> Array:
     """Return ``action[N,*A]`` of a head as what environments of ``space`` take.
 
     A Discrete or MultiDiscrete space may start anywhere; a Box has its bounds at -1 and 1, and
-    where it has none, at -infinity or infinity, its numbers are taken as they are.
+    where it lacks one, at -infinity or infinity, its numbers are as they are, up to the other.
     """
     if isinstance(space, spaces.Discrete):
         return action + int(space.start)
@@ -469,7 +469,7 @@ def to_space(action: Array, space: gymnasium.Space[Any]) -> Array:
         low, high = (np.where(bounded, side, 0.0) for side in (space.low, space.high))
         scaled = low + (np.clip(shaped, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
         # Rounding may go beyond a bound by the last bit.
-        shaped = np.where(bounded, np.clip(scaled, low, high), shaped)
+        shaped = np.clip(np.where(bounded, scaled, shaped), space.low, space.high)
         if space.dtype.kind in "iu":
             shaped = np.rint(shaped)
     return shaped.astype(space.dtype)

@@ -50,6 +50,7 @@ from tutelage.schema import nested
 from tutelage.trackers import Trackers
 from tutelage.types import Row, State
 
+CONFIG = "config.toml"
 FAULTS = "faults.log"
 """Holds the tracebacks of what environments did wrong."""
 KEEP_CHECKPOINTS = 2
@@ -90,7 +91,7 @@ class Run:
         self._seconds_before = 0.0
         self._evaluating = 0.0
         self._last = (0, 0.0)
-        named = convert(self.config.get("track", []), list[str], f"{folder / 'config.toml'}: track")
+        named = convert(self.config.get("track", []), list[str], f"{folder / CONFIG}: track")
         self._trackers = Trackers(named, folder, self.config)
 
     @classmethod
@@ -99,7 +100,7 @@ class Run:
 
         ``files`` are all that the run reads, and their digests.
         """
-        path = folder / "config.toml"
+        path = folder / CONFIG
         asked = {"command": type(config).__name__.lower(), **nested(config), "files": dict(files)}
         if path.exists():
             other = read_config(folder)
@@ -289,16 +290,16 @@ def machine() -> str:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a run's configuration; raise UserError if ``folder`` holds none."""
-    path = folder / "config.toml"
+    path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder} is no run's folder: it has no config.toml")
+        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}")
     return read_toml(path)
 
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
     """Raise UserError unless a run's ``files`` are those that it was begun with."""
     given = read_config(folder).get("files", {})
-    known = convert(given, dict[str, str], f"{folder / 'config.toml'}: files")
+    known = convert(given, dict[str, str], f"{folder / CONFIG}: files")
     for name, now in files.items():
         if (before := known.get(name)) not in (None, now):
             raise UserError(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -14,10 +14,11 @@ from tutelage.assignment.protocol import Assignment
 from tutelage.configs import Distill, Teach
 from tutelage.errors import FaultyEnvironmentError, UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
+from tutelage.files import claimed
 from tutelage.learner import Learner
 from tutelage.loop import Source
 from tutelage.loop import run as run_loop
-from tutelage.runs import FAULTS, Run, check_files
+from tutelage.runs import CONFIG, FAULTS, Run, check_files
 from tutelage.types import Row, State, Stateful
 
 Watch = Callable[[Row], None]
@@ -180,6 +181,7 @@ class Examined(msgspec.Struct):
     best_abandoned: float
 
 
+@contextmanager
 def open_run(
     folder: Path,
     config: Teach | Distill,
@@ -187,15 +189,26 @@ def open_run(
     *,
     files: Mapping[str, str],
     resume: bool,
-) -> Run:
+) -> Iterator[Run]:
     """Create the run's folder, or open it and bring the parts to where it stopped.
 
     ``files`` are all that the run reads, and their digests. Raises UserError for other files than
-    it was begun with, and for a checkpoint that lacks what a part needs.
+    it was begun with, for a checkpoint that lacks what a part needs, and while the run is open
+    elsewhere.
     """
     if not resume:
-        return Run.create(folder, config, files)
-    check_files(folder, files)
+        run = Run.create(folder, config, files)
+    else:
+        check_files(folder, files)
+    with claimed(folder / CONFIG):
+        if resume:
+            run = _gone_on(folder, parts)
+        with closing(run):
+            yield run
+
+
+def _gone_on(folder: Path, parts: Parts) -> Run:
+    """Return a run that was begun before, the parts where it stopped."""
     run = Run(folder)
     if (state := run.resume()) is not None:
         try:
@@ -228,30 +241,29 @@ def conduct(
     """
     due = parts.source.env_steps + checkpoint_every
     rows = run_loop(parts.source, parts.learner, parts.assignment)
-    with closing(run):
-        try:
-            while parts.source.env_steps < env_steps and not parts.judge.done:
-                row = next(rows)
-                if not parts.learner.is_finite():
-                    raise diverged(row.env_steps)
-                began = time.perf_counter()
-                row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
-                run.write(row, evaluation_seconds=time.perf_counter() - began)
-                yield row
-                done = row.env_steps >= env_steps or parts.judge.done
-                stop = interrupted() and not done
-                if done or stop or row.env_steps >= due:
-                    keep(row.env_steps)
-                    run.checkpoint(row.env_steps, parts.state())
-                    due = row.env_steps + checkpoint_every
-                if stop:
-                    raise UserError(
-                        f"stopped at {row.env_steps:,} env steps; "
-                        f"go on by 'tutelage resume {run.folder}'"
-                    )
-        except FaultyEnvironmentError as fault:
-            run.note_fault(fault)
-            raise UserError(
-                f"{fault}; its traceback is in {run.folder / FAULTS}, and 'tutelage resume "
-                f"{run.folder}' goes on from the last checkpoint"
-            ) from fault
+    try:
+        while parts.source.env_steps < env_steps and not parts.judge.done:
+            row = next(rows)
+            if not parts.learner.is_finite():
+                raise diverged(row.env_steps)
+            began = time.perf_counter()
+            row = replace(row, metrics={**row.metrics, **parts.judge.look(row)})
+            run.write(row, evaluation_seconds=time.perf_counter() - began)
+            yield row
+            done = row.env_steps >= env_steps or parts.judge.done
+            stop = interrupted() and not done
+            if done or stop or row.env_steps >= due:
+                keep(row.env_steps)
+                run.checkpoint(row.env_steps, parts.state())
+                due = row.env_steps + checkpoint_every
+            if stop:
+                raise UserError(
+                    f"stopped at {row.env_steps:,} env steps; "
+                    f"go on by 'tutelage resume {run.folder}'"
+                )
+    except FaultyEnvironmentError as fault:
+        run.note_fault(fault)
+        raise UserError(
+            f"{fault}; its traceback is in {run.folder / FAULTS}, and 'tutelage resume "
+            f"{run.folder}' goes on from the last checkpoint"
+        ) from fault

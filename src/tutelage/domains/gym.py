@@ -173,6 +173,10 @@ class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._steps += 1
         return self._guarded(lambda: self.env.step(action))
 
+    def close(self) -> None:
+        with suppress(Exception):  # what fails in that costs no result
+            self.env.close()
+
     def _guarded(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()

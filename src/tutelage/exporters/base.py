@@ -165,10 +165,15 @@ def in_space(action: Tensor, space: gymnasium.Space[Any]) -> Tensor:
         for side in (space.low, space.high)
     )
     scaled = low + (action.clamp(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
-    # Rounding may go beyond a bound by the last bit.
-    scaled = torch.minimum(torch.maximum(scaled, low), high)
     if not bounded.all():
         scaled = torch.where(torch.from_numpy(bounded), scaled, action)
+    most = np.finfo(np.float32).max
+    least, largest = (
+        torch.from_numpy(np.clip(side.ravel(), -most, most).astype(np.float32))
+        for side in (space.low, space.high)
+    )
+    # Rounding may go beyond a bound by the last bit.
+    scaled = torch.minimum(torch.maximum(scaled, least), largest)
     return scaled.round() if space.dtype.kind in "iu" else scaled
 
 

@@ -438,18 +438,18 @@ class _Study:
             readiness=self.readiness,
         )
         parts = Parts(self.source, self.learner, self.assignment, judge)
-        run = open_run(folder, config, parts, files=self.files, resume=resume)
-        if self.source.env_steps == 0:
-            self.begin()
-        for row in conduct(
-            run,
-            parts,
-            env_steps=config.env_steps,
-            checkpoint_every=config.checkpoint_every,
-            interrupted=self.hooks.interrupted,
-        ):
-            self.hooks.watch(row)
-        _save(folder / "last.safetensors", config, network, self.source.env_steps, None)
+        with open_run(folder, config, parts, files=self.files, resume=resume) as run:
+            if self.source.env_steps == 0:
+                self.begin()
+            for row in conduct(
+                run,
+                parts,
+                env_steps=config.env_steps,
+                checkpoint_every=config.checkpoint_every,
+                interrupted=self.hooks.interrupted,
+            ):
+                self.hooks.watch(row)
+            _save(folder / "last.safetensors", config, network, self.source.env_steps, None)
         return Outcome(config, folder, network, self.source.env_steps, judge.passed_at, judge.best)
 
     def _examine(self, episodes: int, stream: str) -> Evaluation | Abandoned:

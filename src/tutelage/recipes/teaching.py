@@ -111,31 +111,31 @@ def _teach(
     terms = {way.name: Term(way.objective, constant(1.0))}
     parts = Parts(source, build_learner(config, network, terms, act, way.plan), Alone(), Never())
     files = {config.init: file_digest(models.find(config.init))} if config.init else {}
-    run = open_run(folder, config, parts, files=files, resume=resume)
     card: dict[str, Any] = {"command": "tutelage teach", "config": nested(config)}
 
     def keep(env_steps: int) -> None:
         noted = {**card, "env_steps": env_steps}
         models.save(folder / "last.safetensors", network, env=env, card=noted)
 
-    for row in conduct(
-        run,
-        parts,
-        env_steps=config.env_steps,
-        checkpoint_every=config.checkpoint_every,
-        interrupted=hooks.interrupted,
-        keep=keep,
-    ):
-        hooks.watch(row)
-        mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
-        for milestone in milestones:
-            path = folder / f"return_{milestone:g}.safetensors"
-            passed = mean >= milestone and row.metrics["rollout/episodes"] >= EPISODES
-            if passed and not path.exists():
-                noted = {**card, "env_steps": row.env_steps, "training_return": mean}
-                models.save(path, network, env=env, card=noted)
-    if writer is not None:
-        writer.close()
+    with open_run(folder, config, parts, files=files, resume=resume) as run:
+        for row in conduct(
+            run,
+            parts,
+            env_steps=config.env_steps,
+            checkpoint_every=config.checkpoint_every,
+            interrupted=hooks.interrupted,
+            keep=keep,
+        ):
+            hooks.watch(row)
+            mean = row.metrics.get("rollout/ep_rew_mean", -np.inf)
+            for milestone in milestones:
+                path = folder / f"return_{milestone:g}.safetensors"
+                passed = mean >= milestone and row.metrics["rollout/episodes"] >= EPISODES
+                if passed and not path.exists():
+                    noted = {**card, "env_steps": row.env_steps, "training_return": mean}
+                    models.save(path, network, env=env, card=noted)
+        if writer is not None:
+            writer.close()
     return network
 
 

@@ -7,6 +7,7 @@ checkpoint when it is asked for again.
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -73,9 +74,26 @@ def in_a_process(job: Job, runs: Path) -> Row:
     context.set_forkserver_preload(["tutelage.sweeps.jobs", "torch._dynamo"])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as alone:
-            return alone.submit(job.run, runs).result()
+            return alone.submit(_run, job, runs).result()
     except BrokenProcessPool:
         raise UserError("its process was killed, perhaps for want of memory") from None
+
+
+def _run(job: Job, runs: Path) -> Row:
+    """Run a job; where the command was killed, stop as for SIGTERM and end."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+
+    def outlive() -> None:
+        command.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # ends a process whose job is over at once
+
+    threading.Thread(target=outlive, daemon=True).start()
+    try:
+        return job.run(runs)
+    finally:
+        if not command.is_alive():
+            os._exit(1)  # its pool would wait for ever for another job
 
 
 def _stop(running: Collection[Future[Row]]) -> None:
