@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tutelage.errors import UserError
 from tutelage.heads import Gaussian, Head, Point, QValues, check_actions, to_space
 from tutelage.importers.base import line_of
+from tutelage.importers.torchscript import ScriptPolicy
 from tutelage.models import label_head
 from tutelage.policies import Carry, Policy
 from tutelage.types import Array
@@ -67,9 +68,14 @@ class Portable(nn.Module):
         obs: Array,
         wrappers: Sequence[Wrapper] = (),
     ) -> None:
-        """``obs[1,stack,*frame]`` is an example. Raises UserError for actions that do not fit."""
+        """``obs[1,stack,*frame]`` is an example.
+
+        Raises UserError for actions that do not fit, and for what cannot be exported at all.
+        """
         super().__init__()
         check_actions(policy.head, space)
+        if isinstance(innermost(policy), ScriptPolicy):
+            raise UserError("the policy is TorchScript, which cannot be traced again")
         self.policy = policy
         self.head: Head = label_head(policy.head)
         self.space = space
@@ -136,6 +142,12 @@ class Portable(nn.Module):
     def outputs(self) -> list[str]:
         """Return the names of the file's outputs."""
         return ["action", self.output, *(f"memory_{i}_out" for i in range(len(self.memory)))]
+
+
+def innermost(policy: Policy) -> Policy:
+    """Return the policy that what is done to observations and numbers stands around."""
+    inner = getattr(policy, "policy", None)
+    return policy if inner is None else innermost(inner)
 
 
 def _refuse_drawing(say: Say, head: Head, obs: Tensor) -> None:

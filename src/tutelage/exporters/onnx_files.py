@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import UserError
-from tutelage.exporters.base import Portable
+from tutelage.exporters.base import Portable, innermost
 from tutelage.importers.base import line_of
 from tutelage.importers.onnx import OnnxPolicy
 from tutelage.policies import Carry, Policy
@@ -18,10 +18,8 @@ PREFIX = "file_"
 
 def within(policy: Policy) -> OnnxPolicy | None:
     """Return the ONNX file that a policy asks, if it does."""
-    if isinstance(policy, OnnxPolicy):
-        return policy
-    inner = getattr(policy, "policy", None)
-    return None if inner is None else within(inner)
+    inner = innermost(policy)
+    return inner if isinstance(inner, OnnxPolicy) else None
 
 
 def read(onnx: Any, where: str, opset: int) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from tutelage.errors import UserError
+from tutelage.exporters import onnx_files
 from tutelage.exporters.base import Portable, Run, States, Written, trace
 from tutelage.files import write_atomic
 from tutelage.importers.base import spelled_head
@@ -16,11 +17,16 @@ FILE = "policy.pt2"
 
 
 def write(policy: Portable, folder: Path, states: States) -> Written:
-    """Write the program; raise UserError for what cannot be traced, as what learnt in bytes."""
+    """Write the program; raise UserError for what cannot be traced."""
     if layers_of(policy):
         raise UserError(
             "the policy learnt in bytes, which torch.export cannot trace: "
             "choose onnx-int8 or c-int8"
+        )
+    if onnx_files.within(policy.policy):
+        raise UserError(
+            "the policy is an ONNX file, which torch.export cannot trace: "
+            "choose onnx, onnx-int8, c or c-int8"
         )
     program = trace(policy, policy.examples(2))
     torch.export.save(program, buffer := io.BytesIO())

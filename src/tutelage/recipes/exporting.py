@@ -30,6 +30,7 @@ from tutelage.wrappers import parse_wrapper
 
 SCHEMA = "tutelage-contract-1"
 CONTRACT = "contract.json"
+LEARN = "A student distilled with --student-precision int8 acts in bytes as it learnt to"
 Contract = dict[str, Any]
 """What an exported file sees, does and was measured to do: ``docs/deploy.md`` has every key."""
 
@@ -254,11 +255,12 @@ def _prove(
     lost = terms.margin * abs(both.original.mean)
     inferior = low < -lost
     if same.share < least and inferior:
+        # What learnt in bytes already has nothing to gain.
+        hint = "" if layers_of(policy) else f". {LEARN}"
         raise UserError(
             f"the file is not the policy: {_short(same, least)}, and its return of "
             f"{both.exported.mean:.4g} against {both.original.mean:.4g} may be lower by "
-            f"{-low:.3g} (at most {lost:.3g}); nothing is written. A student that learns with "
-            "student_precision int8 loses less"
+            f"{-low:.3g} (at most {lost:.3g}); nothing is written{hint}"
         )
     note("timing")
     fast = proof.speed(policy, run, same.sample)

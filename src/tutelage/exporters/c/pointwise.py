@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tutelage.errors import UserError
-from tutelage.exporters.c_graph import INSTEAD, Index, Node, number, shifted
+from tutelage.exporters.c.graph import INSTEAD, Index, Node
+from tutelage.exporters.c.quantised import dequantise, quantise
+from tutelage.exporters.c.spelling import number, shifted
 
 if TYPE_CHECKING:
-    from tutelage.exporters.c_source import Writer
+    from tutelage.exporters.c.writer import Writer
 
 Pointwise = Callable[["Writer", Node, Index], str]
 """``(writer, node, index)``: what the node's output is at an index."""
@@ -163,26 +165,6 @@ def _batch_norm(w: "Writer", node: Node, index: Index) -> str:
     return f"({w.broadcast(node.inputs[0], index)} * {times} + {plus})"
 
 
-def _quantise(w: "Writer", node: Node, index: Index) -> str:
-    found = w.byte_table(node) if node.output in w.lazy and not w.local else None
-    if found is not None:
-        leaf, values = found
-        return f"{w.table(f'{node.output}_q', values)}[{w.at(leaf, index)}]"
-    scale, zero = (w.constant(name) for name in node.inputs[1:])
-    assert scale is not None
-    assert zero is not None
-    x = w.broadcast(node.inputs[0], index)
-    return f"p_byte({x} / {number(np.float32(scale.ravel()[0]))}, {int(zero.ravel()[0])})"
-
-
-def _dequantise(w: "Writer", node: Node, index: Index) -> str:
-    scale, zero = (w.constant(name) for name in node.inputs[1:])
-    assert scale is not None
-    assert zero is not None
-    x = w.at(node.inputs[0], index)
-    return f"((float)({x} - {int(zero.ravel()[0])}) * {number(np.float32(scale.ravel()[0]))})"
-
-
 ALIASES = frozenset(("Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"))
 """What changes a shape and no number."""
 POINTWISE: Mapping[str, Pointwise] = {
@@ -230,8 +212,8 @@ POINTWISE: Mapping[str, Pointwise] = {
     "Gather": _gather,
     "GatherND": _gather_whole,
     "BatchNormalization": _batch_norm,
-    "QuantizeLinear": _quantise,
-    "DequantizeLinear": _dequantise,
+    "QuantizeLinear": quantise,
+    "DequantizeLinear": dequantise,
 }
 CHEAP = ALIASES | {
     *("Add", "Sub", "Mul", "Div", "Cast", "Expand", "Transpose", "Slice", "Gather"),

@@ -1,7 +1,6 @@
-"""An ONNX graph of one state as C is made of it."""
+"""Numbers, types, indices and loops as C spells them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,47 +16,6 @@ TYPES: Mapping[str, str] = {
     "int64": "int64_t",
     "bool": "uint8_t",
 }
-INSTEAD = "choose onnx or torch"
-
-Index = Sequence[str]
-"""An expression for each side of a tensor."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operator of a graph."""
-
-    kind: str
-    inputs: Sequence[str]
-    output: str
-    about: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A graph of one state, all shapes known; what depends on no input is a constant."""
-
-    nodes: Sequence[Node]
-    constants: Mapping[str, Array]
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, str]
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer multiplies by and adds."""
-
-    weight: Array
-    """``[M,K]``."""
-    scales: Array | None
-    """``[M]``, if the weights are bytes."""
-    bias: Array | None
-    bits: tuple[float, int] | None
-    """The scale and zero of what goes in, if that is bytes."""
-    rows: int = 1
-    """How many x there are altogether."""
 
 
 def spelled(values: Array) -> list[str]:
