@@ -76,6 +76,8 @@ class Claim:
     """As a ``Sweep`` has them."""
     judge: Judge
     plot: Plot
+    told: Mapping[str, str] = field(default_factory=dict)
+    """A verdict's word -> what came of the claim, in a sentence for people."""
     score: Score | None = None
     """A finished run's folder -> what it is scored by, beside how it went."""
     columns: Mapping[str, Column] = field(default_factory=dict)

@@ -6,21 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reproduction import Claim
 from reproduction.evidence import Code, Evidence, all_evidence
 from reproduction.manifest import manifest, word
 from tutelage.files import write_atomic, write_json
 from tutelage.sweeps import courses, profiles
 from tutelage.sweeps.figures import draw, figures, played_by_teacher
-from tutelage.sweeps.judges import ByMethod
+from tutelage.sweeps.judges import ByMethod, Verdict, spent
 from tutelage.sweeps.rows import Row
+from tutelage.sweeps.statistics import seeds_to_find
 from tutelage.sweeps.tables import Line, lines_of, log_ranks, markdown, plain, short
 
 HEAD = """# Reproduction
 
-Made by `python -m reproduction --docs docs` from `results/reproduce/rows.jsonl.gz`; not typed.
-Every run is a row there: its whole configuration, the digests of the files it read, seed, commit,
-versions and machine.
+Made by `python -m reproduction --docs docs` from `results/reproduce/rows.jsonl.gz`; the figures are
+not typed. Every run is a row there: its whole configuration, the digests of the files it read,
+seed, commit, versions and machine.
 """
 TERMS = """A run stops when ten held-out episodes and thirty further ones hold the target return, or
 when its budget of env steps is spent; "-" is a run that missed the target, and its mean return is
@@ -75,7 +78,48 @@ def page(rows: Sequence[Row], code: Code) -> str:
         if of.methods:
             cells["claim"] = f"[{cells['claim']}](#{_anchor(claim)})"
         lines.append({**cells, "verdict": f"**{cells['verdict']}**"})
-    return "\n".join([HEAD, TERMS, LEARNING, SPREAD, markdown(lines), *filter(None, sections)])
+    how = folded("How to read this page", "\n".join([TERMS, power(found), "", LEARNING, SPREAD]))
+    top = [HEAD, f"{summary(rows)}.\n", markdown(lines), how]
+    return "\n".join([*top, *filter(None, sections)])
+
+
+def folded(summary: str, text: str) -> str:
+    """Return Markdown that is folded away under a line, on GitHub and on the site."""
+    return f"<details markdown>\n<summary>{summary}</summary>\n\n{text.strip()}\n\n</details>\n"
+
+
+def power(found: Mapping[str, tuple[Claim, Evidence]]) -> str:
+    """Say how many seeds find a difference, by the spread of the method that has most."""
+    runs = [spent(rows) for _, of in found.values() for rows in of.methods.values()]
+    whole = [of for of in runs if of.reached.all() and len(of.steps) > 1]
+    if not whole:
+        return ""
+    most = max(whole, key=lambda of: len(of.steps))
+    spread = float(np.log(most.steps).std(ddof=1))
+    wanted = {times: seeds_to_find(float(np.log(times)), spread) for times in (1.25, 1.5, 2.0)}
+    told = ", ".join(f"{times:g} times by {seeds}" for times, seeds in wanted.items())
+    return textwrap.fill(
+        f"How many seeds a difference takes: of the {len(most.steps)} seeds of the usual student "
+        f"the logarithms of env steps have a standard deviation of {spread:.2f}. With that on both "
+        f"sides, four of five comparisons find a difference of {told} seeds a method (at 5 %, "
+        "two-sided).",
+        100,
+    )
+
+
+def cost(verdict: Verdict, methods: ByMethod) -> str:
+    """Say what it would take to settle a claim that is not; nothing of one that is."""
+    if verdict.word != "not settled" or not verdict.compared:
+        return ""
+    times = verdict.seeds_wanted()
+    if times is None:
+        return "More seeds would not settle it: of one method, some runs reached the target."
+    rows = [row for method in verdict.compared for row in methods[method]]
+    hours = (times - 1.0) * sum(row.seconds for row in rows) / 3600.0
+    return (
+        f"If figures and spread stay, {times:.1f} times as many seeds would settle it: "
+        f"{hours:.0f} hours of runs more."
+    )
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -93,38 +137,40 @@ def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:
         return ""
     verdict = claim.judge(methods)
     commits = sorted({short(row.commit) for rows in methods.values() for row in rows})
-    table = [markdown(lines_of(methods, columns=claim.columns)), log_ranks(methods)]
-    ran = [f"`python -m reproduction {name}` at {', '.join(commits)}.", of.age(code)]
-    images = [
+    first, *others = [
         f"![{title}](images/{name}{ending}.png)"
         for ending, (title, _) in figures(methods, claim.title, claim.plot).items()
     ]
+    decided = [
+        f"{plain(verdict.ours)} ({plain(verdict.test)}).",
+        cost(verdict, methods),
+        log_ranks(methods),
+        f"`python -m reproduction {name}` at {', '.join(commits)}.",
+        of.age(code),
+    ]
+    runs = [markdown(lines_of(methods, columns=claim.columns)), *filter(None, decided), *others]
     return f"""
 ## {_heading(claim)}
 
 {claim.claim}
 
-{chr(10).join(filter(None, table)).rstrip()}
+**{verdict.word.capitalize()}.** {claim.told.get(verdict.word, "")}
 
-**{plain(verdict.word.capitalize())}**: {plain(verdict.ours)} ({plain(verdict.test)}).
-{" ".join(filter(None, ran))}
+{first}
 
-{chr(10).join(images)}
-"""
+{folded("Every seed, and what decided", f"{chr(10)}{chr(10)}".join(runs))}"""
 
 
 def verdict_cells(claim: Claim, methods: ByMethod) -> Line:
     """Return a claim's line in the table of verdicts."""
     verdict = claim.judge(methods)
-    total = sum(row.env_steps for of in methods.values() for row in of)
+    said = word(verdict, methods)
     return {
         "#": claim.number,
         "claim": claim.title,
-        "paper": claim.paper,
-        "ours (95 % interval)": verdict.ours,
-        "env steps": f"{total:,}" if total else "-",
-        "verdict": word(verdict, methods),
-        "decided by": verdict.test,
+        "verdict": said,
+        "what came of it": " ".join(filter(None, [claim.told.get(said), cost(verdict, methods)])),
+        "the paper": claim.paper,
     }
 
 

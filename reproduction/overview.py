@@ -5,7 +5,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reproduction import Claim
-from reproduction.document import LEARNING, SPREAD, TERMS, draw_claim, verdict_cells
+from reproduction.document import (
+    LEARNING,
+    SPREAD,
+    TERMS,
+    cost,
+    draw_claim,
+    power,
+    summary,
+    verdict_cells,
+)
 from reproduction.evidence import Code, Evidence, all_evidence
 from tutelage.domains import environment_of
 from tutelage.errors import UserError
@@ -37,7 +46,8 @@ def write_overview(rows: Sequence[Row], path: Path, *, runs: Path, film: bool = 
     code = Code.now(versions()["commit"], rows)
     with TemporaryDirectory() as drafts:
         album = Album(runs, Path(drafts))
-        sections = [Section("Verdicts", [_verdicts(found)])]
+        how = Details("How to read this page", [TERMS, power(found), LEARNING, SPREAD])
+        sections = [Section("Verdicts", [_verdicts(found), how])]
         for name, (claim, of) in found.items():
             blocks: list[Block] = [claim.claim, f"The paper: {claim.paper}."]
             if not of.methods:
@@ -118,8 +128,8 @@ class Album:
 def _intro(rows: Sequence[Row]) -> list[str]:
     env_steps = sum(row.env_steps for row in rows)
     hours = sum(row.seconds for row in rows) / 3600
-    cost = f"{len(rows):,} runs, {env_steps:,} env steps, {hours:.1f} hours of runs."
-    return [f"What came of the paper's claims and of ours. {cost}", TERMS, LEARNING, SPREAD]
+    spent = f"{len(rows):,} runs, {env_steps:,} env steps, {hours:.1f} hours of runs."
+    return [f"{summary(rows)}. {spent}"]
 
 
 def _verdicts(found: Mapping[str, tuple[Claim, Evidence]]) -> Table:
@@ -138,10 +148,19 @@ def _results(
     verdict = claim.judge(methods)
     drawn = draw_claim(name, claim, methods, rows, drafts)
     lines = lines_of(methods, columns=claim.columns)
+    (title, first), *others = drawn.items()
+    decided = filter(None, [f"{verdict.ours} ({verdict.test}).", cost(verdict, methods)])
     return [
-        f"{verdict.word.capitalize()}: {verdict.ours} ({verdict.test}).",
-        *(Figure(png, title) for title, png in drawn.items()),
-        Table(f"{claim.title}: methods", lines, prose=True),
+        f"{verdict.word.capitalize()}. {claim.told.get(verdict.word, '')}",
+        Figure(first, title),
+        Details(
+            "What decided",
+            [
+                *decided,
+                Table(f"{claim.title}: methods", lines, prose=True),
+                *(Figure(png, title) for title, png in others),
+            ],
+        ),
     ]
 
 

@@ -33,4 +33,5 @@ CLAIM = Claim(
     },
     judge=both(reaches("distilled"), misses("by itself"), returns_more(("distilled", "by itself"))),
     plot=env_steps,
+    told={"holds": "Taught, the student reached 20 in every seed; from reward alone, in none."},
 )

@@ -30,4 +30,8 @@ CLAIM = Claim(
     },
     judge=returns_more(("kickstarted, longer", "teacher")),
     plot=returns,
+    told={
+        "holds": "With reward beside its teacher, the student came to return more than the "
+        "teacher does."
+    },
 )

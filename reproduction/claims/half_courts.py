@@ -28,4 +28,7 @@ CLAIM = Claim(
         ("bottom expert, bottom half", "bottom expert, whole court"),
     ),
     plot=returns,
+    told={
+        "holds": "An expert of one half of the court plays well there and badly on the whole court."
+    },
 )

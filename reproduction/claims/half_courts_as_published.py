@@ -29,4 +29,7 @@ CLAIM = Claim(
         ("bottom expert, bottom half", "bottom expert, whole court"),
     ),
     plot=returns,
+    told={
+        "holds": "In the game of the authors' code, too, an expert plays better in its own half."
+    },
 )

@@ -59,6 +59,10 @@ CLAIM = Claim(
         misses("thompson-beta", "random", "ucb1", "top alone", "bottom alone"),
     ),
     plot=env_steps,
+    told={
+        "holds": "A selector that sees where the ball is made one whole player of two experts "
+        "of half a court; no other did."
+    },
     score=agreement,
     columns={
         "agreement with the ball's half": shares(lambda row: row.scores.get("agreement_with_half"))

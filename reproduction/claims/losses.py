@@ -21,4 +21,5 @@ CLAIM = Claim(
     },
     judge=faster(*(("kl", loss) for loss in ("mse", "nll", "mse + nll"))),
     plot=env_steps,
+    told={"holds": "With KL the student reached 20 more than twice as fast as with MSE or NLL."},
 )

@@ -30,4 +30,8 @@ CLAIM = Claim(
     },
     judge=reaches("online", "offline, the teacher plays", "offline, the teacher learns"),
     plot=env_steps,
+    told={
+        "holds": "Students reached 20 online and from recorded data, whether the teacher played "
+        "or learnt."
+    },
 )

@@ -22,4 +22,5 @@ CLAIM = Claim(
     methods={share: {"student": size} for share, size in WIDTHS.items()},
     judge=reaches("6.4 %", "3.7 %"),
     plot=sizes,
+    told={"holds": "Students of 6.4 % and 3.7 % of the teacher's size reached 20 in every seed."},
 )

@@ -29,6 +29,10 @@ CLAIM = Claim(
         any_of=True,
     ),
     plot=env_steps,
+    told={
+        "not settled": "Among unequal teachers selectors came close to the best teacher alone, "
+        "but missed in single seeds."
+    },
     columns={
         "picks of the adversary": shares(
             lambda row: row.picks[4] / sum(row.picks) if row.picks else None

@@ -9,14 +9,17 @@ less likely than that one does; that one of them fails, or is the one that holds
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tutelage.sweeps.rows import Row
-from tutelage.sweeps.statistics import Ratio, Spent, difference, ratio
+from tutelage.sweeps.statistics import Interval, Ratio, Spent, difference, ratio
 
 ByMethod = Mapping[str, Sequence[Row]]
 """The rows of each method, seed by seed."""
+
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "not settled"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,17 @@ class Verdict:
     """The figure that decides, with its interval."""
     test: str
     """What decided it."""
+    at: Callable[[float], str] = field(default=lambda times: OPEN, compare=False)
+    """The word there would be with so many times the seeds, if figures and spread stayed."""
+    compared: tuple[str, ...] = field(default=(), compare=False)
+    """The methods that it is about."""
+
+    def seeds_wanted(self) -> float | None:
+        """Return how many times the seeds would settle it, if figures and spread stayed.
+
+        None where a hundred times would not, as where runs that missed their target leave a bound.
+        """
+        return next((times for times in TIMES if self.at(times) != OPEN), None)
 
 
 Judge = Callable[[ByMethod], Verdict]
@@ -36,9 +50,10 @@ Judge = Callable[[ByMethod], Verdict]
 SEEDS = 3
 """Fewer settle nothing."""
 
-Figure = TypeVar("Figure")
+Figure = TypeVar("Figure", bound=Interval)
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not settled"
+TIMES = [1.05**n for n in range(95)]
+"""What numbers of seeds are tried, up to a hundredfold."""
 
 
 def _all(words: Sequence[str]) -> str:
@@ -123,7 +138,8 @@ def _reaching(claimed: Sequence[str], *, all_do: str, none_does: str, test: str)
             return Verdict(OPEN, "not run", of)
         ours = ", ".join(f"{m}: {sum(reached)} of {len(reached)}" for m, reached in there.items())
         words = [*map(word, there.values()), *[OPEN] * (len(claimed) - len(there))]
-        return Verdict(_all(words), ours, of)
+        said = _all(words)
+        return Verdict(said, ours, of, lambda times: said, tuple(there))
 
     return judge
 
@@ -165,9 +181,14 @@ def _compare(
             some = any(rows.get(method) for pair in pairs for method in pair)
             return Verdict(OPEN, f"fewer than {SEEDS} seeds" if some else "not run", test)
         figures = {name(*pair): figure(rows, *pair) for pair in there}
-        words = [*map(word, figures.values()), *[OPEN] * (len(pairs) - len(there))]
+        missing = [OPEN] * (len(pairs) - len(there))
+
+        def at(times: float) -> str:
+            return joined([*(word(one.narrowed(times)) for one in figures.values()), *missing])
+
         ours = ", ".join(f"{label}: {value}" for label, value in figures.items())
-        return Verdict(joined(words), ours, test)
+        compared = tuple(dict.fromkeys(method for pair in there for method in pair))
+        return Verdict(at(1.0), ours, test, at, compared)
 
     return judge
 
@@ -190,6 +211,8 @@ def _joined(words: Callable[[Sequence[str]], str], judges: Sequence[Judge]) -> J
             words([verdict.word for verdict in found]),
             "; ".join(verdict.ours for verdict in found),
             "; ".join(tests),
+            lambda times: words([verdict.at(times) for verdict in found]),
+            tuple(dict.fromkeys(method for verdict in found for method in verdict.compared)),
         )
 
     return judge

@@ -9,7 +9,8 @@ would have taken longer. Intervals are of 95 %, and the same data give the same 
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,13 @@ class Interval:
     low: float
     high: float
 
+    def narrowed(self, times: float) -> Self:
+        """Return the interval there would be of so many ``times`` the data, were all else equal."""
+        low, high = (
+            self.middle + (end - self.middle) / math.sqrt(times) for end in (self.low, self.high)
+        )
+        return replace(self, low=low, high=high)
+
     def __str__(self) -> str:
         if not math.isfinite(self.high - self.low):
             return f"{self.middle:.2f}"
@@ -45,6 +53,13 @@ class Ratio(Interval):
     """A run above the line missed the target: the true ratio is larger."""
     at_most: bool
     """A run below the line missed the target: the true ratio is smaller."""
+
+    def narrowed(self, times: float) -> Self:
+        low, high = (
+            self.middle * (end / self.middle) ** (1.0 / math.sqrt(times))
+            for end in (self.low, self.high)
+        )
+        return replace(self, low=low, high=high)
 
     @property
     def inverse(self) -> "Ratio":
@@ -229,6 +244,16 @@ def difference(ours: Sequence[float] | Floats, theirs: Sequence[float] | Floats)
     with warnings.catch_warnings(action="ignore"):  # SciPy's, of a side that does not vary
         found = stats.ttest_ind(x, y, equal_var=False).confidence_interval(CONFIDENCE)
     return Interval(middle, float(found.low), float(found.high))
+
+
+def seeds_to_find(apart: float, spread: float, *, power: float = 0.8) -> int:
+    """Return the seeds a side by which two means ``apart`` are told apart at 5 %, two-sided.
+
+    n = 2 ((z_0.975 + z_power) spread / apart)^2, of normal numbers of standard deviation
+    ``spread`` (Cohen 1988, section 2.4).
+    """
+    z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2.0) + stats.norm.ppf(power))
+    return math.ceil(2.0 * (z * spread / apart) ** 2)
 
 
 def median(steps: Sequence[float | None]) -> float | None:
