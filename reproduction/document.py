@@ -40,8 +40,8 @@ against three its least p is 0.1. A difference of returns has Welch's t interval
 where a model plays, over its episodes; there the interquartile mean, of the middle half of all
 episodes, stands beside the mean, its interval by a bootstrap within each student. "~" marks a ratio
 with missed targets on both sides, which says nothing; one without an interval is of a single seed.
-"Holds" means that the comparison named under "decided by" came out as claimed, not that the paper's
-figure was matched. Claims 1 to 12 are the paper's; 2a, 4a and 4b are further words of the paper,
+"Holds" means that the comparison that decided came out as claimed, not that the paper's figure was
+matched. Claims 1 to 12 are the paper's; 2a, 4a and 4b are further words of the paper,
 10a is claim 10 in another game, 4c, 9a and 9b are ours.
 
 No figure is corrected for how many comparisons there are, nor for how often one looked. All methods
@@ -113,7 +113,9 @@ def cost(verdict: Verdict, methods: ByMethod) -> str:
         return ""
     times = verdict.seeds_wanted()
     if times is None:
-        return "More seeds would not settle it: of one method, some runs reached the target."
+        return (
+            "More seeds would not settle it: some runs of one method reach the target, some do not."
+        )
     rows = [row for method in verdict.compared for row in methods[method]]
     hours = (times - 1.0) * sum(row.seconds for row in rows) / 3600.0
     return (

@@ -327,3 +327,17 @@ def test_without_two_methods_of_seeds_enough_nothing_is_tested(
     assert [line["method"] for line in table] == list(rows)
     assert len({tuple(line) for line in table}) == 1
     assert log_ranks(rows) == ""
+
+
+def test_more_seeds_settle_what_is_no_bound() -> None:
+    rows = {"slow": study([1_000, 1_100, 1_900]), "usual": study([1_000, 1_000, 1_000])}
+    open_still = faster(("usual", "slow"))(rows)
+    assert open_still.word == "not settled"
+    times = open_still.seeds_wanted()
+    assert times is not None
+    assert open_still.at(times) == "holds"
+    assert open_still.at(times / 1.1) == "not settled"
+    assert open_still.compared == ("slow", "usual")
+    # Of a claim that all reach and none does, no number of seeds makes another.
+    mixed = both(reaches("usual"), misses("mixed"))({**rows, "mixed": study([1_000, None, 900])})
+    assert (mixed.word, mixed.seeds_wanted()) == ("not settled", None)

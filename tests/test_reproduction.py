@@ -18,11 +18,13 @@ from reproduction import evidence as evidence_module
 from reproduction.columns import parameters
 from reproduction.evidence import Code, evidence
 from reproduction.manifest import manifest
-from tests.rows import row_of_job
+from tests.rows import row, row_of_job
 from tutelage import Network, QValues, Size, save
 from tutelage.report.video import side_by_side
 from tutelage.sweeps import figures
+from tutelage.sweeps.judges import Verdict
 from tutelage.sweeps.rows import Row, finished
+from tutelage.sweeps.statistics import Interval
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reproduce"
@@ -89,6 +91,30 @@ def test_no_claim_has_lost_a_row() -> None:
 
 def test_the_page_is_what_the_rows_in_the_repository_give() -> None:
     assert PAGE.read_text() == document.page(ROWS, CODE)
+
+
+def test_every_verdict_is_told_in_a_sentence_and_every_open_one_with_what_would_settle_it() -> None:
+    for name, claim in FOUND.items():
+        methods = evidence(name, claim, ROWS).methods
+        verdict = claim.judge(methods)
+        assert claim.told[verdict.word].endswith(".")
+        said = document.cost(verdict, methods)
+        assert ("would" in said) == (verdict.word == "not settled"), name
+
+
+def test_the_cost_of_settling_counts_the_runs_that_are_compared() -> None:
+    narrow = Interval(1.1, 0.9, 1.3)  # 0.1 above 1, and 0.2 to either side: four times the data
+    verdict = Verdict("not settled", "", "", lambda n: judged(narrow.narrowed(n)), ("a", "b"))
+    rows = {name: [row(seed, seconds=1_800.0) for seed in (1, 2)] for name in "abc"}
+    assert verdict.seeds_wanted() == pytest.approx(4.0, rel=0.05)
+    assert "4.1 times as many seeds would settle it: 6 hours" in document.cost(verdict, rows)
+    never = replace(verdict, at=lambda times: "not settled")
+    assert "More seeds would not settle it" in document.cost(never, rows)
+    assert document.cost(replace(verdict, word="holds"), rows) == ""
+
+
+def judged(figure: Interval) -> str:
+    return "holds" if figure.low > 1.0 else "not settled"
 
 
 def test_the_readme_counts_the_verdicts_that_the_rows_give() -> None:
@@ -226,7 +252,8 @@ def test_every_claim_has_a_line_a_section_and_what_there_is_of_it(
     for name, claim in claims.items():
         methods = evidence(name, claim, rows).methods
         assert ("Not run yet." in sections[name]) == (not methods)
-        assert escape(document.verdict_cells(claim, methods)["decided by"]) in html
+        assert escape(claim.title) in html
+        assert (escape(claim.judge(methods).test) in sections[name]) == bool(methods)
         assert all(f">{escape(method)}</th>" in sections[name] for method in methods)
     assert "A &lt;b&gt;bold&lt;/b&gt; claim &amp; more" in html
     assert "<b>" not in html
