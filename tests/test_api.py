@@ -187,6 +187,17 @@ def test_a_teacher_is_a_name_a_path_a_model_a_policy_or_a_function_with_a_head(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_module_that_is_lent_comes_back_as_it_was(tmp_path: Path) -> None:
+    frozen = torch.nn.BatchNorm1d(4).eval()
+    module = torch.nn.Sequential(frozen, torch.nn.Dropout(0.5), torch.nn.Linear(4, 2))
+    random = torch.get_rng_state()
+    tt.evaluate(module, "CartPole-v1", episodes=1)
+    tt.distill(module, "CartPole-v1", "mlp:4", out=tmp_path / "run", **SMALL)
+    tt.export(module, "torch", tmp_path / "out", env="CartPole-v1", states=8, episodes=1)
+    assert [part.training for part in module.modules()] == [True, False, True, True]
+    assert torch.equal(torch.get_rng_state(), random)
+
+
 def test_an_environment_is_a_name_or_what_makes_one(tmp_path: Path) -> None:
     made = []
 

@@ -405,6 +405,27 @@ def test_a_second_interrupt_ends_a_long_evaluation(at_home: Path) -> None:
     assert lines[-1] == "tutelage: interrupted\n"
 
 
+def test_sigterm_leaves_nothing_half_written(at_home: Path) -> None:
+    words = ["export", "model.safetensors", "--to", "torch", "--out", "out/exported"]
+    Path("out").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tutelage", *words, "--states", "10000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not any(Path("out").iterdir()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "tutelage: interrupted"
+    assert list(Path("out").iterdir()) == []
+
+
 # --- environments at fault ----------------------------------------------------------------------
 
 

@@ -210,6 +210,15 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             import_model(tmp_path / "cut")
 
 
+def test_an_input_without_a_side_for_states_is_refused(tmp_path: Path) -> None:
+    shape = [onnx.helper.make_tensor_value_info(name, 1, [5]) for name in ("obs", "actions")]
+    node = onnx.helper.make_node("Identity", ["obs"], ["actions"])
+    graph = onnx.helper.make_graph([node], "g", shape[:1], shape[1:])
+    onnx.save(onnx.helper.make_model(graph), str(tmp_path / "p.onnx"))
+    with pytest.raises(UserError, match=r"its input obs has the shape \[5\].*with a batch"):
+        import_model(f"{tmp_path / 'p.onnx'}+head:point:5")
+
+
 def test_weights_beside_the_file_are_read_and_told(tmp_path: Path) -> None:
     name, network = perceptron(tmp_path / "p.onnx", "actions")
     model = onnx.load(name)

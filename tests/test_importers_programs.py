@@ -60,6 +60,16 @@ def script(module: nn.Module, path: Path, *example: Tensor) -> str:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_program_is_asked_in_numbers_of_its_own_kind(dtype: torch.dtype, tmp_path: Path) -> None:
+    module = perceptron().to(dtype)
+    policy: Any = import_model(f"torchscript:{script(module, tmp_path / 'p')}+head:q:3").policy
+    assert torch.equal(policy.step(OBS, ())[0], module(OBS[:, 0].to(dtype)).float())
+    with pytest.raises(UserError, match=r"observations \[4\]: RuntimeError: mat1 and mat2 shapes"):
+        policy.step(OBS[..., :4], ())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_is_run_only_where_it_is_named(tmp_path: Path) -> None:
     network = perceptron()
     name = script(network, tmp_path / "policy", OBS[:1, 0])

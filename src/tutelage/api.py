@@ -1,7 +1,8 @@
 """What a program calls: the commands as functions, every setting an argument of the same name."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,16 +87,31 @@ def distill(
     several: Sequence[Any] = teacher if isinstance(teacher, list | tuple) else [teacher]
     given: dict[str, Model] = {}
     place = env if isinstance(env, str) else registered(env)
-    names = [_named(one, head, place, given) for one in several]
-    own = student if callable(student) else None
-    size = student if own is None else name_of(own)
-    config = build(Distill, {"teachers": names, "env": place, "student": size, **settings})
-    folder = Path(out) if out is not None else distilling_folder(config)
-    hooks = recipes.Hooks(watch=watch, note=note)
-    outcome = recipes.distill(config, folder, resume=resume, hooks=hooks, given=given, student=own)
-    result = recipes.close_distillation(outcome, note=note)
+    with _lent(*several):
+        names = [_named(one, head, place, given) for one in several]
+        own = student if callable(student) else None
+        size = student if own is None else name_of(own)
+        config = build(Distill, {"teachers": names, "env": place, "student": size, **settings})
+        folder = Path(out) if out is not None else distilling_folder(config)
+        hooks = recipes.Hooks(watch=watch, note=note)
+        outcome = recipes.distill(
+            config, folder, resume=resume, hooks=hooks, given=given, student=own
+        )
+        result = recipes.close_distillation(outcome, note=note)
     best: Student = recipes.best_of(outcome).policy  # type: ignore[assignment]
     return Distilled(best, result, folder, outcome.config)
+
+
+@contextmanager
+def _lent(*given: Any) -> Iterator[None]:
+    """Leave modules that are given in training, as far as they were."""
+    modules = [one for one in given if isinstance(one, torch.nn.Module)]
+    training = [part for one in modules for part in one.modules() if part.training]
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _named(teacher: AnyPolicy, head: Head | None, env: str, given: dict[str, Model]) -> str:
@@ -148,23 +164,24 @@ def evaluate(
     returned, a policy, or a function ``obs[N,*O] -> out[N,L]`` with the ``head`` that says what its
     numbers mean. ``settings`` are those of the environment, by name.
     """
-    where = recipes.open_device(device)
-    model, wrappers, config = _opened(policy, env, head, settings)
-    if isinstance(policy, str | Path) and isinstance(model.policy, torch.nn.Module):
-        model.policy.to(where)
-    regions = about(config).regions
-    made = tuple(parse_wrapper(text, regions) for text in wrappers)
-    teacher = Ensemble([Teacher(model.name, model.policy, made)], seed=seed).alone(0)
-    return play(
-        teacher,
-        config,
-        episodes=episodes,
-        seed=seed,
-        max_steps=max_steps,
-        device=where,
-        threads=threads,
-        note=note,
-    )
+    with _lent(policy):
+        where = recipes.open_device(device)
+        model, wrappers, config = _opened(policy, env, head, settings)
+        if isinstance(policy, str | Path) and isinstance(model.policy, torch.nn.Module):
+            model.policy.to(where)
+        regions = about(config).regions
+        made = tuple(parse_wrapper(text, regions) for text in wrappers)
+        teacher = Ensemble([Teacher(model.name, model.policy, made)], seed=seed).alone(0)
+        return play(
+            teacher,
+            config,
+            episodes=episodes,
+            seed=seed,
+            max_steps=max_steps,
+            device=where,
+            threads=threads,
+            note=note,
+        )
 
 
 def export(
@@ -192,11 +209,12 @@ def export(
     for name, number in (("states", states), ("episodes", episodes), ("max_steps", max_steps)):
         if number < 1:
             raise UserError(f"{name} must be at least 1, got {number}")
-    model, wrappers, config = _opened(policy, env, head, settings)
-    terms = recipes.Terms(states, episodes, max_steps, min_agreement, margin)
-    return recipes.export(
-        model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
-    )
+    with _lent(policy):
+        model, wrappers, config = _opened(policy, env, head, settings)
+        terms = recipes.Terms(states, episodes, max_steps, min_agreement, margin)
+        return recipes.export(
+            model, wrappers, config, to, Path(out), terms, seed=seed, page=write_contract, note=note
+        )
 
 
 def _opened(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import PolicyWarning, UserError, did_you_mean, look_up
+from tutelage.signals import sigterm_as_ctrl_c
 from tutelage.text import printable
 
 COMMANDS = {
@@ -96,7 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         elif words[0] in ("--help", "-h"):
             print(_help())
         else:
-            with warnings.catch_warnings():
+            # What is begun is then tidied up, and nothing half-written is left.
+            with sigterm_as_ctrl_c(), warnings.catch_warnings():
                 warnings.showwarning = _warn(warnings.showwarning)
                 _parse(*words).run()
     except UserError as error:

@@ -76,7 +76,7 @@ def load_object(what: str, text: str, table: Mapping[str, Any] | None = None) ->
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UserError(f"{what} {text!r}: importing {module} failed: {error}") from error
-        choices = "" if table is None else f"; choose from {', '.join(sorted(table))}, or"
+        choices = ":" if table is None else f"; choose from {', '.join(sorted(table))}, or"
         raise UserError(
             f"unknown {what} {text!r}: there is no module {module!r}{choices} "
             "name one of your own as MODULE:NAME"

@@ -164,6 +164,12 @@ class OnnxPolicy:
         floating = "float" in choices[self.output].type or "double" in choices[self.output].type
         self.head = chosen_head(head, space, size if floating else None, hint=self.output)
         self.read = Reading(self.head, space, units)
+        for name, one in self._inputs.items():
+            if len(one.shape) < 2:
+                raise UserError(
+                    f"{where}: its input {name} has the shape {list(one.shape)}, expected a side "
+                    "for states before it, as in [N, …]: export it with a batch"
+                )
         sizes = {one.shape[0] for one in self._inputs.values()} - {None}
         fixed = [size for size in sizes if isinstance(size, int)]
         self._batch = fixed[0] if fixed else None

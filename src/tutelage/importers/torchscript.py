@@ -86,6 +86,8 @@ class ScriptPolicy(nn.Module):
         if scaling not in ("unit", "none"):
             raise choose_from("scaling", scaling, ["unit", "none"])
         self._unit = scaling == "unit"
+        floating = (p.dtype for p in module.parameters() if p.is_floating_point())
+        self._dtype = next(floating, torch.float32)
         self.states = _states(module)
         self._fresh = [self._get(name).clone() for name in self.states]
         self.head = chosen_head(head, space, None)
@@ -100,8 +102,8 @@ class ScriptPolicy(nn.Module):
 
     def step(self, obs: Observation, carry: Carry) -> tuple[Tensor, Carry]:
         """Return ``out[N,L]`` and the memory after."""
-        x = natural(one_tensor(obs)).float()
-        x = x / 255.0 if self._unit else x
+        x = natural(one_tensor(obs))
+        x = (x / 255.0 if self._unit else x).to(self._dtype)
         if not self.states:
             return self._read(self._ask(x), x.shape[0]), ()
         said, after = [], []
@@ -127,8 +129,9 @@ class ScriptPolicy(nn.Module):
             with torch.no_grad():
                 return one_output(self._module(x), self._output)
         except (RuntimeError, torch.jit.Error) as error:
+            *_, cause = str(error).strip().splitlines() or [repr(error)]  # above it is its code
             raise UserError(
-                f"the program cannot take observations {list(x.shape[1:])}: {line_of(error)}"
+                f"the program cannot take observations {list(x.shape[1:])}: {cause}"
             ) from error
 
 

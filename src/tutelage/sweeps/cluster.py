@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import UserError
+from tutelage.signals import sigterm_as_ctrl_c
 from tutelage.sweeps.grid import Outcome
 from tutelage.sweeps.jobs import Job
 from tutelage.sweeps.rows import Row
-from tutelage.sweeps.stopping import sigterm_as_ctrl_c, stop
+from tutelage.sweeps.stopping import stop
 
 RETRIES = 3
 """How often a run is run again after its node or its process was killed under it."""

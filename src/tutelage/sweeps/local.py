@@ -15,10 +15,11 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 from tutelage.errors import UserError
+from tutelage.signals import sigterm_as_ctrl_c
 from tutelage.sweeps.grid import Outcome
 from tutelage.sweeps.jobs import Job
 from tutelage.sweeps.rows import Row
-from tutelage.sweeps.stopping import sigterm_as_ctrl_c, stop
+from tutelage.sweeps.stopping import stop
 
 
 def run_local(

@@ -8,16 +8,6 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def told_to_stop() -> Iterator[Callable[[], bool]]:
     """Turn SIGTERM and Ctrl-C, however often they come, into a question asked between rounds.
 
