@@ -57,7 +57,12 @@ run with other settings today: these are named, each with the number of runs tha
 file of other bytes is another model ("models"): those of the runs so far were rewritten since, the
 weights as they were, to say in their headers what their numbers mean.
 """
-SAID = {"holds": "hold", "does not hold": "do not", "not settled": "are not settled"}
+SAID = {
+    "holds": "hold",
+    "does not hold": "do not",
+    "not settled": "are not settled",
+    "not run": "are not run",
+}
 """What is said of one claim -> of several."""
 LEARNING, SPREAD = (
     textwrap.fill(f"{what}: {caption[0].lower()}{caption[1:]}", 100) + "\n"
@@ -128,8 +133,8 @@ def summary(rows: Sequence[Row]) -> str:
     """Return how many claims came out how, as the README has it."""
     words = [word(claim.judge(of.methods), of.methods) for claim, of in all_evidence(rows).values()]
     count = Counter(words)
-    told = ", ".join(f"{count.pop(said)} {plural}" for said, plural in SAID.items())
-    return f"Of {len(words)} claims {told}" + "".join(f", {n} {said}" for said, n in count.items())
+    told = [f"{count[said]} {plural}" for said, plural in SAID.items() if count[said]]
+    return f"Of {len(words)} claims {', '.join(told)}"
 
 
 def section(name: str, claim: Claim, of: Evidence, code: Code) -> str:
