@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, SupportsFloat
 
+import numpy as np
 import pytest
 
 from tutelage.errors import UserError
@@ -62,6 +63,24 @@ def test_options_are_read_by_their_types_and_the_first_may_be_bare() -> None:
     assert made("scheduled:1:0:100") == 0.5
     assert made("scheduled:epsilon=0.25") == 0.25
     assert made("bare") == "bare"
+
+
+def several(
+    least: np.floating[Any] | np.integer[Any] | np.ndarray[Any, Any] | None = None,
+    most: SupportsFloat | None = None,
+    count: int | str = 1,
+    loud: bool = False,
+) -> tuple[Any, ...]:
+    return least, most, count, loud
+
+
+def test_an_option_of_several_types_is_read_by_the_first_that_can() -> None:
+    text = "several:least=-1,most=0.5,count=many,loud=true"
+    assert build("thing", text, {"several": several}) == (-1.0, 0.5, "many", True)
+    assert build("thing", "several:count=3", {"several": several})[2:] == (3, False)
+    for word, says in (("least=low", "a number or a whole number"), ("loud=yes", "true, false")):
+        with pytest.raises(UserError, match=says):
+            build("thing", f"several:{word}", {"several": several})
 
 
 def test_what_is_in_no_table_may_come_from_a_module() -> None:

@@ -7,10 +7,23 @@ own parameters.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    SupportsFloat,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import numpy as np
 
 from tutelage.errors import UserError, choose_from
 from tutelage.schedules import parse_schedule
@@ -187,11 +200,30 @@ def _reader(hint: Any) -> Read | None:
         return lambda text: _one_of(text, get_args(hint))
     if hint == Schedule:
         return lambda text: parse_schedule(text, low=bounds.low, high=bounds.high)
-    if hint in (int, float):
-        return lambda text: _number(text, hint, bounds)
-    if hint is str:
-        return str
-    return None
+    if get_origin(hint) in (Union, types.UnionType):
+        known = [read for one in get_args(hint) if (read := _reader(one)) is not None]
+        return (lambda text: _any_of(text, known)) if known else None
+    plain = get_origin(hint) or hint
+    if not inspect.isclass(plain):
+        return None
+    if plain is bool:
+        return lambda text: _one_of(text, ("true", "false")) == "true"
+    if issubclass(plain, int | np.integer):
+        return lambda text: _number(text, int, bounds)
+    if issubclass(plain, float | np.floating) or plain is SupportsFloat:
+        return lambda text: _number(text, float, bounds)
+    return str if plain is str else None
+
+
+def _any_of(text: str, readers: Sequence[Read]) -> Any:
+    """Return what the first makes of a text that can read it; raise ValueError if none can."""
+    refused = []
+    for read in readers:
+        try:
+            return read(text)
+        except ValueError as error:
+            refused.append(str(error))
+    raise ValueError(" or ".join(dict.fromkeys(refused)))
 
 
 @dataclass(frozen=True)
