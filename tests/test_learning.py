@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import permutation_test
 
+import tutelage as tt
 from tests.fakes import controller
 from tutelage import Distill, EnvironmentConfig, Network, QValues, Record, Teach
 from tutelage.dataset import Dataset
@@ -340,3 +341,12 @@ def test_what_explores_and_who_acts_are_in_the_metrics(tmp_path: Path) -> None:
     # beta falls from 1 to 1/2, then to 0: its mean over a round, within four deviations of a share.
     shares = [row["rollout/teacher_acts"] for row in rows]
     assert shares == pytest.approx([0.75, 0.25], abs=4 * (0.75 * 0.25 / 256) ** 0.5)
+
+
+@pytest.mark.slow
+def test_a_student_learns_pong_to_its_teachers_return(tmp_path: Path) -> None:
+    """The main job as a person runs it: minutes, for this network and these games."""
+    taught = tt.distill(env_steps=50_000, seed=1, threads=1, out=tmp_path / "run")
+    assert taught.result["env_steps_to_20"] is not None
+    played = tt.evaluate(tmp_path / "run", episodes=30)
+    assert played.mean >= 20.0
