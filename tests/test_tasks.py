@@ -12,6 +12,7 @@ from tests.rows import cartpole, job_of
 from tutelage import Dataset, recipes
 from tutelage.configs import Teach
 from tutelage.dataset import FRAGMENT
+from tutelage.domains import About
 from tutelage.errors import UserError
 from tutelage.logs import read_metrics
 from tutelage.schema import build
@@ -136,7 +137,7 @@ def test_a_training_whose_data_set_is_gone_begins_anew(tmp_path: Path) -> None:
 
 
 def test_the_row_of_a_teachers_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "usual_target", lambda config: 15.0)
+    monkeypatch.setattr(tasks, "about", lambda config: About(target=15.0))
     job = job_of({"command": "teach", **TRAINING, "env_steps": 1_024}, seed=2)
     row = job.run(tmp_path)
     assert (row.seed, row.target_return, row.env_steps, row.episodes) == (2, 15.0, 1_024, 30)
