@@ -8,6 +8,9 @@ import pytest
 
 from reproduction.policies import BESIDE, CASES, ROWS, command, page, share_kept, summary
 from reproduction.records import read
+from tutelage.sweeps.judges import returns_of
+from tutelage.sweeps.rows import Row, finished
+from tutelage.sweeps.statistics import difference
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,3 +86,25 @@ def test_the_page_and_the_readme_are_what_the_rows_in_the_repository_give() -> N
     beside = [read(ROOT / ROWS.with_name(name)) for name in BESIDE]
     assert (ROOT / "docs" / "any-policy.md").read_text() == page(read(ROOT / ROWS), *beside)
     assert summary(read(ROOT / ROWS)) in (ROOT / "README.md").read_text()
+
+
+def test_what_is_told_of_three_teachers_of_a_robot_is_what_the_rows_have() -> None:
+    of: dict[tuple[str, str], list[Row]] = {}
+    for row in finished(ROOT / "results" / "halfcheetah"):
+        of.setdefault(row.methods[0], []).append(row)
+    text = " ".join((ROOT / "docs" / "teachers.md").read_text().split())
+    for sweep, seeds in (("cheetah-segments", 6), ("cheetah-teachers", 3)):
+        chosen, drawn = (returns_of(of[sweep, method]) for method in ("chosen", "at-random"))
+        assert len(chosen) == len(drawn) == seeds
+        more = difference(chosen, drawn)
+        told = (
+            f"| {seeds} | {np.mean(chosen):,.0f} | {np.mean(drawn):,.0f} | {more.middle:,.0f} "
+            f"({more.low:,.0f} … {more.high:,.0f}) |"
+        )
+        assert told.replace("-", "\N{MINUS SIGN}") in text
+    assert f"made {np.mean(returns_of(of['cheetah-teachers', 'alone'])):,.0f} of it" in text
+    shares = [
+        np.mean([row.picks[1] / sum(row.picks) for row in of["cheetah-segments", method]])
+        for method in ("chosen", "at-random")
+    ]
+    assert "had {:.0%} of the choices, at random {:.0%}".format(*shares).replace("%", " %") in text
