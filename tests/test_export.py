@@ -194,7 +194,8 @@ def test_what_stands_between_layers_is_the_same_in_onnx_and_c(tmp_path: Path) ->
     torch.manual_seed(1)
     wide = 6 * len(ACTIVATIONS)
     duel = Dueling(nn.Linear(wide, 5), nn.Linear(wide, 15), 5)
-    body = nn.Sequential(Every(), nn.LayerNorm(wide), duel, Expectation(torch.linspace(-1, 1, 5)))
+    norms = [nn.LayerNorm(wide), nn.LayerNorm(wide, bias=False)]
+    body = nn.Sequential(Every(), *norms, duel, Expectation(torch.linspace(-1, 1, 5)))
     made = Layers(Frames((6,)), body, QValues(3))
     obs = np.random.default_rng(1).normal(size=(100, 1, 6)).astype(np.float32)
     check("onnx", made, spaces.Discrete(3), obs, tmp_path / "onnx")
@@ -212,14 +213,20 @@ def test_a_normalised_network_is_the_same(to: str, tmp_path: Path) -> None:
     check(to, made, spaces.Discrete(6), obs, tmp_path / "out")
 
 
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("to", [*EXACT, "c-int8"])
-def test_convolutions_of_groups_are_the_same(to: str, tmp_path: Path) -> None:
+def test_convolutions_of_any_kind_are_the_same(to: str, groups: int, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    rows = [nn.Conv2d(4, 8, 3, 2, 1, groups=2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8)]
-    line = [nn.Flatten(2), nn.Conv1d(8, 16, 3, padding=1, groups=4), nn.Tanh(), nn.Flatten()]
-    body = nn.Sequential(*rows, *line, nn.Linear(16 * 9, 3))
-    made = Layers(Frames((4, 10, 10)), body, QValues(3))
-    obs = np.random.default_rng(1).normal(size=(20, 4, 10, 10)).astype(np.float32)
+    rows = [
+        nn.Conv2d(4, 8, 3, 2, 1, groups=groups),  # 13 rows, 17 columns -> 7, 9
+        nn.ReLU(),
+        nn.Conv2d(8, 20, (1, 3), padding=(0, 2), dilation=(1, 2), groups=groups),
+        nn.Conv2d(20, 8, (3, 1), groups=groups),
+    ]
+    line = [nn.Flatten(2), nn.Conv1d(8, 16, 3, 2, padding=2, groups=groups), nn.Tanh()]
+    body = nn.Sequential(*rows, *line, nn.Flatten(), nn.Linear(16 * 24, 3))
+    made = Layers(Frames((4, 13, 17)), body, QValues(3))
+    obs = np.random.default_rng(1).normal(size=(20, 4, 13, 17)).astype(np.float32)
     check(to, made, spaces.Discrete(3), obs, tmp_path / "out", 0.05 if to == "c-int8" else 1e-5)
 
 
