@@ -27,6 +27,7 @@ from tutelage.cli import main
 from tutelage.domains import EnvironmentConfig
 from tutelage.exporters import EXPORTERS, Exporter, Portable, Written
 from tutelage.exporters.base import expected_action
+from tutelage.exporters.c.compiled import deepest
 from tutelage.heads import Bernoulli, Categorical, Gaussian, Head, MultiCategorical, Point, QValues
 from tutelage.importers import import_model, policy_of
 from tutelage.importers.layers import ACTIVATIONS, Cell, Frames, Layers, Recurrent
@@ -173,6 +174,8 @@ def test_an_onnx_file_is_exported_as_well(tmp_path: Path) -> None:
     made = import_model(name, space=BOX).policy
     for to in ("onnx", "c"):
         check(to, made, BOX, obs, tmp_path / to)
+    with pytest.raises(tt.UserError, match="is an ONNX file.*choose onnx"):
+        check("torch", made, BOX, obs, tmp_path / "torch")
     torch.manual_seed(1)
     gru = Cell(nn.GRUCell(5, 8))
     remembers = Layers(Frames((5,)), nn.Linear(8, 3), Categorical(3), gru)
@@ -351,17 +354,6 @@ def test_the_bundled_student_proves_itself(to: str, tmp_path: Path) -> None:
     assert contract["proof"]["agreement"] >= (0.999 if to == "onnx" else 0.9)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("to", EXPORTERS)
-@pytest.mark.parametrize("name", tt.bundled_names())
-def test_every_bundled_model_proves_itself_in_every_format(
-    name: str, to: str, tmp_path: Path
-) -> None:
-    contract = tt.export(name, to, tmp_path / "out")
-    assert contract["proof"]["states"] >= 10_000
-    assert contract["proof"]["passed_by"] == ("agreement" if to in EXACT else "return")
-
-
 # What the proof measures, worked out by hand.
 
 
@@ -425,6 +417,7 @@ def test_a_file_that_acts_otherwise_leaves_nothing_behind(
     monkeypatch.setitem(EXPORTERS, "onnx", Exporter(onnx.write, turned, 0.99, by_return=True))
     line = refusal(["export", teacher, "--to", "onnx", "--out", str(out), *WORDS], capsys)
     assert "its return of" in line
+    assert line.endswith("distilled with --student-precision int8 acts in bytes as it learnt to")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -453,28 +446,39 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("to", "function", "said"),
     [
-        (lambda x: x[:, :2] * float("nan"), "NaN"),
-        (lambda x: torch.special.bessel_j0(x[:, :2]), "bessel_j0"),
-        (lambda x: x[:, :2].reshape(len(x), 2), "len"),
-        (lambda x: torch.from_numpy(x[:, :2].numpy()), "NumPy"),
-        (lambda x: x[:, :2] + torch.rand(2), "at random"),
+        ("onnx", lambda x: x[:, :2] * float("nan"), "NaN"),
+        ("c", lambda x: x[:, :2] * float("nan"), "NaN"),
+        ("onnx", lambda x: torch.special.bessel_j0(x[:, :2]), "bessel_j0.*choose torch"),
+        ("c", lambda x: torch.cumsum(x[:, :2], 1), "CumSum, which C has no loop for: choose onnx"),
+        ("onnx", lambda x: x[:, :2].reshape(len(x), 2), "len"),
+        ("onnx", lambda x: torch.from_numpy(x[:, :2].numpy()), "NumPy"),
+        ("onnx", lambda x: x[:, :2] + torch.rand(2), "at random"),
+        ("c-int8", lambda x: x[:, :2] * 2.0, "no layer that eight bits would make smaller"),
     ],
 )
 def test_what_cannot_be_said_elsewhere_is_named(
-    function: Callable[[Tensor], Tensor], said: str, tmp_path: Path
+    to: str, function: Callable[[Tensor], Tensor], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(tt.UserError, match=said):
-        tt.export(
-            function,
-            "onnx",
-            tmp_path / "out",
-            env="CartPole-v1",
-            head=Categorical(2),
-            **SMALL,
-        )
+        tt.export(function, to, tmp_path / "out", env="CartPole-v1", head=Categorical(2), **SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_torchscript_is_refused_by_its_name(tmp_path: Path) -> None:
+    script: Any = torch.jit.script
+    script(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).save(str(tmp_path / "linear.pt"))
+    name = f"torchscript:{tmp_path}/linear.pt+head:q"
+    with pytest.raises(tt.UserError, match="is TorchScript, which cannot be traced again"):
+        tt.export(name, "onnx", tmp_path / "out", env="CartPole-v1", **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["linear.pt"]
+
+
+def test_the_stack_is_that_of_the_deepest_call() -> None:
+    lines = [("p_elu", 8), ("p_byte", 24), ("policy_run", 400), ("policy_act", 16)]
+    frames = "".join(f"policy.c:1:5:{name}\t{n}\tstatic\n" for name, n in lines)
+    assert deepest(f"{frames}policy.c:9:6:policy_reset\t800\tstatic\n") == 16 + 400 + 24
 
 
 def test_a_full_disk_and_a_missing_runtime_leave_nothing_behind(

@@ -145,11 +145,12 @@ def open_file(folder: Path, written: Written) -> Run:
     return run
 
 
-def needed(package: str) -> Any:
-    """Return a package of the extra ``onnx``; raise UserError where it is not installed."""
+def needed(module: str) -> Any:
+    """Return a module of the extra ``onnx``; raise UserError where it is not installed."""
     try:
-        return import_module(package)
+        return import_module(module)
     except ImportError as error:
+        package = module.partition(".")[0]
         raise UserError(
             f"this format needs the package {package}: pip install 'tutelage[onnx]'"
         ) from error

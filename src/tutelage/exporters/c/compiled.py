@@ -43,10 +43,11 @@ def sizes(policy: Portable, program: Program, folder: Path) -> dict[str, Any]:
         about["flash_compiled"] = f"cc {SMALL}, for this machine"
         if shutil.which("size"):
             done = subprocess.run(
-                ["size", str(compiled)], capture_output=True, text=True, check=True
+                ["size", str(compiled)], capture_output=True, text=True, check=False
             )
-            code, data, *_ = done.stdout.splitlines()[1].split()
-            about["flash_bytes"] = int(code) + int(data)
+            if not done.returncode:
+                code, data, *_ = done.stdout.splitlines()[1].split()
+                about["flash_bytes"] = int(code) + int(data)
         if (frames := compiled.with_suffix(".su")).is_file():
             about["stack_bytes"] = deepest(frames.read_text())
     return about

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,23 +102,8 @@ def conv(w: "Writer", node: Node) -> str:
     into, value = w.result(node, window.index("m"))
     if groups > 1:
         return _grouped(w, layer, window, channels, _padded(window, seen, blank), into, value)
-    rows, columns = window.out
-    # Fewest results too many; of these, most at once.
-    at_once = 1 if bits else min(TILES, key=lambda n: (-(-columns // n) * n, -n))
-    wide = window.span(-(-columns // at_once) * at_once)
-    kind = w.kind(source) if bits else "float"
-    product = (
-        _of_bytes(w, layer, window, wide, kind, into, value)
-        if bits
-        else _of_floats(w, layer, window, wide, at_once, into, value)
-    )
-    return (
-        f"for (int oy = 0; oy < {rows}; oy++) {{\n"
-        f"    {kind} p[{channels * window.kernel[0] * wide}];\n"
-        f"    {_band(window, channels, wide, seen, blank)}\n"
-        f"    for (int ox = 0; ox < {columns}; ox += {at_once}) {{\n"
-        f"    {product}\n    }}\n    }}"
-    )
+    write = _of_bytes if bits else _of_floats
+    return write(w, layer, window, seen, blank, into, value)
 
 
 def _padded(window: Window, seen: str, blank: str) -> str:
@@ -128,53 +113,70 @@ def _padded(window: Window, seen: str, blank: str) -> str:
     return f"(({inside}) ? {seen} : {blank})" if any(window.pads) else seen
 
 
-def _band(window: Window, channels: int, wide: int, seen: str, blank: str) -> str:
-    """Return loops that copy what a row of results looks at to ``p[c,ky,x]``, edges included."""
+def _band(window: Window, layer: Layer, columns: int, place: str, seen: str, blank: str) -> str:
+    """Return loops that put what a row of so many results looks at into ``p``, edges included.
+
+    ``place`` is where ``seen`` goes, in the row ``n`` of all channels' rows, column ``$``.
+    """
     above, left, below, _ = window.pads
+    wide = window.span(columns)
     end = min(wide, window.sides[1] + left)
     inside = f"if (y >= 0 && y < {window.sides[0]}) " if above or below else ""
-    blanks = f"for (int i = 0; i < {wide}; i++) p[n + i] = {blank};\n        "
-    place = f"p[n + {shifted('x', left, 1)}]"
+    blanks = f"for (int i = 0; i < {wide}; i++) {place.replace('$', 'i')} = {blank};\n        "
+    channels = layer.weight.shape[1] // math.prod(window.kernel)
     return (
         f"for (int c = 0, n = 0; c < {channels}; c++) "
-        f"for (int ky = 0; ky < {window.kernel[0]}; ky++, n += {wide}) {{\n"
+        f"for (int ky = 0; ky < {window.kernel[0]}; ky++, n++) {{\n"
         f"        const int y = {window.at(0)};\n        (void)y;\n"
         f"        {blanks if inside or left or end < wide else ''}"
-        f"{inside}for (int x = 0; x < {end - left}; x++) {place} = {seen};\n    }}"
+        f"{inside}for (int x = 0; x < {end - left}; x++) "
+        f"{place.replace('$', shifted('x', left, 1))} = {seen};\n    }}"
     )
 
 
 def _of_floats(
-    w: "Writer", layer: Layer, window: Window, wide: int, at_once: int, into: str, value: str
+    w: "Writer", layer: Layer, window: Window, seen: str, blank: str, into: str, value: str
 ) -> str:
-    """Return the results of ``at_once`` neighbours from ``ox`` on."""
-    columns, kernel = window.out[1], window.kernel[1]
-    head = (
-        f"for (int n = 0; n < {layer.weight.shape[1] // kernel}; n++) "
-        f"for (int k = 0; k < {kernel}; k++)"
-    )
+    """Return a convolution in floating point, several neighbours in a row at once."""
+    (rows, columns), kernel = window.out, window.kernel[1]
+    # Fewest results too many; of these, most at once.
+    at_once = min(TILES, key=lambda n: (-(-columns // n) * n, -n))
+    reached = -(-columns // at_once) * at_once
+    wide, bands = window.span(reached), layer.weight.shape[1] // kernel
     beside = range(at_once)
-    x = [f"p[n * {wide} + k * {window.apart[1]} + {_shift(window, t)}]" for t in beside]
-    tests = ["" if columns % at_once == 0 else f"if (ox + {t} < {columns}) " for t in beside]
+    x = [
+        f"p[n * {wide} + k * {window.apart[1]} + (ox + {t}) * {window.strides[1]}]" for t in beside
+    ]
+    tests = ["" if reached == columns else f"if (ox + {t} < {columns}) " for t in beside]
     places = [window.place(into, "(m + j)", t) for t in beside]
-    return of_floats(w, layer, head, x, [*zip(tests, places, strict=True)], value)
-
-
-def _shift(window: Window, beside: int) -> str:
-    """Return at which column of ``p`` begins what ``ox``, or what is beside it, looks at."""
-    return f"(ox + {beside}) * {window.strides[1]}"
+    head = f"for (int n = 0; n < {bands}; n++) for (int k = 0; k < {kernel}; k++)"
+    return (
+        f"for (int oy = 0; oy < {rows}; oy++) {{\n    float p[{bands * wide}];\n"
+        f"    {_band(window, layer, reached, f'p[n * {wide} + $]', seen, blank)}\n"
+        f"    for (int ox = 0; ox < {columns}; ox += {at_once}) {{\n"
+        f"    {of_floats(w, layer, head, x, [*zip(tests, places, strict=True)], value)}\n"
+        f"    }}\n    }}"
+    )
 
 
 def _of_bytes(
-    w: "Writer", layer: Layer, window: Window, wide: int, kind: str, into: str, value: str
+    w: "Writer", layer: Layer, window: Window, seen: str, blank: str, into: str, value: str
 ) -> str:
-    """Return the result at ``ox``: what it looks at, put in a row, is multiplied as one."""
-    K, kernel = layer.weight.shape[1], window.kernel[1]
+    """Return a convolution in bytes; what a result looks at lies side by side, column by column."""
+    (rows, columns), (M, K), kernel = window.out, layer.weight.shape, window.kernel[1]
+    bands = K // kernel
+    turned = layer.weight.reshape(M, bands, kernel).transpose(0, 2, 1).reshape(M, K)
+    step, apart = window.strides[1] * bands, window.apart[1] * bands
+    column = "k" if window.apart[1] == 1 else f"k / {bands} * {apart} + k % {bands}"
+    x = f"p[ox * {step} + {column}]"
+    product = of_bytes(
+        w, replace(layer, weight=np.ascontiguousarray(turned)), x, window.place(into, "m"), value
+    )
     return (
-        f"{kind} q[{K}];\n"
-        f"    for (int n = 0; n < {K // kernel}; n++) for (int k = 0; k < {kernel}; k++) "
-        f"q[n * {kernel} + k] = p[n * {wide} + k * {window.apart[1]} + {_shift(window, 0)}];\n"
-        f"    {of_bytes(w, layer, 'q', window.place(into, 'm'), value)}"
+        f"for (int oy = 0; oy < {rows}; oy++) {{\n"
+        f"    int16_t p[{bands * window.span(columns)}];\n"
+        f"    {_band(window, layer, columns, f'p[($) * {bands} + n]', seen, blank)}\n"
+        f"    for (int ox = 0; ox < {columns}; ox++) {{\n    {product}\n    }}\n    }}"
     )
 
 

@@ -61,7 +61,7 @@ def gemm(w: "Writer", node: Node) -> str:
     layer = Layer(node.output, weight, plus, scales, bits[1:] if bits else None)
     into, value = w.result(node, [*["0"] * (len(w.shape(node.output)) - 1), "m + j"])
     if bits:
-        return of_bytes(w, layer, source, f"{into}[m]", value)
+        return of_bytes(w, layer, f"{source}[k]", f"{into}[m]", value)
     inputs = f"for (int k = 0; k < {layer.weight.shape[1]}; k++)", [f"{source}[k]"]
     return of_floats(w, layer, *inputs, [("", f"{into}[m + j]")], value)
 
@@ -77,7 +77,7 @@ def added(w: "Writer", bias: Sequence[str], size: int) -> Array:
 def of_bytes(w: "Writer", layer: Layer, x: str, place: str, value: str) -> str:
     """Return y_m = s_x s_m sum_k (x_k - zero) w_mk + b_m, a sum of int32 each.
 
-    ``value`` of ``r`` = y_m goes to ``place``.
+    ``x`` is x_k; ``value`` of ``r`` = y_m goes to ``place``.
     """
     assert layer.scales is not None
     assert layer.bits is not None
@@ -91,7 +91,7 @@ def of_bytes(w: "Writer", layer: Layer, x: str, place: str, value: str) -> str:
         f"for (int m = 0; m < {M}; m++) {{\n"
         f"        const int8_t *w = {weight} + m * {K};\n"
         f"        int32_t a = {z}[m];\n"
-        f"        for (int k = 0; k < {K}; k++) a += {x}[k] * w[k];\n"
+        f"        for (int k = 0; k < {K}; k++) a += {x} * w[k];\n"
         f"        const float r = (float)a * {s}[m] + {b}[m];\n"
         f"        {place} = {value};\n    }}"
     )
