@@ -239,8 +239,9 @@ def test_convolutions_of_any_kind_are_the_same(to: str, groups: int, tmp_path: P
     check(to, made, spaces.Discrete(3), obs, tmp_path / "out", 0.05 if to == "c-int8" else 1e-5)
 
 
-def test_bytes_in_c_are_those_of_onnx_runtime(tmp_path: Path) -> None:
-    made = network("8/12/8/24", (4, 84, 84), QValues(6))
+@pytest.mark.parametrize("size", ["8/12/8/24", "8/12/8/24:norm"])
+def test_bytes_in_c_are_those_of_onnx_runtime(size: str, tmp_path: Path) -> None:
+    made = network(size, (4, 84, 84), QValues(6))
     obs = np.random.default_rng(1).integers(0, 256, (20, 4, 84, 84), np.uint8)
     made.calibrate(obs)
     policy = Portable(made, spaces.Discrete(6), obs[:1])
@@ -251,7 +252,7 @@ def test_bytes_in_c_are_those_of_onnx_runtime(tmp_path: Path) -> None:
         _, said[to] = EXPORTERS[to].open(tmp_path / to, written)(obs)
         if to != "onnx-int8":
             bytes_each = 1 if to == "c-int8" else 4
-            assert written.about["table_bytes"] >= made.num_parameters() * bytes_each
+            assert written.about["table_bytes"] >= 0.99 * made.num_parameters() * bytes_each
             assert written.about["table_bytes"] <= made.num_parameters() * (bytes_each + 0.3)
     spread = float(said["c"].std())
     # Both round to the nearest byte, but may fall on either side of a half.
