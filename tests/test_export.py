@@ -260,6 +260,18 @@ def test_bytes_in_c_are_those_of_onnx_runtime(size: str, tmp_path: Path) -> None
     assert 0.0 < np.abs(said["c"] - said["c-int8"]).max() < 0.5 * spread
 
 
+@pytest.mark.parametrize("to", ["onnx-int8", "c-int8"])
+def test_small_numbers_of_a_vector_are_not_lost_in_bytes(to: str, tmp_path: Path) -> None:
+    """One step for all three would be 8, so that the last two said nothing."""
+    body = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        body.weight.copy_(torch.tensor([[0.0, 1.0, 0.0], [0.001, 0.0, 100.0]]))
+    obs = np.random.default_rng(1).uniform(-1, 1, (200, 1, 3)).astype(np.float32)
+    obs *= np.array([1000.0, 1.0, 0.01], np.float32)
+    made = Layers(Frames((3,)), nn.Sequential(nn.Flatten(), body), QValues(2))
+    check(to, made, spaces.Discrete(2), obs, tmp_path / "out", 0.02)
+
+
 def test_the_c_compiles_without_a_warning_and_plays_by_itself(tmp_path: Path) -> None:
     """The controller: left where 0.05 x + 0.2 v + angle + 0.6 spin < 0, else right."""
     tt.export(controller(tmp_path / "model"), "c", tmp_path / "out", **SMALL)

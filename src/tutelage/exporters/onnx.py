@@ -121,23 +121,26 @@ def translated(
     return model
 
 
-def open_file(folder: Path, written: Written) -> Run:
-    """Return the file as ONNX Runtime runs it on the CPU."""
+def session(model: bytes | str) -> Any:
+    """Return a model, or a file, as ONNX Runtime runs it on the CPU; raise UserError if it cannot."""
     runtime = needed("onnxruntime")
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
     try:
-        session = runtime.InferenceSession(
-            str(folder / written.file), settings, providers=["CPUExecutionProvider"]
-        )
+        return runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class of its own for each of its failures
         raise UserError(f"ONNX Runtime cannot run what was exported: {line_of(error)}") from error
-    names = [one.name for one in session.get_inputs()]
+
+
+def open_file(folder: Path, written: Written) -> Run:
+    """Return the file as ONNX Runtime runs it."""
+    loaded = session(str(folder / written.file))
+    names = [one.name for one in loaded.get_inputs()]
 
     def run(*given: Array) -> list[Array]:
         try:
-            said: list[Array] = session.run(None, dict(zip(names, given, strict=True)))
+            said: list[Array] = loaded.run(None, dict(zip(names, given, strict=True)))
         except Exception as error:  # as above
             raise UserError(f"what was exported fails in ONNX Runtime: {line_of(error)}") from error
         return said
