@@ -183,8 +183,8 @@ and quantised afterwards ("rounded afterwards"), or distilled with `--student-pr
 quantises it while it learns. In int8 the first is what `onnx-int8` made of any policy at the commit
 below; since then it first brings the numbers of an observation to one range ([taking a policy
 elsewhere](deploy.md#the-proof)). In int4 its weights are quantised as in training with
-`--student-precision int4`; its activations have eight bits, with the range of 512 states. All act as
-the exported `onnx-int8` file does.
+`--student-precision int4`; its activations have eight bits, with the range of 512 states. All act
+as the exported `onnx-int8` file does.
 
 Three measures, chosen before any figure was seen. "Equal to the teacher": the share of actions that
 are the teacher's, over 10,000 states that the teacher visits. "Equal to itself": the share of the

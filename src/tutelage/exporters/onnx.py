@@ -122,7 +122,7 @@ def translated(
 
 
 def session(model: bytes | str) -> Any:
-    """Return a model, or a file, as ONNX Runtime runs it on the CPU; raise UserError if it cannot."""
+    """Return a model or file as ONNX Runtime runs it on the CPU; raise UserError if it cannot."""
     runtime = needed("onnxruntime")
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
