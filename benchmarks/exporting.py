@@ -15,6 +15,7 @@ from tutelage import EXPORTERS, Network, QValues, load
 from tutelage.exporters import Portable
 from tutelage.networks import parse_size
 from tutelage.proof import speed
+from tutelage.types import Array
 
 OBS = (4, 84, 84)
 STATES = 16
@@ -33,8 +34,8 @@ def measure() -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-def _formats(policy: Portable, frames: np.ndarray) -> dict[str, dict[str, float]]:
-    states = [(frames[i : i + 1],) for i in range(len(frames))]
+def _formats(policy: Portable, frames: Array) -> dict[str, dict[str, float]]:
+    states: list[tuple[Array, ...]] = [(frames[i : i + 1],) for i in range(len(frames))]
     found = {}
     for to, exporter in EXPORTERS.items():
         with TemporaryDirectory() as folder:

@@ -180,9 +180,11 @@ not typed.
 The teacher is Stable-Baselines3's PPO on LunarLander of
 [rl-trained-agents](https://github.com/DLR-RM/rl-trained-agents). Each student is distilled in fp32
 and quantised afterwards ("rounded afterwards"), or distilled with `--student-precision`, which
-quantises it while it learns. In int8 the first is what `onnx-int8` makes of any policy. In int4 its
-weights are quantised as in training with `--student-precision int4`; its activations have eight
-bits, with the range of 512 states. All act as the exported `onnx-int8` file does.
+quantises it while it learns. In int8 the first is what `onnx-int8` made of any policy at the commit
+below; since then it first brings the numbers of an observation to one range ([taking a policy
+elsewhere](deploy.md#the-proof)). In int4 its weights are quantised as in training with
+`--student-precision int4`; its activations have eight bits, with the range of 512 states. All act
+as the exported `onnx-int8` file does.
 
 Three measures, chosen before any figure was seen. "Equal to the teacher": the share of actions that
 are the teacher's, over 10,000 states that the teacher visits. "Equal to itself": the share of the

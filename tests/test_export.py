@@ -27,6 +27,7 @@ from tutelage.cli import main
 from tutelage.domains import EnvironmentConfig
 from tutelage.exporters import EXPORTERS, Exporter, Portable, Written
 from tutelage.exporters.base import expected_action
+from tutelage.exporters.c.compiled import deepest
 from tutelage.heads import Bernoulli, Categorical, Gaussian, Head, MultiCategorical, Point, QValues
 from tutelage.importers import import_model, policy_of
 from tutelage.importers.layers import ACTIVATIONS, Cell, Frames, Layers, Recurrent
@@ -53,6 +54,12 @@ HEADS: dict[str, tuple[Head, gymnasium.Space[Any]]] = {
     "gaussian, half bounded": (Gaussian(2, bounded=False), HALF_BOX),
     "point": (Point(2), BOX),
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much is noted of long work is a matter of the machine."""
+    monkeypatch.setattr("tutelage.commands.display.SECONDS", 1e9)
 
 
 def network(size: str, obs: tuple[int, ...], head: Head) -> Network:
@@ -173,6 +180,8 @@ def test_an_onnx_file_is_exported_as_well(tmp_path: Path) -> None:
     made = import_model(name, space=BOX).policy
     for to in ("onnx", "c"):
         check(to, made, BOX, obs, tmp_path / to)
+    with pytest.raises(tt.UserError, match="is an ONNX file.*choose onnx"):
+        check("torch", made, BOX, obs, tmp_path / "torch")
     torch.manual_seed(1)
     gru = Cell(nn.GRUCell(5, 8))
     remembers = Layers(Frames((5,)), nn.Linear(8, 3), Categorical(3), gru)
@@ -194,7 +203,8 @@ def test_what_stands_between_layers_is_the_same_in_onnx_and_c(tmp_path: Path) ->
     torch.manual_seed(1)
     wide = 6 * len(ACTIVATIONS)
     duel = Dueling(nn.Linear(wide, 5), nn.Linear(wide, 15), 5)
-    body = nn.Sequential(Every(), nn.LayerNorm(wide), duel, Expectation(torch.linspace(-1, 1, 5)))
+    norms = [nn.LayerNorm(wide), nn.LayerNorm(wide, bias=False)]
+    body = nn.Sequential(Every(), *norms, duel, Expectation(torch.linspace(-1, 1, 5)))
     made = Layers(Frames((6,)), body, QValues(3))
     obs = np.random.default_rng(1).normal(size=(100, 1, 6)).astype(np.float32)
     check("onnx", made, spaces.Discrete(3), obs, tmp_path / "onnx")
@@ -212,19 +222,26 @@ def test_a_normalised_network_is_the_same(to: str, tmp_path: Path) -> None:
     check(to, made, spaces.Discrete(6), obs, tmp_path / "out")
 
 
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("to", [*EXACT, "c-int8"])
-def test_convolutions_of_groups_are_the_same(to: str, tmp_path: Path) -> None:
+def test_convolutions_of_any_kind_are_the_same(to: str, groups: int, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    rows = [nn.Conv2d(4, 8, 3, 2, 1, groups=2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8)]
-    line = [nn.Flatten(2), nn.Conv1d(8, 16, 3, padding=1, groups=4), nn.Tanh(), nn.Flatten()]
-    body = nn.Sequential(*rows, *line, nn.Linear(16 * 9, 3))
-    made = Layers(Frames((4, 10, 10)), body, QValues(3))
-    obs = np.random.default_rng(1).normal(size=(20, 4, 10, 10)).astype(np.float32)
+    rows = [
+        nn.Conv2d(4, 8, 3, 2, 1, groups=groups),  # 13 rows, 17 columns -> 7, 9
+        nn.ReLU(),
+        nn.Conv2d(8, 20, (1, 3), padding=(0, 2), dilation=(1, 2), groups=groups),
+        nn.Conv2d(20, 8, (3, 1), groups=groups),
+    ]
+    line = [nn.Flatten(2), nn.Conv1d(8, 16, 3, 2, padding=2, groups=groups), nn.Tanh()]
+    body = nn.Sequential(*rows, *line, nn.Flatten(), nn.Linear(16 * 24, 3))
+    made = Layers(Frames((4, 13, 17)), body, QValues(3))
+    obs = np.random.default_rng(1).normal(size=(20, 4, 13, 17)).astype(np.float32)
     check(to, made, spaces.Discrete(3), obs, tmp_path / "out", 0.05 if to == "c-int8" else 1e-5)
 
 
-def test_bytes_in_c_are_those_of_onnx_runtime(tmp_path: Path) -> None:
-    made = network("8/12/8/24", (4, 84, 84), QValues(6))
+@pytest.mark.parametrize("size", ["8/12/8/24", "8/12/8/24:norm"])
+def test_bytes_in_c_are_those_of_onnx_runtime(size: str, tmp_path: Path) -> None:
+    made = network(size, (4, 84, 84), QValues(6))
     obs = np.random.default_rng(1).integers(0, 256, (20, 4, 84, 84), np.uint8)
     made.calibrate(obs)
     policy = Portable(made, spaces.Discrete(6), obs[:1])
@@ -235,12 +252,24 @@ def test_bytes_in_c_are_those_of_onnx_runtime(tmp_path: Path) -> None:
         _, said[to] = EXPORTERS[to].open(tmp_path / to, written)(obs)
         if to != "onnx-int8":
             bytes_each = 1 if to == "c-int8" else 4
-            assert written.about["table_bytes"] >= made.num_parameters() * bytes_each
+            assert written.about["table_bytes"] >= 0.99 * made.num_parameters() * bytes_each
             assert written.about["table_bytes"] <= made.num_parameters() * (bytes_each + 0.3)
     spread = float(said["c"].std())
     # Both round to the nearest byte, but may fall on either side of a half.
     assert np.abs(said["onnx-int8"] - said["c-int8"]).max() < 0.02 * spread
     assert 0.0 < np.abs(said["c"] - said["c-int8"]).max() < 0.5 * spread
+
+
+@pytest.mark.parametrize("to", ["onnx-int8", "c-int8"])
+def test_small_numbers_of_a_vector_are_not_lost_in_bytes(to: str, tmp_path: Path) -> None:
+    """One step for all three would be 8, so that the last two said nothing."""
+    body = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        body.weight.copy_(torch.tensor([[0.0, 1.0, 0.0], [0.001, 0.0, 100.0]]))
+    obs = np.random.default_rng(1).uniform(-1, 1, (200, 1, 3)).astype(np.float32)
+    obs *= np.array([1000.0, 1.0, 0.01], np.float32)
+    made = Layers(Frames((3,)), nn.Sequential(nn.Flatten(), body), QValues(2))
+    check(to, made, spaces.Discrete(2), obs, tmp_path / "out", 0.02)
 
 
 def test_the_c_compiles_without_a_warning_and_plays_by_itself(tmp_path: Path) -> None:
@@ -344,17 +373,6 @@ def test_the_bundled_student_proves_itself(to: str, tmp_path: Path) -> None:
     assert contract["proof"]["agreement"] >= (0.999 if to == "onnx" else 0.9)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("to", EXPORTERS)
-@pytest.mark.parametrize("name", tt.bundled_names())
-def test_every_bundled_model_proves_itself_in_every_format(
-    name: str, to: str, tmp_path: Path
-) -> None:
-    contract = tt.export(name, to, tmp_path / "out")
-    assert contract["proof"]["states"] >= 10_000
-    assert contract["proof"]["passed_by"] == ("agreement" if to in EXACT else "return")
-
-
 # What the proof measures, worked out by hand.
 
 
@@ -418,6 +436,7 @@ def test_a_file_that_acts_otherwise_leaves_nothing_behind(
     monkeypatch.setitem(EXPORTERS, "onnx", Exporter(onnx.write, turned, 0.99, by_return=True))
     line = refusal(["export", teacher, "--to", "onnx", "--out", str(out), *WORDS], capsys)
     assert "its return of" in line
+    assert line.endswith("distilled with --student-precision int8 acts in bytes as it learnt to")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -446,28 +465,39 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("to", "function", "said"),
     [
-        (lambda x: x[:, :2] * float("nan"), "NaN"),
-        (lambda x: torch.special.bessel_j0(x[:, :2]), "bessel_j0"),
-        (lambda x: x[:, :2].reshape(len(x), 2), "len"),
-        (lambda x: torch.from_numpy(x[:, :2].numpy()), "NumPy"),
-        (lambda x: x[:, :2] + torch.rand(2), "at random"),
+        ("onnx", lambda x: x[:, :2] * float("nan"), "NaN"),
+        ("c", lambda x: x[:, :2] * float("nan"), "NaN"),
+        ("onnx", lambda x: torch.special.bessel_j0(x[:, :2]), "choose torch: .*bessel_j0"),
+        ("c", lambda x: torch.cumsum(x[:, :2], 1), "CumSum, which C has no loop for: choose onnx"),
+        ("onnx", lambda x: x[:, :2].reshape(len(x), 2), "len"),
+        ("onnx", lambda x: torch.from_numpy(x[:, :2].numpy()), "NumPy"),
+        ("onnx", lambda x: x[:, :2] + torch.rand(2), "at random"),
+        ("c-int8", lambda x: x[:, :2] * 2.0, "no layer that eight bits would make smaller"),
     ],
 )
 def test_what_cannot_be_said_elsewhere_is_named(
-    function: Callable[[Tensor], Tensor], said: str, tmp_path: Path
+    to: str, function: Callable[[Tensor], Tensor], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(tt.UserError, match=said):
-        tt.export(
-            function,
-            "onnx",
-            tmp_path / "out",
-            env="CartPole-v1",
-            head=Categorical(2),
-            **SMALL,
-        )
+        tt.export(function, to, tmp_path / "out", env="CartPole-v1", head=Categorical(2), **SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_torchscript_is_refused_by_its_name(tmp_path: Path) -> None:
+    script: Any = torch.jit.script
+    script(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).save(str(tmp_path / "linear.pt"))
+    name = f"torchscript:{tmp_path}/linear.pt+head:q"
+    with pytest.raises(tt.UserError, match="is TorchScript, which cannot be traced again"):
+        tt.export(name, "onnx", tmp_path / "out", env="CartPole-v1", **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["linear.pt"]
+
+
+def test_the_stack_is_that_of_the_deepest_call() -> None:
+    lines = [("p_elu", 8), ("p_byte", 24), ("policy_run", 400), ("policy_act", 16)]
+    frames = "".join(f"policy.c:1:5:{name}\t{n}\tstatic\n" for name, n in lines)
+    assert deepest(f"{frames}policy.c:9:6:policy_reset\t800\tstatic\n") == 16 + 400 + 24
 
 
 def test_a_full_disk_and_a_missing_runtime_leave_nothing_behind(

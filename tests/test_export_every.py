@@ -56,9 +56,10 @@ FILES: dict[str, str] = {
 REFUSED = {
     ("go1", "torch"): "is an ONNX file, which torch.export cannot trace: choose onnx",
     **{("g1", to): "is TorchScript, which cannot be traced again" for to in EXPORTERS},
-    # Its Q-values lie too close together for bytes.
+    # Q-values lie too close together for bytes, or more episodes would be needed to tell.
     **{
-        ("dqn-lunarlander", to): "the file is not the policy: .* --student-precision int8"
+        (name, to): "the file is not the policy: .* --student-precision int8"
+        for name in ("dqn-lunarlander", "pong-sticky-student")
         for to in ("onnx-int8", "c-int8")
     },
 }

@@ -121,23 +121,26 @@ def translated(
     return model
 
 
-def open_file(folder: Path, written: Written) -> Run:
-    """Return the file as ONNX Runtime runs it on the CPU."""
+def session(model: bytes | str) -> Any:
+    """Return a model or file as ONNX Runtime runs it on the CPU; raise UserError if it cannot."""
     runtime = needed("onnxruntime")
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
     try:
-        session = runtime.InferenceSession(
-            str(folder / written.file), settings, providers=["CPUExecutionProvider"]
-        )
+        return runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class of its own for each of its failures
         raise UserError(f"ONNX Runtime cannot run what was exported: {line_of(error)}") from error
-    names = [one.name for one in session.get_inputs()]
+
+
+def open_file(folder: Path, written: Written) -> Run:
+    """Return the file as ONNX Runtime runs it."""
+    loaded = session(str(folder / written.file))
+    names = [one.name for one in loaded.get_inputs()]
 
     def run(*given: Array) -> list[Array]:
         try:
-            said: list[Array] = session.run(None, dict(zip(names, given, strict=True)))
+            said: list[Array] = loaded.run(None, dict(zip(names, given, strict=True)))
         except Exception as error:  # as above
             raise UserError(f"what was exported fails in ONNX Runtime: {line_of(error)}") from error
         return said
@@ -145,11 +148,12 @@ def open_file(folder: Path, written: Written) -> Run:
     return run
 
 
-def needed(package: str) -> Any:
-    """Return a package of the extra ``onnx``; raise UserError where it is not installed."""
+def needed(module: str) -> Any:
+    """Return a module of the extra ``onnx``; raise UserError where it is not installed."""
     try:
-        return import_module(package)
+        return import_module(module)
     except ImportError as error:
+        package = module.partition(".")[0]
         raise UserError(
             f"this format needs the package {package}: pip install 'tutelage[onnx]'"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from tutelage.exporters import onnx_int8
 from tutelage.exporters.base import Portable, States, Written
-from tutelage.exporters.c.compiled import FLAGS, open_file, sizes
+from tutelage.exporters.c.compiled import FAST, open_file, sizes
 from tutelage.exporters.c.file import HEADER, SOURCE, header, memory, source
 from tutelage.exporters.c.graph import network_of
 from tutelage.exporters.c.writer import program_of
@@ -38,5 +38,5 @@ def _write(policy: Portable, model: Any, folder: Path) -> Written:
     program = program_of(network, given)
     write_atomic(folder / HEADER, header(policy, network).encode())
     write_atomic(folder / SOURCE, source(policy, network, program).encode())
-    about = {"format": "C99", "precision": precision, "compiled": f"cc {FLAGS[precision]}"}
+    about = {"format": "C99", "precision": precision, "compiled": f"cc {FAST}"}
     return Written(SOURCE, {**about, **sizes(policy, program, folder)})

@@ -58,6 +58,12 @@ void policy_reset(void);
 """
 
 
+# By itself GCC takes vectors of half the width that AVX-512 has.
+WIDE_VECTORS = """\
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512")
+#endif
+"""
 HELPERS = """\
 static inline float p_relu(float x) { return x < 0.0f ? 0.0f : x; } /* NaN stays */
 static inline float p_elu(float x, float alpha) { return x > 0.0f ? x : alpha * expm1f(x); }
@@ -103,7 +109,7 @@ def source(policy: Portable, network: Network, program: Program) -> str:
             "/* Made by Tutelage: loops over static arrays, nothing is allocated. */",
             f'#include "{HEADER}"',
             "#include <math.h>",
-            "",
+            WIDE_VECTORS,
             *(_table(name, value) for name, value in program.tables.items()),
             "",
             *arenas,

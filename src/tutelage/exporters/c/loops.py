@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tutelage.errors import UserError
+from tutelage.exporters.c.convolutions import conv
 from tutelage.exporters.c.graph import INSTEAD, Index, Node
-from tutelage.exporters.c.layers import conv, gemm
+from tutelage.exporters.c.layers import gemm
 from tutelage.exporters.c.spelling import nest, number, shifted
 
 if TYPE_CHECKING:
