@@ -94,17 +94,18 @@ def test_what_is_told_of_three_teachers_of_a_robot_is_what_the_rows_have() -> No
         of.setdefault(row.methods[0], []).append(row)
     text = " ".join((ROOT / "docs" / "teachers.md").read_text().split())
     for sweep, seeds in (("cheetah-segments", 6), ("cheetah-teachers", 3)):
-        chosen, drawn = (returns_of(of[sweep, method]) for method in ("chosen", "at-random"))
-        assert len(chosen) == len(drawn) == seeds
-        more = difference(chosen, drawn)
+        best, any_of = (returns_of(of[sweep, method]) for method in ("chosen", "at-random"))
+        assert len(best) == len(any_of) == seeds
+        more = difference(best, any_of)
         told = (
-            f"| {seeds} | {np.mean(chosen):,.0f} | {np.mean(drawn):,.0f} | {more.middle:,.0f} "
+            f"| {seeds} | {np.mean(best):,.0f} | {np.mean(any_of):,.0f} | {more.middle:,.0f} "
             f"({more.low:,.0f} … {more.high:,.0f}) |"
         )
         assert told.replace("-", "\N{MINUS SIGN}") in text
     assert f"made {np.mean(returns_of(of['cheetah-teachers', 'alone'])):,.0f} of it" in text
     shares = [
-        np.mean([row.picks[1] / sum(row.picks) for row in of["cheetah-segments", method]])
+        float(np.mean([row.picks[1] / sum(row.picks) for row in of["cheetah-segments", method]]))
         for method in ("chosen", "at-random")
     ]
-    assert "had {:.0%} of the choices, at random {:.0%}".format(*shares).replace("%", " %") in text
+    chosen, drawn = (f"{share:.0%}".replace("%", " %") for share in shares)
+    assert f"had {chosen} of the choices, at random {drawn}" in text
