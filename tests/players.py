@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tutelage import Network, QValues, Size, models
 from tutelage.cli import main
@@ -65,3 +66,8 @@ def assert_equal_arrays(one: Any, other: Any) -> None:
     """Assert that two things of the same kind hold the same arrays."""
     for name, value in vars(one).items():
         np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+
+
+def still(obs: Tensor) -> Tensor:
+    """Do nothing, whatever there is to see; ``[N,1]``, in the middle of the action's range."""
+    return torch.zeros(len(obs), 1)

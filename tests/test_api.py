@@ -16,6 +16,7 @@ import tutelage as tt
 from tests.fakes import Counter
 from tests.players import SMALL, assert_same_bytes, cartpole_model, controller, refusal
 from tutelage.cli import main
+from tutelage.domains.gym import registered
 from tutelage.errors import UserError
 from tutelage.report.summary import headline
 
@@ -229,6 +230,31 @@ def test_who_learnt_where_a_function_said_says_how_to_go_on(
         assert "name the function by --env as MODULE:FUNCTION" in refusal(words, capsys)
     main(["evaluate", folder, "--env", f"{__name__}:pole", "--episodes", "2", "--json"])
     assert json.loads(capsys.readouterr().out)["mean_return"] == played.mean
+
+
+def test_functions_have_the_same_id_in_every_process_and_two_of_one_name_have_two() -> None:
+    def other() -> Any:
+        def pole(**options: Any) -> gymnasium.Env[Any, Any]:
+            return gymnasium.make("MountainCar-v0", **options)
+
+        return pole
+
+    first, again, second = registered(pole), registered(pole), registered(other())
+    assert first == again == "tutelage-pole-v0"
+    assert second == "tutelage-pole-2-v0"
+    assert gymnasium.make(second).observation_space.shape == (2,)  # MountainCar
+    with pytest.raises(tt.UserError, match="a function that makes an environment"):
+        tt.evaluate(lean, gymnasium.make("CartPole-v1"), head=tt.QValues(2))  # type: ignore[arg-type]
+
+
+def test_what_is_told_of_a_student_is_of_the_env_step_that_it_was_kept_at(tmp_path: Path) -> None:
+    asked = {**RUN, "eval_from": 0, "eval_every": 128, "target_return": "none"}
+    outcome = tt.distill(lean, "CartPole-v1", head=tt.QValues(2), out=tmp_path / "run", **asked)
+    kept = outcome.result["kept_at"]
+    assert kept == tt.load(outcome.folder).card["env_steps"]
+    assert f"as it was after {kept:,} env steps" in (outcome.folder / "README.md").read_text()
+    later = {**outcome.result, "kept_at": 128, "env_steps": 512}
+    assert headline(later).endswith("evaluating; the student is that of env step 128)")
 
 
 def test_where_no_target_is_known_a_run_has_its_whole_budget(tmp_path: Path) -> None:

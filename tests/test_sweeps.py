@@ -287,6 +287,15 @@ def test_a_sweep_is_refused_in_one_line(
     assert crew.ran == []
 
 
+def test_a_sweep_names_keys_of_its_file_and_no_flags(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = 'teachers = ["tests.players:still+head:point:1"]\nenv = "Pendulum-v1"'
+    (here / "none.toml").write_text(f"{asked}\n[methods.a]\n")
+    line = refusal(lambda: main(["sweep", "none.toml"]), capsys)
+    assert "name one by `target_return`, or none" in line
+
+
 # The page.
 
 

@@ -11,6 +11,10 @@ else:
         from importlib import import_module
         from importlib.util import find_spec
 
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version(__name__)
         if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
             return import_module(f"{__name__}.{name}")
         if not name.startswith("__") or name == "__all__":

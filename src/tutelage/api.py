@@ -227,7 +227,7 @@ def _opened(
     wrappers: tuple[str, ...] = ()
     if isinstance(policy, str | Path):
         policy, wrappers = parse_teacher(str(policy))
-    if callable(env):
+    if not isinstance(env, str | EnvironmentConfig):
         env = registered(env)
     if isinstance(env, str):
         plays = None if env == "auto" else spaces_of(EnvironmentConfig(env=env))

@@ -102,7 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
                 warnings.showwarning = _warn(warnings.showwarning)
                 _parse(*words).run()
     except UserError as error:
-        _end(str(error))
+        # A sweep has its settings in a file, by their names.
+        _end(str(error) if words[:1] == ["sweep"] else re.sub(r"`(\w+)`", _flag, str(error)))
     except MemoryError as error:
         _end(f"not enough memory: {error}")
     except BrokenPipeError:
@@ -133,7 +134,7 @@ def _warn(others: Callable[..., None]) -> Callable[..., None]:
 
 
 def _end(text: str, *, code: int = 2) -> None:
-    line = re.sub(r"`(\w+)`", _flag, printable(text))
+    line = printable(text)
     shown = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
     print(f"tutelage: {shown}", file=sys.stderr)
     sys.exit(code)

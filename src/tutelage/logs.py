@@ -37,6 +37,8 @@ class Result(Figures):
     env_steps: int
     seconds: float
     evaluation_seconds: float
+    kept_at: NotRequired[int]
+    """The env step that the student is of which was kept, and evaluated."""
     teacher: NotRequired[Teacher]
     teacher_failed: NotRequired[str]
 

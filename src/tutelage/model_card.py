@@ -33,7 +33,8 @@ def card(result: Mapping[str, Any], model: Model) -> str:
         f"# A policy for {result['env']}",
         f"{model.parameters:,} parameters, made by `{model.card.get('command', 'tutelage')}`. Over "
         f"{result['episodes']} held-out episodes it returned {result['mean_return']:.2f} on "
-        f"average (95 % interval {low:.2f} … {high:.2f}), after {result['env_steps']:,} env steps.",
+        f"average (95 % interval {low:.2f} … {high:.2f}), as it was after "
+        f"{result.get('kept_at', result['env_steps']):,} env steps.",
     ]
     if teacher := result.get("teacher"):
         size = f" ({n:,} parameters)" if (n := teacher["parameters"]) else ""

@@ -90,7 +90,9 @@ def usual_target(config: EnvironmentConfig) -> float:
     """
     target = about(config).target
     if target is None:
-        raise UserError(f"no target is known for {config.env}: name one by `target_return`")
+        raise UserError(
+            f"no target is known for {config.env}: name one by `target_return`, or none"
+        )
     return target
 
 

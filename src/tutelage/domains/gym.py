@@ -144,14 +144,29 @@ IN_PYTHON = "tutelage-"
 """What the ids begin with under which functions are registered."""
 
 
+@dataclass(frozen=True)
+class _Creator:
+    """What Gymnasium calls where an environment is made by a function of a person's own."""
+
+    make: MakesEnv
+
+    def __call__(self, **options: Any) -> gymnasium.Env[Any, Any]:
+        return self.make(**options)
+
+
 def registered(make: MakesEnv) -> str:
-    """Register a function that makes an environment with Gymnasium; return the id it has there."""
+    """Register a function that makes an environment with Gymnasium; return the id it has there.
+
+    The id is made of the function's name, and numbered where another has that already, so that a
+    script that is run again finds its runs. Raises UserError for what is no function.
+    """
+    if not callable(make):
+        raise UserError(f"env is {make}: expected a name, or a function that makes an environment")
     label = "".join(c for c in getattr(make, "__name__", "") if c.isalnum()) or "env"
-    name = f"{IN_PYTHON}{label}-{id(make)}-v0"
-
-    def creator(**options: Any) -> gymnasium.Env[Any, Any]:
-        return make(**options)
-
+    creator, name, others = _Creator(make), f"{IN_PYTHON}{label}-v0", 1
+    while name in gymnasium.registry and gymnasium.registry[name].entry_point != creator:
+        others += 1
+        name = f"{IN_PYTHON}{label}-{others}-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, entry_point=creator)
     return name

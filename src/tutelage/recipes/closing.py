@@ -40,6 +40,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         **describe(best, close_student(outcome, note=note)),
         **_course(folder),
     }
+    result["kept_at"] = best.card.get("env_steps", result["env_steps"])
     if (target := config.examination.target) is not None:
         result[f"{TARGET}{target:g}"] = outcome.passed_at
     name = "" if config.dataset else favourite(folder, config.teachers)

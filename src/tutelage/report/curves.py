@@ -54,7 +54,8 @@ def curve_of(
 ) -> "Figure":
     """Draw the rows of a run's ``metrics.jsonl``: return above, distance or loss below.
 
-    ``closing`` has the ``mean_return`` and ``ci95`` of the student that was kept, drawn at the end.
+    ``closing`` has the ``mean_return`` and ``ci95`` of the student that was kept, drawn where it
+    was ``kept_at``, or at the end.
 
     Between them, for a run whose evaluations were abandoned for being out of reach, the reward in
     training: the return above then has few points. Rows may lack any key. The horizontal axis is
@@ -68,7 +69,8 @@ def curve_of(
     along = "env_steps" if any(row.get("env_steps") for row in rows) else "updates"
     handles = _returns(upper, rows, along)
     if closing is not None and rows:
-        handles.append(_closing(upper, rows[-1].get(along, 0), closing))
+        at = closing.get("kept_at") if along == "env_steps" else None
+        handles.append(_closing(upper, rows[-1].get(along, 0) if at is None else at, closing))
     played = bool(handles)
     for value, name, style in (
         (teacher_return, "teacher", (0, (6, 3))),

@@ -37,7 +37,8 @@ REGRET, AROUND = 2.4, 2.1
 ALT = "Share of the choices for each teacher over paid segments (or rounds), regret below."
 CAPTION = (
     "Above: how often each teacher was chosen, the most chosen first, the best in hindsight in "
-    "bold; on the right its share of all choices. Below: the regret against that best teacher, "
+    "bold; on the right its share of all choices. Choices come in the order in which they were "
+    "paid: those of long episodes come late. Below: the regret against that best teacher, "
     "each being worth the mean of the rewards that were seen of it; what another choice would have "
     "paid in the same place is never seen. Shaded: where uniformly random choice among the "
     "teachers that were tried would be, at any one round, in 95 of 100 runs."

@@ -70,6 +70,8 @@ def headline(result: Mapping[str, Any]) -> str:
         ("", None),
     )
     took = f"{result['seconds']:.0f} s, {result['evaluation_seconds']:.0f} s of it evaluating"
+    if result.get("kept_at", result["env_steps"]) != result["env_steps"]:
+        took += f"; the student is that of env step {result['kept_at']:,}"
     if not target:
         return f"{result['env']}: {result['env_steps']:,} env steps ({took})"
     if reached is None:
