@@ -551,6 +551,10 @@ def test_a_run_on_the_command_line_closes_with_the_favourite_teacher(
     if choice_per == "segment":
         assert result["teacher"]["name"] == team(tmp_path)[GOOD]
         assert result["teacher"]["mean_return"] == 4.0
+        assert result["paid"] == len(read_log(tmp_path / "run" / "selections.jsonl").feedback.arm)
+        (line,) = remarks({**result, "paid": 29})
+        assert "29, too few to tell them apart" in line
+        assert remarks({**result, "paid": 30}) == []
         return
     # Nobody was paid, so nobody is shown as the best.
     assert result["unpaid"] == [*team(tmp_path)[1:]]

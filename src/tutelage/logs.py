@@ -39,6 +39,8 @@ class Result(Figures):
     evaluation_seconds: float
     kept_at: NotRequired[int]
     """The env step that the student is of which was kept, and evaluated."""
+    paid: NotRequired[int]
+    """How many choices were paid, of several teachers."""
     teacher: NotRequired[Teacher]
     teacher_failed: NotRequired[str]
 

@@ -47,6 +47,8 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     if name is None:
         result["unpaid"] = list(config.teachers)
     elif name:
+        if len(config.teachers) > 1:
+            result["paid"] = paid_choices(folder)
         ensemble, loaded = load_teachers(
             [name],
             device=torch.device("cpu"),
@@ -167,6 +169,11 @@ def favourite(folder: Path, names: tuple[str, ...]) -> str | None:
     # Under Beta(1 + paid, 1 + missed), so that one lucky choice is not the best.
     mean = (1.0 + np.bincount(arm, reward, minlength=len(names))) / (2.0 + count)
     return names[int(mean.argmax())]
+
+
+def paid_choices(folder: Path) -> int:
+    """Return how many choices of a teacher were paid."""
+    return len(read_log(folder / "selections.jsonl").feedback.arm)
 
 
 def _course(folder: Path) -> Result:

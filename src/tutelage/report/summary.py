@@ -49,9 +49,18 @@ def compare(result: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"player": name, **cells(of)} for name, of in players.items()]
 
 
+FEW = 30
+"""Paid choices, of all teachers together, below which a selector has hardly learnt who is good."""
+
+
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """Say why the closing table shows no teacher, where there were some."""
+    """Say why the closing table shows no teacher, or how little is known of the one it shows."""
     said = []
+    if result.get("paid", FEW) < FEW:
+        said.append(
+            f"Paid choices among the teachers: {result['paid']}, too few to tell them apart. Let "
+            "teachers act for longer (teacher_acts), or cut long episodes (segment_steps)."
+        )
     if "teacher_failed" in result:
         said.append(f"The teacher is not shown: {result['teacher_failed']}")
     if names := [*map(without_folders, result.get("unpaid", ()))]:
