@@ -18,7 +18,8 @@ from tutelage.sweeps.sweep import Sweep
 from tutelage.sweeps.tables import Column, lines_of, log_ranks, markdown, short
 
 TERMS = """"-" is a run that missed its target within its budget of env steps; it counts as the env
-steps spent, which makes a ratio a bound (≥ or ≤). A ratio is of geometric means of env steps over
+steps spent, which makes a ratio a bound (≥ or ≤). No run is seen to reach its target before its
+first evaluation (`eval_from`): where all of them do so there, that is all that is known. A ratio is of geometric means of env steps over
 the seeds, with Welch's 95 % t interval of their logarithms. P(faster) is the share of pairs of runs
 that the method wins against the reference; a pair of which nobody knows counts half (Gehan 1965).
 The log-rank test takes missed targets as right-censored, and compares with all ways of dealing the
@@ -87,8 +88,9 @@ def _columns(sweep: Sweep, methods: ByMethod) -> dict[str, Column]:
 
 def _cost(rows: Sequence[Row]) -> str:
     commits = ", ".join(sorted({short(row.commit) for row in rows}))
-    env_steps, hours = sum(row.env_steps for row in rows), sum(row.seconds for row in rows) / 3600.0
-    return f"{len(rows):,} runs, {env_steps:,} env steps, {hours:.1f} hours, at {commits}."
+    env_steps, minutes = sum(row.env_steps for row in rows), sum(row.seconds for row in rows) / 60.0
+    took = f"{minutes / 60.0:.1f} hours" if minutes >= 60.0 else f"{minutes:.1f} minutes"
+    return f"{len(rows):,} runs, {env_steps:,} env steps, {took}, at {commits}."
 
 
 def _settings(methods: ByMethod) -> dict[str, Any]:
