@@ -19,11 +19,12 @@ from tutelage.sweeps.tables import Column, lines_of, log_ranks, markdown, short
 
 TERMS = """"-" is a run that missed its target within its budget of env steps; it counts as the env
 steps spent, which makes a ratio a bound (≥ or ≤). No run is seen to reach its target before its
-first evaluation (`eval_from`): where all of them do so there, that is all that is known. A ratio is of geometric means of env steps over
-the seeds, with Welch's 95 % t interval of their logarithms. P(faster) is the share of pairs of runs
-that the method wins against the reference; a pair of which nobody knows counts half (Gehan 1965).
-The log-rank test takes missed targets as right-censored, and compares with all ways of dealing the
-runs out to the two methods. No figure is corrected for how many comparisons there are."""
+first evaluation (`eval_from`): where all of them do so there, that is all that is known. A ratio is
+of geometric means of env steps over the seeds, with Welch's 95 % t interval of their logarithms.
+P(faster) is the share of pairs of runs that the method wins against the reference; a pair of which
+nobody knows counts half (Gehan 1965). The log-rank test takes missed targets as right-censored, and
+compares with all ways of dealing the runs out to the two methods. No figure is corrected for how
+many comparisons there are."""
 
 
 def lines(sweep: Sweep, methods: ByMethod) -> list[dict[str, str]]:
