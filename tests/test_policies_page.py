@@ -99,7 +99,7 @@ def test_what_is_told_of_three_teachers_of_a_robot_is_what_the_rows_have() -> No
         more = difference(best, any_of)
         told = (
             f"| {seeds} | {np.mean(best):,.0f} | {np.mean(any_of):,.0f} | {more.middle:,.0f} "
-            f"({more.low:,.0f} … {more.high:,.0f}) |"
+            f"({more.low:,.0f} to {more.high:,.0f}) |"
         )
         assert told.replace("-", "\N{MINUS SIGN}") in text
     assert f"made {np.mean(returns_of(of['cheetah-teachers', 'alone'])):,.0f} of it" in text
