@@ -439,6 +439,15 @@ def test_a_file_that_acts_otherwise_leaves_nothing_behind(
     assert line.endswith("distilled with --student-precision int8 acts in bytes as it learnt to")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
+    def unpaid(**options: Any) -> gymnasium.Env[Any, Any]:
+        return gymnasium.wrappers.TransformReward(
+            gymnasium.make("CartPole-v1", **options), lambda reward: 0.0
+        )
+
+    with pytest.raises(tt.UserError, match="nothing is paid here that returns could be compared"):
+        tt.export(teacher, "onnx", out, env=unpaid, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = controller(tmp_path / "model")

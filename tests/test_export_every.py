@@ -56,6 +56,11 @@ FILES: dict[str, str] = {
 REFUSED = {
     ("go1", "torch"): "is an ONNX file, which torch.export cannot trace: choose onnx",
     **{("g1", to): "is TorchScript, which cannot be traced again" for to in EXPORTERS},
+    # Its environment is made up and pays nothing, so that agreement alone counts.
+    **{
+        ("go1", to): "nothing is paid here that returns could be compared by"
+        for to in ("onnx-int8", "c-int8")
+    },
     # Q-values lie too close together for bytes, or more episodes would be needed to tell.
     **{
         (name, to): "the file is not the policy: .* --student-precision int8"

@@ -253,14 +253,19 @@ def _prove(
     )
     mean, low, high = both.difference
     lost = terms.margin * abs(both.original.mean)
-    inferior = low < -lost
-    if same.share < least and inferior:
+    unpaid = not both.original.returns.any()
+    if same.share < least and (unpaid or low < -lost):
         # What learnt in bytes already has nothing to gain.
         hint = "" if layers_of(policy) else f". {LEARN}"
+        told = (
+            "nothing is paid here that returns could be compared by"
+            if unpaid
+            else f"its return of {both.exported.mean:.4g} against {both.original.mean:.4g} may be "
+            f"lower by {-low:.3g} (at most {lost:.3g})"
+        )
         raise UserError(
-            f"the file is not the policy: {_short(same, least)}, and its return of "
-            f"{both.exported.mean:.4g} against {both.original.mean:.4g} may be lower by "
-            f"{-low:.3g} (at most {lost:.3g}); nothing is written{hint}"
+            f"the file is not the policy: {_short(same, least)}, and {told}; "
+            f"nothing is written{hint}"
         )
     note("timing")
     fast = proof.speed(policy, run, same.sample)
