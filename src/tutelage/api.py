@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tutelage import recipes
-from tutelage.configs import Distill, Teach
+from tutelage.configs import Distill, Multitask, Teach
 from tutelage.domains import EnvironmentConfig, about, environment_of, spaces_of
 from tutelage.domains.gym import MakesEnv, registered
 from tutelage.errors import UserError, counted
@@ -19,6 +19,7 @@ from tutelage.evaluation import evaluate as play
 from tutelage.heads import Head
 from tutelage.importers import import_model
 from tutelage.models import Student, find, load_own
+from tutelage.networks import Network
 from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
@@ -26,6 +27,7 @@ from tutelage.report.contract import write_contract
 from tutelage.report.summary import headline
 from tutelage.schema import build, changed
 from tutelage.session import Watch
+from tutelage.tasks import network_for, read_tasks
 from tutelage.teachers import (
     AnyPolicy,
     Ensemble,
@@ -100,6 +102,60 @@ def distill(
         result = recipes.close_distillation(outcome, note=note)
     best: Student = recipes.best_of(outcome).policy  # type: ignore[assignment]
     return Distilled(best, result, folder, outcome.config)
+
+
+@dataclass(frozen=True)
+class Multitasked:
+    """A student of several tasks, and what its run came to."""
+
+    students: Mapping[str, Network]
+    """By task, each with a copy of what the tasks share, as they evaluated best together."""
+    result: Mapping[str, Any]
+    """The same figures as the command's ``--json``."""
+    folder: Path
+    """The run's folder."""
+    config: Multitask
+    """As asked for, with nothing left open."""
+
+
+def multitask(
+    teachers: Sequence[AnyPolicy],
+    envs: Sequence[str | MakesEnv] = (),
+    student: str = "student",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    watch: Watch = lambda row: None,
+    note: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> Multitasked:
+    """Distil one student for several tasks, as ``tutelage multitask`` does.
+
+    ``tutelage.multitask(["pong-sticky", "boxing.safetensors"], env_steps=200_000)``. Each of the
+    ``teachers`` is as ``distill`` takes it, and plays a task of its own: the environment that its
+    file says, or ``envs`` in the same order. Raises UserError as ``distill`` does.
+    """
+    given: dict[str, Model] = {}
+    places = [one if isinstance(one, str) else registered(one) for one in envs]
+    with _lent(*teachers):
+        where = places or ["auto"] * len(teachers)
+        if len(where) != len(teachers):
+            raise UserError(
+                f"envs: {len(where)} given, expected one for each of the {len(teachers)} teachers"
+            )
+        names = [
+            _named(one, None, place, given) for one, place in zip(teachers, where, strict=True)
+        ]
+        config = build(
+            Multitask, {"teachers": names, "envs": places, "student": student, **settings}
+        )
+        folder = Path(out) if out is not None else multitask_folder(config)
+        hooks = recipes.Hooks(watch=watch, note=note)
+        outcome = recipes.multitask(config, folder, resume=resume, hooks=hooks, given=given)
+        result = recipes.close_multitask(outcome, note=note)
+    network, tasks = read_tasks(folder / "best.safetensors")
+    students = {task.name: network_for(network, task) for task in tasks}
+    return Multitasked(students, result, folder, outcome.config)
 
 
 @contextmanager
@@ -255,6 +311,12 @@ def distilling_folder(config: Distill) -> Path:
     """Return a folder of its own for a run, named after its first teacher without wrappers."""
     first, *_ = words_of(config.teachers[0])
     return _folder("distill", Path(first).stem, config.seed)
+
+
+def multitask_folder(config: Multitask) -> Path:
+    """Return a folder of its own for a run, named after its first teacher without wrappers."""
+    first, *_ = words_of(config.distill.teachers[0])
+    return _folder("multitask", Path(first).stem, config.distill.seed)
 
 
 def _folder(command: str, subject: str, seed: int) -> Path:

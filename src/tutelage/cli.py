@@ -25,6 +25,10 @@ COMMANDS = {
         "tutelage.commands.learning:TeachCommand",
         "Train a teacher from reward: by double Q-learning, or by PQN.",
     ),
+    "multitask": (
+        "tutelage.commands.learning:MultitaskCommand",
+        "Teach one small student several tasks, from a teacher of each.",
+    ),
     "record": (
         "tutelage.commands.learning:RecordCommand",
         "Write a data set while a teacher plays ('tutelage teach --record' writes its training).",
@@ -142,17 +146,18 @@ def _end(text: str, *, code: int = 2) -> None:
 
 def _flag(quoted: re.Match[str]) -> str:
     """Return the flag of a setting, which an error has in backquotes; another word as it is."""
-    from tutelage.commands.learning import DistillCommand
+    from tutelage.commands.learning import MultitaskCommand
     from tutelage.schema import settings_of
 
     setting = quoted[1]
     flag = f"--{setting.replace('_', '-')}"
-    return flag if setting in settings_of(DistillCommand) else quoted[0]
+    return flag if setting in settings_of(MultitaskCommand) else quoted[0]
 
 
 BRINGING: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
     "teach": {"algorithm": str},
     "distill": {"student": str, "env_steps": int},
+    "multitask": {"student": str},
 }
 """Command -> the settings that bring defaults of others with them, and how each is read."""
 
@@ -168,7 +173,7 @@ def _help() -> str:
             *(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()),
             "",
             "'tutelage COMMAND --help' shows the settings of a command; --config FILE.toml gives",
-            "'teach' and 'distill' their defaults; 'tutelage --version' says which this is.",
+            "'teach', 'distill' and 'multitask' their defaults; --version says which this is.",
             "Without a command this is shown too, with exit code 2, as for any input that is bad.",
         ]
     )

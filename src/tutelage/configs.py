@@ -6,7 +6,7 @@ types; ``schema.build`` is the one place that reads and checks them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -338,6 +338,64 @@ class Distill:
             raise UserError(f"return_range must be LOW HIGH with LOW < HIGH, got {shown}")
         if is_zero(self.distill_weight) and is_zero(self.reward_weight):
             raise UserError("distill_weight and reward_weight are both 0: nothing would be learnt")
+
+
+def _of_several_tasks() -> Distill:
+    """Return the usual settings of distilling for several tasks."""
+    return Distill(
+        env_steps=200_000,
+        learning=replace(Distill().learning, learning_rate="1e-3:1e-5"),
+        examination=Examination(eval_from=20_000, eval_every=20_000),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multitask:
+    """Teach one small student what several teachers know, each of a task of its own."""
+
+    envs: tuple[str, ...] = ()
+    """The environment of each teacher, in their order; by default what its file says."""
+    outputs: Literal["own", "shared"] = "own"
+    """Of the student: own for each task, or shared by actions that are the same (of Atari's 18)."""
+    batches: Literal["together", "in-turn"] = "together"
+    """What a batch is of: states of all tasks together, or one task's, in turn."""
+    practise: str = "in-turn"
+    """Which task is played for the next round: in-turn, or a selector, which is paid by what was
+    learnt (see docs/games.md)."""
+    distill: Annotated[Distill, OmitArgPrefixes] = field(default_factory=_of_several_tasks)
+
+    @classmethod
+    def brings(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the defaults that some of the ``values`` bring with them, by name."""
+        perceptron = str(values.get("student")).startswith("mlp")
+        return PERCEPTRON_DEFAULTS if perceptron else {}
+
+    def __post_init__(self) -> None:
+        """Raise UserError for what does not go together."""
+        asked, usual = self.distill, Distill()
+        if self.envs and len(self.envs) != len(asked.teachers):
+            raise UserError(
+                f"envs: {len(self.envs)} given, expected one for each of the "
+                f"{len(asked.teachers)} teachers, in their order"
+            )
+        alone = {
+            "env": (asked.environment.env, "auto"),
+            "only": (asked.environment.only, ""),
+            "dataset": (asked.dataset, usual.dataset),
+            "student_precision": (asked.student_precision, usual.student_precision),
+            "distill_weight": (asked.distill_weight, usual.distill_weight),
+            "reward_weight": (asked.reward_weight, usual.reward_weight),
+            "target_return": (asked.examination.target_return, "usual"),
+            **{
+                name: (getattr(asked.selection, name), getattr(usual.selection, name))
+                for name in settings_of(Selection)
+            },
+        }
+        if given := [name for name, (value, known) in alone.items() if value != known]:
+            raise UserError(
+                f"{given[0]} is a setting of distilling for one task, not for several"
+                + ": name environments by `envs`" * (given[0] == "env")
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

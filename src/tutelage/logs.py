@@ -45,6 +45,30 @@ class Result(Figures):
     teacher_failed: NotRequired[str]
 
 
+class TaskResult(Figures):
+    """What a student of several tasks came to in one of them."""
+
+    env: str
+    random_return: float
+    kept: float
+    """The part of the way from random play to the teacher."""
+    teacher: Teacher
+
+
+class TasksResult(TypedDict):
+    """A run of several tasks' ``result.json``."""
+
+    tasks: dict[str, TaskResult]
+    kept: float
+    """The mean over tasks."""
+    parameters: int
+    teachers_parameters: int
+    env_steps: int
+    kept_at: int
+    seconds: float
+    evaluation_seconds: float
+
+
 TARGET = "env_steps_to_"
 """Begins the key that says when a target was reached: ``env_steps_to_20``; null if it was not."""
 
@@ -79,6 +103,15 @@ def read_timing(folder: Path) -> Rows:
 
 def read_result(folder: Path) -> Result:
     """Return a run's ``result.json``; raise UserError if there is none or it is damaged."""
+    return cast(Result, _read_result(folder, Result))
+
+
+def read_tasks_result(folder: Path) -> TasksResult:
+    """Return the ``result.json`` of a run of several tasks; raise UserError as above."""
+    return cast(TasksResult, _read_result(folder, TasksResult))
+
+
+def _read_result(folder: Path, kind: Any) -> dict[str, Any]:
     path = folder / "result.json"
     if not path.is_file():
         raise UserError(
@@ -87,12 +120,12 @@ def read_result(folder: Path) -> Result:
         )
     try:
         values = read_json(path, dict[str, Any])
-        convert(values, Result, path)
+        convert(values, kind, path)
         reached = {key: value for key, value in values.items() if key.startswith(TARGET)}
         convert(reached, dict[str, int | None], path)
     except UserError as error:
         raise UserError(f"{error}; 'tutelage resume {folder}' makes it again") from None
-    return cast(Result, values)
+    return values
 
 
 def _row(line: bytes, where: object) -> dict[str, float]:

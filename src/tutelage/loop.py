@@ -13,8 +13,11 @@ from tutelage.types import Batch, Row, State
 class Source(Protocol):
     """Where experience comes from."""
 
-    env_steps: int
     num_envs: int
+
+    @property
+    def env_steps(self) -> int:
+        """How many were taken."""
 
     @property
     def steps_per_round(self) -> int:
@@ -79,5 +82,7 @@ def run(source: Source, learner: Learns, assignment: Assignment) -> Iterator[Row
 
 
 def _means(measured: list[Mapping[str, Tensor]]) -> dict[str, float]:
-    last = measured[-1] if measured else {}
-    return {name: sum(float(m[name]) for m in measured) / len(measured) for name in last}
+    """Return the mean of what each name stands for, over the updates that measured it."""
+    names = dict.fromkeys(name for one in measured for name in one)
+    by_name = {name: [float(one[name]) for one in measured if name in one] for name in names}
+    return {name: sum(values) / len(values) for name, values in by_name.items()}

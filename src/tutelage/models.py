@@ -20,6 +20,8 @@ from tutelage.types import load_weights
 FORMAT = "tutelage-policy-1"
 OWN_FORMAT = "tutelage-module-1"
 """The weights of a module of one's own: its code is not in the file."""
+TASKS_FORMAT = "tutelage-tasks-1"
+"""A network of several tasks (see ``tasks``)."""
 Q_FORMAT = "tutelage-q-network-1"
 """Of files from before heads: Q-values, ``obs_shape`` and ``card`` as JSON in strings."""
 BUNDLED = Path(str(files("tutelage") / "bundled"))
@@ -159,9 +161,34 @@ def load_network(path: Path) -> Model:
             f"{path} holds the weights of a module of one's own ({about.get('module')}), not its "
             "code: give the module, as in tutelage.load(path, module=…) or +module:MODULE:NAME"
         )
+    if about.get("format") == TASKS_FORMAT:
+        names = [str(one.get("name")) for one in about.get("tasks", ()) if isinstance(one, dict)]
+        raise UserError(
+            f"{path} plays several tasks ({', '.join(names)}): choose one, as in "
+            f"{path}+task:{next(iter(names), 'NAME')}"
+        )
     header = _header(path, about)
     if about["format"] == Q_FORMAT:
         tensors = {name.replace("head.", "output."): tensor for name, tensor in tensors.items()}
+    network = network_of(path, tensors, header)
+    return Model(
+        policy=network,
+        name=str(path),
+        format="tutelage",
+        env=header.env,
+        obs_shape=header.obs_shape,
+        card=header.card,
+        parameters=network.num_parameters(),
+        files={path.name: file_digest(path)},
+        path=path,
+    )
+
+
+def network_of(path: Path, tensors: dict[str, torch.Tensor], header: Header) -> Network:
+    """Return the network that a file's header and tensors are of.
+
+    Raises UserError, naming the file, where they do not go together.
+    """
     if wrong := [name for name, t in tensors.items() if not t.is_floating_point()]:
         raise UserError(f"{path}: tensor {wrong[0]} is of type {tensors[wrong[0]].dtype}")
     try:
@@ -188,17 +215,7 @@ def load_network(path: Path) -> Model:
     for layer in layers_of(network):
         if not layer.inputs.low <= 0.0 <= layer.inputs.high:
             raise UserError(f"{path}: a layer's inputs are of a range that does not hold 0")
-    return Model(
-        policy=network.eval().requires_grad_(False),
-        name=str(path),
-        format="tutelage",
-        env=header.env,
-        obs_shape=header.obs_shape,
-        card=header.card,
-        parameters=network.num_parameters(),
-        files={path.name: file_digest(path)},
-        path=path,
-    )
+    return network.eval().requires_grad_(False)
 
 
 def _check_constant(path: Path, name: str, given: torch.Tensor, obs: tuple[int, ...]) -> None:

@@ -1,9 +1,9 @@
 """All that a program may import from ``tutelage``; the package itself loads it when it is asked."""
 
-from tutelage.api import Distilled, distill, evaluate, export, load, teach
+from tutelage.api import Distilled, Multitasked, distill, evaluate, export, load, multitask, teach
 from tutelage.assignment.alone import Alone
 from tutelage.assignment.protocol import Assignment
-from tutelage.configs import Distill, Record, Teach
+from tutelage.configs import Distill, Multitask, Record, Teach
 from tutelage.dataset import Dataset, Writer
 from tutelage.domains import DOMAINS, About, Domain, EnvironmentConfig, Feature, make
 from tutelage.environments import Environments
@@ -80,6 +80,8 @@ __all__ = [
     "LossEntry",
     "Model",
     "MultiCategorical",
+    "Multitask",
+    "Multitasked",
     "Network",
     "Objective",
     "Offline",
@@ -113,6 +115,7 @@ __all__ = [
     "make",
     "mse",
     "mse_prob",
+    "multitask",
     "nll",
     "parse_exploration",
     "parse_loss",

@@ -29,7 +29,7 @@ import msgspec
 import tomli_w
 
 from tutelage.choice_log import append_log
-from tutelage.configs import Distill, Teach
+from tutelage.configs import Distill, Multitask, Teach
 from tutelage.errors import UserError
 from tutelage.files import (
     check_free,
@@ -46,7 +46,7 @@ from tutelage.files import (
     write_json,
 )
 from tutelage.logs import read_metrics
-from tutelage.schema import nested
+from tutelage.schema import flat, nested
 from tutelage.trackers import Trackers
 from tutelage.types import Row, State
 
@@ -95,7 +95,9 @@ class Run:
         self._trackers = Trackers(named, folder, self.config)
 
     @classmethod
-    def create(cls, folder: Path, config: Teach | Distill, files: Mapping[str, str]) -> "Run":
+    def create(
+        cls, folder: Path, config: Teach | Distill | Multitask, files: Mapping[str, str]
+    ) -> "Run":
         """Start a run in ``folder``; raise UserError if a run lives there already.
 
         ``files`` are all that the run reads, and their digests.
@@ -115,7 +117,7 @@ class Run:
                 "name another folder by `out`"
             )
         check_free(folder)
-        Trackers(config.track, folder, asked)
+        Trackers(flat(config)["track"], folder, asked)
         # First what makes it a run: one that is killed in between can be resumed.
         write_atomic(path, tomli_w.dumps(asked).encode())
         write_json(folder / "versions.json", versions())

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tutelage.assignment.protocol import Assignment
-from tutelage.configs import Distill, Teach
+from tutelage.configs import Distill, Multitask, Teach
 from tutelage.errors import FaultyEnvironmentError, UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.files import claimed
@@ -184,7 +184,7 @@ class Examined(msgspec.Struct):
 @contextmanager
 def open_run(
     folder: Path,
-    config: Teach | Distill,
+    config: Teach | Distill | Multitask,
     parts: Parts,
     *,
     files: Mapping[str, str],

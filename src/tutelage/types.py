@@ -93,6 +93,8 @@ class Batch:
     """``[B,*O]``, the true observation k <= n steps later (never one from after a reset)."""
     returns: Tensor | None = None
     """``[B]``, what the action came to, worked out when the batch was made."""
+    task: Tensor | None = None
+    """``[B]`` int64, which of several tasks each state is of."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on ``device``; towards a GPU through pinned memory, without waiting."""

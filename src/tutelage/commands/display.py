@@ -51,7 +51,7 @@ class Watch:
 
     def __call__(self, row: Row) -> None:
         """Show the latest of every figure worth a glance."""
-        evaluated = "eval/passed" in row.metrics
+        evaluated = "eval/passed" in row.metrics or "eval/kept" in row.metrics
         if evaluated:
             for name in ("eval/mean_reward", "eval/at_most"):
                 self._metrics.pop(name, None)
@@ -80,6 +80,7 @@ GLANCE = {
     "rollout/ep_rew_mean": ("return", ".1f"),
     "eval/mean_reward": ("evaluated", ".1f"),
     "eval/at_most": ("at most", ".1f"),
+    "eval/kept": ("kept", ".0%"),
     "distill/regret": ("regret", ".3g"),
     "heldout/regret": ("held out", ".3g"),
     "distill/relative_probability": ("relative probability", ".0%"),

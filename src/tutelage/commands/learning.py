@@ -1,4 +1,4 @@
-"""``tutelage teach``, ``distill``, ``record`` and ``resume``: what learns, or is learnt from."""
+"""``tutelage teach``, ``distill``, ``multitask``, ``resume``: what learns; and ``record``."""
 
 import json
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tutelage import api, recipes, threads
 from tutelage.commands import display
 from tutelage.commands.report import report
-from tutelage.configs import Distill, Record, Teach
+from tutelage.configs import Distill, Multitask, Record, Teach
 from tutelage.domains import make
 from tutelage.errors import UserError, look_up
 from tutelage.recipes.distilling import in_environment
-from tutelage.report import summary
+from tutelage.report import several, summary
 from tutelage.runs import read_config
 from tutelage.schema import build
 from tutelage.signals import interruptible
@@ -49,6 +49,21 @@ class DistillCommand:
     def run(self) -> None:
         folder = Path(self.out) if self.out else api.distilling_folder(self.config)
         _distill(self.config, folder, resume=False, as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultitaskCommand:
+    """Teach one small student several tasks, from a teacher of each."""
+
+    config: Annotated[Multitask, OmitArgPrefixes] = field(default_factory=Multitask)
+    out: str = ""
+    """The run's folder; by default runs/multitask__TEACHER__SEED__TIME."""
+    json: bool = False
+    """Print exactly one JSON object on stdout."""
+
+    def run(self) -> None:
+        folder = Path(self.out) if self.out else api.multitask_folder(self.config)
+        _multitask(self.config, folder, resume=False, as_json=self.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +156,25 @@ def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> N
     display.say(f"run: {folder} (--threads {config.threads})")
 
 
+def _multitask(config: Multitask, folder: Path, *, resume: bool, as_json: bool) -> None:
+    asked = config.distill
+    first = replace(asked.environment, env=next(iter(config.envs), "auto"))
+    alone = _settle(replace(asked, teachers=asked.teachers[:1], environment=first))
+    config = replace(config, distill=replace(asked, threads=alone.threads))
+    with threads.owning(alone.threads), interruptible() as interrupted:
+        with display.progress(asked.env_steps) as watch:
+            hooks = recipes.Hooks(watch=watch, interrupted=interrupted, note=watch.note)
+            outcome = recipes.multitask(config, folder, resume=resume, hooks=hooks)
+        with display.notes() as note:
+            result = recipes.close_multitask(outcome, note=note)
+    _write_report(folder, video=False)
+    if as_json:
+        print(json.dumps(result))
+        return
+    display.table(several.headline(result), several.compare(result))
+    display.say(f"run: {folder} (--threads {alone.threads})")
+
+
 def _write_report(folder: Path, *, video: bool) -> None:
     """Write the page of a run that is over; what is missing for it costs the run nothing."""
     try:
@@ -154,5 +188,6 @@ def _write_report(folder: Path, *, video: bool) -> None:
 LEARNING: dict[str, tuple[Any, Callable[..., None]]] = {
     "teach": (Teach, _teach),
     "distill": (Distill, _distill),
+    "multitask": (Multitask, _multitask),
 }
 """Command -> its configuration, and what does it or goes on with it."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from tutelage.commands import display
-from tutelage.configs import Distill
+from tutelage.configs import Distill, Multitask
 from tutelage.domains import as_teacher, spaces_of
 from tutelage.errors import UserError
 from tutelage.importers import import_model
@@ -47,7 +47,10 @@ def report(folder: Path, *, video: bool) -> Path:
 
 def film(folder: Path) -> None:
     """Film a run's student, and its teacher if that was evaluated, as ``video.mp4``."""
-    config, result = summary.read_settings(folder), read_result(folder)
+    config = summary.read_settings(folder)
+    if isinstance(config, Multitask):
+        raise UserError(f"'tutelage watch {folder}+task:NAME' films one of several tasks")
+    result = read_result(folder)
     own = ""
     if isinstance(config, Distill) and is_place(config.student):
         own = f"+module:{config.student}"

@@ -25,6 +25,7 @@ __all__ = [
     "Region",
     "Spaces",
     "about",
+    "actions_of",
     "as_evaluated",
     "as_made",
     "as_teacher",
@@ -144,6 +145,18 @@ def preprocessing(config: EnvironmentConfig) -> Mapping[str, Any]:
     if not hasattr(domain, "preprocessing"):
         return {}
     return domain.preprocessing(config.env, settings=_settings(config, domain))
+
+
+def actions_of(config: EnvironmentConfig, size: int) -> tuple[int, ...]:
+    """Return the place of each of an environment's actions among those of its whole domain.
+
+    Where the domain knows of none they are the first ``size``.
+    """
+    domain = domain_of(config)
+    if not hasattr(domain, "actions"):
+        return tuple(range(size))
+    known: tuple[int, ...] = domain.actions(config.env, settings=_settings(config, domain))
+    return known
 
 
 def environment_of(

@@ -1,7 +1,7 @@
 """Atari's games, emulated by ALE: frame skip 4 with max-pooling, 84 x 84 grey, stacks of 4."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import gymnasium
@@ -129,6 +129,16 @@ class AtariDomain:
             "fire_reset": given.fire_reset,
             "life_loss_ends": False,
         }
+
+    def actions(self, env: str, *, settings: Any) -> tuple[int, ...]:
+        """Return the joystick's actions that a game has, of all 18."""
+        single: Any = emulators(
+            env, replace(settings, pool_frames=2), num_envs=1, threads=1, height=84, width=84
+        )
+        try:
+            return tuple(action.value for action in single.ale.get_action_set())
+        finally:
+            single.close()
 
     def seen(self, obs_shape: tuple[int, ...], card: Mapping[str, Any]) -> AtariSettings:
         """Return the settings by which a network of such frames and such a card knows its game.

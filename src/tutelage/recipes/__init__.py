@@ -10,19 +10,23 @@ from tutelage.recipes.closing import (
 )
 from tutelage.recipes.distilling import Hooks, Outcome, distill, settle
 from tutelage.recipes.exporting import Terms, export
+from tutelage.recipes.multitask import Multitasked, close_multitask, multitask
 from tutelage.recipes.teaching import record, teach
 
 __all__ = [
     "Hooks",
+    "Multitasked",
     "Outcome",
     "Result",
     "Terms",
     "best_of",
     "close_distillation",
+    "close_multitask",
     "close_student",
     "close_teaching",
     "distill",
     "export",
+    "multitask",
     "open_device",
     "record",
     "settle",

@@ -82,16 +82,10 @@ def build_distiller(config: Distill, network: Student, head: Head) -> Learner:
 
     Raises UserError for a loss that does not fit, and for reward without Q-values to learn.
     """
-    assert config.tau is not None
     terms: dict[str, Term] = {}
     if not is_zero(config.distill_weight):
-        distillation = Distillation(
-            parse_loss(config.loss, head),
-            parse_target(config.target, config.tau),
-            head,
-            config.student_tau,
-        )
-        terms["distill"] = Term(distillation, parse_schedule(config.distill_weight))
+        weight = parse_schedule(config.distill_weight)
+        terms["distill"] = Term(distillation(config, head), weight)
     if not is_zero(config.reward_weight):
         if not isinstance(head, QValues):
             raise UserError(
@@ -114,6 +108,17 @@ def build_distiller(config: Distill, network: Student, head: Head) -> Learner:
         terms,
         speaking(network, dropout, config.seed, learns=True),
         replayed(config),
+    )
+
+
+def distillation(config: Distill, head: Head) -> Distillation:
+    """Return the objective of a student with a head; raise UserError for a loss that misfits."""
+    assert config.tau is not None
+    return Distillation(
+        parse_loss(config.loss, head),
+        parse_target(config.target, config.tau),
+        head,
+        config.student_tau,
     )
 
 

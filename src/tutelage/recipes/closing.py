@@ -38,7 +38,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         "folder": str(folder),
         "env": config.environment.env,
         **describe(best, close_student(outcome, note=note)),
-        **_course(folder),
+        **course(folder),
     }
     result["kept_at"] = best.card.get("env_steps", result["env_steps"])
     if (target := config.examination.target) is not None:
@@ -118,7 +118,7 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
         "folder": str(folder),
         "env": config.environment.env,
         **describe(model, played.figures()),
-        **_course(folder),
+        **course(folder),
     }
     write_json(folder / "result.json", result)
     write_card(folder, result, model)
@@ -176,7 +176,7 @@ def paid_choices(folder: Path) -> int:
     return len(read_log(folder / "selections.jsonl").feedback.arm)
 
 
-def _course(folder: Path) -> Result:
+def course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
     rows, timing = read_metrics(folder), read_timing(folder)
     return {

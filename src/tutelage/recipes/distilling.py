@@ -125,12 +125,12 @@ def distill(
             plays=envs.teacher_spaces,
         )
         config = replace(config, threads=settle_threads(config.threads, envs.obs_shape))
-        config = _sized(config, own, envs.obs_shape, device, hooks)
+        config = sized(config, own, envs.obs_shape, device, hooks)
         for model in loaded.values():
             check_fits(model, config.environment, envs)
         ensemble = ensemble.saying(_spoken(own) or label_head(config, ensemble.head))
         ensemble.check(torch.from_numpy(envs.teacher_obs).to(device))
-        config = _settled(config, ensemble.head)
+        config = settled_by_head(config, ensemble.head)
         head = student_head(config, ensemble.head)
         network = build_student(config, own, envs.obs[:, -1], envs.obs_shape, head).to(device)
         replay = build_replay(config, envs, head)
@@ -197,7 +197,7 @@ def distill(
         envs.close()
 
 
-def _sized(
+def sized(
     config: Distill,
     own: Given | None,
     obs_shape: tuple[int, ...],
@@ -287,7 +287,7 @@ def _distill_offline(
     theirs = parse_head(dataset.head)
     if (wanted := _spoken(own)) not in (None, theirs):
         raise UserError(f"the labels of {config.dataset} are of {theirs}, the student's {wanted}")
-    config = _sized(_settled(config, theirs), own, dataset.obs_shape, device, hooks)
+    config = sized(settled_by_head(config, theirs), own, dataset.obs_shape, device, hooks)
     frames = dataset[0].frames[dataset.obs_shape[0] - 1 :]
     head = student_head(config, theirs)
     network = build_student(config, own, frames, dataset.obs_shape, head).to(device)
@@ -313,7 +313,7 @@ def settle(config: Distill, *, head: Head, given: Mapping[str, Model]) -> Distil
     cannot be had and where no target is known.
     """
     learning = settle_learning(config.learning, open_device(config.device))
-    config = _settled(in_environment(replace(config, learning=learning), given), head)
+    config = settled_by_head(in_environment(replace(config, learning=learning), given), head)
     if config.examination.target_return == "usual":
         usual_target(config.environment)
     return config
@@ -349,7 +349,7 @@ def _in_environment(config: Distill, env: str) -> Distill:
     return replace(config, environment=environment, examination=examination)
 
 
-def _settled(config: Distill, head: Head) -> Distill:
+def settled_by_head(config: Distill, head: Head) -> Distill:
     """Return the configuration with what depends on the teacher's head known."""
     loss, target, tau = config.loss, config.target, config.tau
     if loss == "auto":

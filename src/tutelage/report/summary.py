@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.choice_log import read_log
-from tutelage.configs import Distill, Teach
+from tutelage.configs import Distill, Multitask, Teach
 from tutelage.errors import UserError, look_up
 from tutelage.logs import TARGET, read_metrics, read_result
-from tutelage.report import selections
+from tutelage.report import selections, several
 from tutelage.report.blocks import Figure, Film, Table
 from tutelage.report.curves import learning_curve
 from tutelage.report.page import Section, write_page
@@ -90,10 +90,14 @@ def headline(result: Mapping[str, Any]) -> str:
     return f"{result['env']}: {target} reached after {reached:,} env steps ({took})"
 
 
-def read_settings(folder: Path) -> Teach | Distill:
+def read_settings(folder: Path) -> Teach | Distill | Multitask:
     """Return a run's configuration; raise UserError if there is none or it does not fit."""
     values, where = read_config(folder), str(folder / "config.toml")
-    kinds: dict[str, type[Teach | Distill]] = {"teach": Teach, "distill": Distill}
+    kinds: dict[str, type[Teach | Distill | Multitask]] = {
+        "teach": Teach,
+        "distill": Distill,
+        "multitask": Multitask,
+    }
     try:
         kind = look_up("command", str(values.pop("command", None)), kinds)
     except UserError as error:
@@ -107,7 +111,10 @@ def write_report(folder: Path, *, notes: Sequence[str] = ()) -> Path:
 
     Raises UserError for a folder of no run, one that has no result yet, and damaged files.
     """
-    config, result, rows = read_settings(folder), read_result(folder), read_metrics(folder)
+    config = read_settings(folder)
+    if isinstance(config, Multitask):
+        return several.write_report(folder, notes=notes)
+    result, rows = read_result(folder), read_metrics(folder)
     env = result["env"]
     curve, video, page = (folder / name for name in ("curve.png", "video.mp4", "report.html"))
     players = [{"player": "teacher", **cells(result)}]
