@@ -23,6 +23,7 @@ from tutelage.networks import Network
 from tutelage.own import Given, name_of
 from tutelage.policies import Model, Policy
 from tutelage.recipes.closing import Result
+from tutelage.report import several
 from tutelage.report.contract import write_contract
 from tutelage.report.summary import headline
 from tutelage.schema import build, changed
@@ -104,7 +105,7 @@ def distill(
     return Distilled(best, result, folder, outcome.config)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Multitasked:
     """A student of several tasks, and what its run came to."""
 
@@ -116,6 +117,10 @@ class Multitasked:
     """The run's folder."""
     config: Multitask
     """As asked for, with nothing left open."""
+
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{name} {one['kept']:.0%}" for name, one in self.result["tasks"].items())
+        return f"Multitasked: {several.headline(self.result)}\n{kept}; {self.folder}"
 
 
 def multitask(

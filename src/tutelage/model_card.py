@@ -54,37 +54,73 @@ def card(result: Mapping[str, Any], model: Model) -> str:
     return "\n".join(["---", *front, "---", "", "\n\n".join(text), ""])
 
 
+def write_tasks_card(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write the card of a student of several tasks; raise UserError as above."""
+    write_atomic(folder / NAME, tasks_card(result).encode())
+
+
+def tasks_card(result: Mapping[str, Any]) -> str:
+    """Return the card of a student of several tasks, of its run's ``result``."""
+    tasks: Mapping[str, Mapping[str, Any]] = result["tasks"]
+    text = [
+        f"# A policy for {', '.join(tasks)}",
+        f"{result['parameters']:,} parameters for {len(tasks)} tasks, made by `tutelage "
+        f"multitask`, as they were after {result['kept_at']:,} env steps of all tasks together.",
+        *(
+            f"- {name}: {one['mean_return']:.2f} on average over {one['episodes']} held-out "
+            f"episodes, its teacher {without_folders(one['teacher']['name'])} "
+            f"{one['teacher']['mean_return']:.2f}, random play {one['random_return']:.2f}"
+            for name, one in tasks.items()
+        ),
+        "```python\nimport tutelage as tt\n\n"
+        f'model = tt.load("best.safetensors+task:{next(iter(tasks))}")\n'
+        "print(tt.evaluate(model).mean)\n```",
+        "`config.toml` has every setting, `result.json` every figure.",
+    ]
+    front = _yaml(_front([(one["env"], one) for one in tasks.values()], licence=None))
+    return "\n".join(["---", *front, "---", "", "\n\n".join(text), ""])
+
+
 def front_matter(result: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """Return what the hub reads of a model; a licence only where its file says one."""
-    low, high = result["ci95"]
-    measured = {
-        "mean_reward": (result["mean_return"], "mean return"),
-        "ci95_low": (low, "mean return, lower end of the 95 % interval"),
-        "ci95_high": (high, "mean return, upper end of the 95 % interval"),
-    }
-    metrics = [
-        {"type": kind, "value": value, "name": name, "args": {"episodes": result["episodes"]}}
-        for kind, (value, name) in measured.items()
-    ]
     licence = model.card.get("licence", model.card.get("license"))
+    return _front([(result["env"], result)], licence=licence)
+
+
+def _front(played: Sequence[tuple[str, Mapping[str, Any]]], *, licence: Any) -> dict[str, Any]:
+    """Return the front matter of a model that was evaluated in these environments."""
     return {
         "library_name": "tutelage",
         **({"license": licence} if isinstance(licence, str) else {}),
         "pipeline_tag": TASK,
-        "tags": [TASK, "policy-distillation", result["env"]],
+        "tags": [TASK, "policy-distillation", *(env for env, _ in played)],
         "model-index": [
             {
-                "name": f"tutelage {result['env']}",
+                "name": f"tutelage {' '.join(env for env, _ in played)}",
                 "results": [
                     {
                         "task": {"type": TASK, "name": TASK},
-                        "dataset": {"type": result["env"], "name": result["env"]},
-                        "metrics": metrics,
+                        "dataset": {"type": env, "name": env},
+                        "metrics": _metrics(figures),
                     }
+                    for env, figures in played
                 ],
             }
         ],
     }
+
+
+def _metrics(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    low, high = figures["ci95"]
+    measured = {
+        "mean_reward": (figures["mean_return"], "mean return"),
+        "ci95_low": (low, "mean return, lower end of the 95 % interval"),
+        "ci95_high": (high, "mean return, upper end of the 95 % interval"),
+    }
+    return [
+        {"type": kind, "value": value, "name": name, "args": {"episodes": figures["episodes"]}}
+        for kind, (value, name) in measured.items()
+    ]
 
 
 def _yaml(value: Any, indent: str = "") -> list[str]:

@@ -22,6 +22,7 @@ from tutelage.exploration import Exploration, parse_exploration
 from tutelage.files import write_json
 from tutelage.heads import Head
 from tutelage.learner import Learner, Term
+from tutelage.model_card import write_tasks_card
 from tutelage.networks import Network
 from tutelage.objectives import PerTask
 from tutelage.policies import Function, Model, Policy
@@ -535,4 +536,5 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
         **course(outcome.folder),
     }
     write_json(outcome.folder / "result.json", result)
+    write_tasks_card(outcome.folder, result)
     return result
