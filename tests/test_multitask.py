@@ -23,7 +23,7 @@ from tutelage.importers import import_model
 from tutelage.losses import mse
 from tutelage.networks import Network, parse_size
 from tutelage.objectives import Distillation, PerTask
-from tutelage.recipes.multitask import Reference
+from tutelage.recipes.examining import Reference
 from tutelage.selectors import build_selector
 from tutelage.sources.mixed import in_turn, together
 from tutelage.tasks import (

@@ -5,12 +5,13 @@ from tutelage.recipes.closing import (
     Result,
     best_of,
     close_distillation,
+    close_multitask,
     close_student,
     close_teaching,
 )
 from tutelage.recipes.distilling import Hooks, Outcome, distill, settle
 from tutelage.recipes.exporting import Terms, export
-from tutelage.recipes.multitask import Multitasked, close_multitask, multitask
+from tutelage.recipes.multitask import Multitasked, multitask
 from tutelage.recipes.teaching import record, teach
 
 __all__ = [

@@ -17,10 +17,12 @@ from tutelage.evaluation import Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
 from tutelage.logs import TARGET, read_metrics, read_timing
-from tutelage.model_card import write_card
+from tutelage.model_card import write_card, write_tasks_card
 from tutelage.own import Own
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
+from tutelage.recipes.multitask import Multitasked
+from tutelage.tasks import load_task, read_tasks
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
@@ -38,7 +40,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
         "folder": str(folder),
         "env": config.environment.env,
         **describe(best, close_student(outcome, note=note)),
-        **course(folder),
+        **_course(folder),
     }
     result["kept_at"] = best.card.get("env_steps", result["env_steps"])
     if (target := config.examination.target) is not None:
@@ -104,6 +106,48 @@ def _play(outcome: Outcome, policy: Policy, environment: EnvironmentConfig, note
     ).figures()
 
 
+def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> Result:
+    """Evaluate the student in each task over as many episodes as its teacher; write the result."""
+    path = outcome.folder / "best.safetensors"
+    asked = outcome.config.distill
+    tasks: dict[str, Result] = {}
+    for name, one in outcome.tasks.items():
+        student, reference = load_task(path, name), outcome.references[name]
+        played = evaluate(
+            student.policy,
+            one.config.environment,
+            episodes=asked.examination.confirm_episodes,
+            seed=asked.seed,
+            stream="closing",
+            max_steps=asked.examination.eval_max_steps,
+            threads=asked.threads,
+            note=lambda text, name=name: note(f"student, {name}: {text}"),  # type: ignore[misc]
+        )
+        teacher = describe(one.model, reference.teacher.figures(), one.envs.teacher_obs[:1])
+        tasks[name] = {
+            "env": one.config.environment.env,
+            **describe(student, played.figures()),
+            "random_return": reference.random.mean,
+            "kept": reference.kept(played.mean),
+            "teacher": {"name": one.config.teachers[0], **teacher},
+        }
+    network, _ = read_tasks(path)
+    best = load_task(path, next(iter(tasks)))
+    result: Result = {
+        "folder": str(outcome.folder),
+        "tasks": tasks,
+        "kept": float(np.mean([one["kept"] for one in tasks.values()])),
+        "parameters": network.num_parameters(),
+        "teachers_parameters": sum(one["teacher"]["parameters"] for one in tasks.values()),
+        "file_bytes": path.stat().st_size,
+        "kept_at": best.card["env_steps"],
+        **_course(outcome.folder),
+    }
+    write_json(outcome.folder / "result.json", result)
+    write_tasks_card(outcome.folder, result)
+    return result
+
+
 def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: None) -> Result:
     """Evaluate a trained teacher, note it on its card; write and return the result."""
     path = folder / "last.safetensors"
@@ -118,7 +162,7 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
         "folder": str(folder),
         "env": config.environment.env,
         **describe(model, played.figures()),
-        **course(folder),
+        **_course(folder),
     }
     write_json(folder / "result.json", result)
     write_card(folder, result, model)
@@ -176,7 +220,7 @@ def paid_choices(folder: Path) -> int:
     return len(read_log(folder / "selections.jsonl").feedback.arm)
 
 
-def course(folder: Path) -> Result:
+def _course(folder: Path) -> Result:
     """Return what the rows say of how the run went."""
     rows, timing = read_metrics(folder), read_timing(folder)
     return {

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
@@ -17,12 +15,10 @@ from tutelage.configs import Distill, Multitask
 from tutelage.domains import EnvironmentConfig, about, actions_of, as_teacher, make
 from tutelage.environments import Environments
 from tutelage.errors import UserError
-from tutelage.evaluation import Evaluation, Note, evaluate
+from tutelage.evaluation import Evaluation, evaluate
 from tutelage.exploration import Exploration, parse_exploration
-from tutelage.files import write_json
 from tutelage.heads import Head
-from tutelage.learner import Learner, Term
-from tutelage.model_card import write_tasks_card
+from tutelage.learner import Term
 from tutelage.networks import Network
 from tutelage.objectives import PerTask
 from tutelage.policies import Function, Model, Policy
@@ -39,7 +35,6 @@ from tutelage.recipes.assembly import (
     settle_threads,
     speaking,
 )
-from tutelage.recipes.closing import Result, course, describe
 from tutelage.recipes.distilling import (
     Hooks,
     in_environment,
@@ -48,6 +43,7 @@ from tutelage.recipes.distilling import (
     sized,
     student_head,
 )
+from tutelage.recipes.examining import Reference, TasksExaminer
 from tutelage.replay import Replay
 from tutelage.schedules import constant, parse_schedule
 from tutelage.schema import check, nested
@@ -55,9 +51,9 @@ from tutelage.selectors import build_selector, is_contextual
 from tutelage.session import Parts, conduct, open_run
 from tutelage.sources.mixed import BATCHES, Mixed, joined
 from tutelage.sources.online import Behaviour, Online
-from tutelage.tasks import Task, load_task, outputs_of, read_tasks, save_tasks, shared_out
+from tutelage.tasks import Task, outputs_of, save_tasks, shared_out
 from tutelage.teachers import Ensemble, load_teachers
-from tutelage.types import Row, State, seeded, torch_generator
+from tutelage.types import seeded, torch_generator
 
 PROBED = 256
 """States by whose loss it is judged what a round of practice has taught."""
@@ -80,22 +76,6 @@ class Prepared:
     def teacher(self) -> Policy:
         """The teacher as one plays it."""
         return self.ensemble.alone(0)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a task is measured by: its teacher's return and that of random play."""
-
-    teacher: Evaluation
-    random: Evaluation
-
-    def kept(self, mean: float) -> float:
-        """Return which part of the way from random play to the teacher a return has come.
-
-        Of a teacher that is no better than random play, whether the return is at least its own.
-        """
-        way = self.teacher.mean - self.random.mean
-        return (mean - self.random.mean) / way if way > 0 else float(mean >= self.teacher.mean)
 
 
 @dataclass(frozen=True)
@@ -230,9 +210,7 @@ class _Course:
             task.name: self._online(task, one, replay)
             for task, one, replay in zip(self._tasks, prepared, self._replays, strict=True)
         }
-        self._practice = Practice(
-            len(prepared), selector=_selector(config), losing=partial(_losing, self)
-        )
+        self._practice = Practice(len(prepared), selector=_selector(config), losing=self._losing)
         self._source = Mixed(
             sources,
             [replay.sample for replay in self._replays],
@@ -243,15 +221,10 @@ class _Course:
             begin=first_update(asked),
         )
 
-    @property
-    def learner(self) -> Learner:
-        """What takes the steps."""
-        return self._learner
-
-    @property
-    def replays(self) -> Sequence[Replay]:
-        """What is remembered of each task."""
-        return self._replays
+    def _losing(self, task: int) -> Callable[[], float]:
+        """Draw states of a task; return what says the student's loss in them."""
+        batch = joined({task: self._replays[task].sample(PROBED)})
+        return lambda: self._learner.examine(batch)["loss_distill"]
 
     def _online(self, task: Task, one: Prepared, replay: Replay) -> Online:
         asked = self._config.distill
@@ -281,7 +254,7 @@ class _Course:
     def run(self, folder: Path, *, resume: bool) -> Multitasked:
         """Learn, and return what it came to."""
         asked = self._config.distill
-        judge = Examiner(
+        judge = TasksExaminer(
             self._examine,
             keep=lambda env_steps, played: self._save(
                 folder / "best.safetensors", env_steps, played
@@ -372,12 +345,6 @@ class _Course:
         save_tasks(path, self._averaged, tasks, card={**said, "config": nested(self._config)})
 
 
-def _losing(course: _Course, task: int) -> Callable[[], float]:
-    """Draw states of a task; return what says the student's loss in them."""
-    batch = joined({task: course.replays[task].sample(PROBED)})
-    return lambda: course.learner.examine(batch)["loss_distill"]
-
-
 def _selector(config: Multitask) -> Any:
     """Return what chooses the next task; None where they take turns."""
     if config.practise == "in-turn":
@@ -402,139 +369,3 @@ def chance(head: Head) -> Policy:
         return 2.0 * torch.rand(len(obs), head.size, generator=generator) - 1.0
 
     return Function(out, head)
-
-
-class Examiner:
-    """Evaluates the student in every task when it is due, and keeps the one that keeps most.
-
-    What it keeps of a task is the part of the way from random play to its teacher; of several the
-    mean. The budget alone ends the run.
-    """
-
-    done = False
-
-    def __init__(
-        self,
-        play: Callable[[str], Mapping[str, Evaluation]],
-        *,
-        keep: Callable[[int, Mapping[str, Evaluation]], None],
-        begin: int,
-        every: int,
-        until: int,
-    ) -> None:
-        """``play(stream)`` evaluates each task; ``keep(env_steps, played)`` saves the best."""
-        self.references: Mapping[str, Reference] = {}
-        self._play = play
-        self._keep = keep
-        self._due = min(begin, until)
-        self._every = every
-        self._until = until
-        self._best = float("-inf")
-
-    def look(self, row: Row) -> Mapping[str, float]:
-        """Evaluate if it is due, or the run at its end."""
-        if row.env_steps < min(self._due, self._until):
-            return {}
-        self._due = row.env_steps + self._every
-        played = self._play(f"evaluation-{row.env_steps}")
-        kept = {name: self.references[name].kept(one.mean) for name, one in played.items()}
-        mean = float(np.mean(list(kept.values())))
-        if mean > self._best:
-            self._best = mean
-            self._keep(row.env_steps, played)
-        measured = {"eval/kept": mean}
-        for name, one in played.items():
-            low, high = one.interval()
-            measured[f"{name}/eval/kept"] = kept[name]
-            measured[f"{name}/eval/mean_reward"] = one.mean
-            measured[f"{name}/eval/ci_low"] = low
-            measured[f"{name}/eval/ci_high"] = high
-        return measured
-
-    def state(self) -> State:
-        return {
-            "due": self._due,
-            "best": self._best,
-            "references": {
-                name: {who: _packed(getattr(one, who)) for who in ("teacher", "random")}
-                for name, one in self.references.items()
-            },
-        }
-
-    def restore(self, state: State) -> None:
-        saved = msgspec.convert(state, Examined)
-        self._due, self._best = saved.due, saved.best
-        self.references = {
-            name: Reference(**{who: _unpacked(one) for who, one in by_whom.items()})
-            for name, by_whom in saved.references.items()
-        }
-
-
-class Played(msgspec.Struct):
-    """What a checkpoint holds of an evaluation."""
-
-    returns: list[float]
-    lengths: list[int]
-    cut: int
-
-
-class Examined(msgspec.Struct):
-    """What a checkpoint holds of an examiner of several tasks."""
-
-    due: int
-    best: float
-    references: dict[str, dict[str, Played]]
-
-
-def _packed(evaluation: Evaluation) -> State:
-    return {
-        "returns": evaluation.returns.tolist(),
-        "lengths": evaluation.lengths.tolist(),
-        "cut": evaluation.cut,
-    }
-
-
-def _unpacked(played: Played) -> Evaluation:
-    return Evaluation(np.array(played.returns), np.array(played.lengths), played.cut)
-
-
-def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> Result:
-    """Evaluate the student in each task over as many episodes as its teacher; write the result."""
-    path = outcome.folder / "best.safetensors"
-    asked = outcome.config.distill
-    tasks: dict[str, Result] = {}
-    for name, one in outcome.tasks.items():
-        student, reference = load_task(path, name), outcome.references[name]
-        played = evaluate(
-            student.policy,
-            one.config.environment,
-            episodes=asked.examination.confirm_episodes,
-            seed=asked.seed,
-            stream="closing",
-            max_steps=asked.examination.eval_max_steps,
-            threads=asked.threads,
-            note=lambda text, name=name: note(f"student, {name}: {text}"),  # type: ignore[misc]
-        )
-        teacher = describe(one.model, reference.teacher.figures(), one.envs.teacher_obs[:1])
-        tasks[name] = {
-            "env": one.config.environment.env,
-            **describe(student, played.figures()),
-            "random_return": reference.random.mean,
-            "kept": reference.kept(played.mean),
-            "teacher": {"name": one.config.teachers[0], **teacher},
-        }
-    network, _ = read_tasks(path)
-    best = load_task(path, next(iter(tasks)))
-    result: Result = {
-        "folder": str(outcome.folder),
-        "tasks": tasks,
-        "kept": float(np.mean([one["kept"] for one in tasks.values()])),
-        "parameters": network.num_parameters(),
-        "teachers_parameters": sum(one["teacher"]["parameters"] for one in tasks.values()),
-        "file_bytes": path.stat().st_size,
-        "kept_at": best.card["env_steps"],
-        **course(outcome.folder),
-    }
-    write_json(outcome.folder / "result.json", result)
-    write_tasks_card(outcome.folder, result)
-    return result
