@@ -1,0 +1,233 @@
+"""Games under sticky actions: the zoo's teachers and their students, the tables of docs/games.md.
+
+Students are made by ``tutelage sweep reproduction/sweeps/games.toml --out results/games``.
+``python -m reproduction.games`` plays each game at random where that has no row yet, and writes the
+tables, and students of several games, into docs/games.md between its two marks.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tutelage as tt
+from reproduction.records import append, read
+from tutelage.commands.zoo import scores
+from tutelage.domains import EnvironmentConfig, spaces_of
+from tutelage.files import write_atomic
+from tutelage.heads import head_for
+from tutelage.models import find, load_network
+from tutelage.policies import Model
+from tutelage.recipes.multitask import chance
+from tutelage.report.summary import DASH
+from tutelage.runs import versions
+from tutelage.schema import changed
+from tutelage.sweeps.rows import Row, finished
+from tutelage.sweeps.statistics import iqm
+from tutelage.threads import owning
+
+RESULTS = Path("results/games")
+ZOO = Path("zoo")
+SWEEP = "games"
+STICKY = 0.25
+EPISODES = 100
+MARKS = ("<!-- python -m reproduction.games writes from here -->", "<!-- to here -->")
+
+
+@dataclass(frozen=True)
+class Game:
+    """A game, and what Dopamine's Rainbow comes to in it."""
+
+    name: str
+    rainbow: float
+    """After 50 million frames with sticky actions, the mean of its published runs."""
+    bundled: str = ""
+    """The teacher's name, where it comes with the package."""
+
+    @property
+    def teacher(self) -> Model:
+        """The teacher; raises UserError where there is none yet."""
+        return load_network(find(self.bundled or ZOO / f"{self.name}.safetensors"))
+
+
+GAMES = {
+    "pong": Game("Pong", 19.3, bundled="pong-sticky"),
+    "freeway": Game("Freeway", 33.2),
+    "boxing": Game("Boxing", 96.0),
+    "breakout": Game("Breakout", 48.0),
+    "space_invaders": Game("Space Invaders", 1872.0),
+    "enduro": Game("Enduro", 2102.0),
+}
+SIZES = {"6.4 %": "16/16/16/60", "1.6 %": "8/8/8/28", "0.4 %": "4/4/4/13"}
+"""Share of a teacher's parameters -> the student that has as many."""
+
+
+def at_hand() -> dict[str, Model]:
+    """Return the teachers that there are, by their games."""
+    there = [
+        name
+        for name, game in GAMES.items()
+        if game.bundled or (ZOO / f"{name}.safetensors").exists()
+    ]
+    return {name: GAMES[name].teacher for name in there}
+
+
+def play_at_random(results: Path) -> None:
+    """Play each game that has a teacher at random, where that has no row yet."""
+    known = {row["game"] for row in read(results / "random.jsonl")}
+    for name in at_hand():
+        if name in known:
+            continue
+        where = changed(EnvironmentConfig(env=name), sticky=STICKY)
+        head = head_for(spaces_of(where).actions)
+        played = tt.evaluate(chance(head), where, episodes=EPISODES, threads=1)
+        row = {"game": name, "returns": played.returns.tolist(), "versions": versions()}
+        append(results / "random.jsonl", row)
+
+
+def page(
+    teachers: Mapping[str, Model],
+    random: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
+    several: Sequence[Mapping[str, Any]],
+) -> str:
+    """Return the tables of teachers, of students, and of students of several games."""
+    by_chance = {row["game"]: float(np.mean(row["returns"])) for row in random}
+    parts = [_teachers(teachers, by_chance), _students(teachers, by_chance, rows)]
+    return "\n\n".join([*filter(None, parts), *map(_several, several)])
+
+
+def _teachers(teachers: Mapping[str, Model], by_chance: Mapping[str, float]) -> str:
+    lines = [
+        "| game | teacher (95 %) | not sticky | random play | env steps | hours | "
+        "Rainbow, 50 M frames |",
+        "|" + " --- |" * 7,
+    ]
+    for name, model in teachers.items():
+        game, found = GAMES[name], scores(model.card)
+        sticky, still = found[STICKY], found[0.0]
+        hours = model.card.get("hours")
+        lines.append(
+            f"| {game.name} | {_number(sticky.mean_return)} ({_number(sticky.ci95[0])} … "
+            f"{_number(sticky.ci95[1])}) | {_number(still.mean_return)} | "
+            f"{_number(by_chance[name])} | {model.card['env_steps']:,} | "
+            f"{DASH if hours is None else f'{hours:.1f}'} | {_number(game.rainbow)} |"
+        )
+    return "\n".join(lines)
+
+
+def _students(
+    teachers: Mapping[str, Model], by_chance: Mapping[str, float], rows: Sequence[Row]
+) -> str:
+    """Return a line for each game that has students, and what they keep over games."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        method = dict(row.methods).get(SWEEP, "")
+        for name in teachers:
+            for share, size in SIZES.items():
+                if method == f"{name} {size}":
+                    found.setdefault((name, share), []).append(row)
+    if not found:
+        return ""
+
+    def kept(name: str, row: Row) -> float:
+        teacher = scores(teachers[name].card)[STICKY].mean_return
+        return (row.mean_return - by_chance[name]) / (teacher - by_chance[name])
+
+    def cell(name: str, share: str) -> str:
+        of = sorted(found.get((name, share), []), key=lambda row: row.seed)
+        if not of:
+            return "not yet"
+        means = ", ".join(_number(row.mean_return) for row in of)
+        return f"{means}: {np.mean([kept(name, row) for row in of]):.0%}"
+
+    lines = [
+        "| game | " + " | ".join(f"{size} ({share})" for share, size in SIZES.items()) + " |",
+        "|" + " --- |" * (1 + len(SIZES)),
+        *(
+            f"| {GAMES[name].name} | {' | '.join(cell(name, share) for share in SIZES)} |"
+            for name in teachers
+            if any((name, share) in found for share in SIZES)
+        ),
+    ]
+    over = []
+    for share in SIZES:
+        of = {name: found[name, share] for name in teachers if (name, share) in found}
+        runs = min(map(len, of.values()), default=0)
+        if len(of) > 1 and runs > 1:
+            scored = np.array(
+                [
+                    [kept(name, row) for name, some in of.items() for row in some[k : k + 1]]
+                    for k in range(runs)
+                ]
+            )
+            middle = iqm(scored)
+            over.append(
+                f"{share}: {middle.middle:.0%} ({middle.low:.0%} … {middle.high:.0%}), "
+                f"{len(of)} games, {runs} seeds"
+            )
+    said = (
+        f"\n\nInterquartile mean of what is kept (95 %, stratified): {'; '.join(over)}."
+        if over
+        else ""
+    )
+    return "\n".join(lines) + said
+
+
+def _several(result: Mapping[str, Any]) -> str:
+    """Return the table of one student of several games."""
+    share = result["parameters"] / result["teachers_parameters"]
+    lines = [
+        f"One student of {result['parameters']:,} parameters ({share:.1%} of its teachers'), "
+        f"{result['env_steps']:,} env steps of all games together, seed {result['seed']}: "
+        f"`{result['run']}`.",
+        "",
+        "| game | student (95 %) | teacher | random play | kept |",
+        "|" + " --- |" * 5,
+    ]
+    for name, one in result["tasks"].items():
+        low, high = one["ci95"]
+        lines.append(
+            f"| {GAMES[name].name} | {_number(one['mean_return'])} ({_number(low)} … "
+            f"{_number(high)}) | {_number(one['teacher']['mean_return'])} | "
+            f"{_number(one['random_return'])} | {one['kept']:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
+    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def written() -> str:
+    """Return the tables of what is at hand."""
+    return page(
+        at_hand(),
+        read(RESULTS / "random.jsonl"),
+        finished(RESULTS),
+        [json.loads(path.read_text()) for path in sorted(RESULTS.glob("several-*.json"))],
+    )
+
+
+def main() -> None:
+    """Play what is missing at random, and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m reproduction.games", description=__doc__)
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    asked = parser.parse_args()
+    with owning(1):
+        play_at_random(RESULTS)
+    path = asked.docs / "games.md"
+    begin, end = MARKS
+    between = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    text = between.sub(lambda _: f"{begin}\n\n{written()}\n\n{end}", path.read_text())
+    write_atomic(path, text.encode())
+
+
+if __name__ == "__main__":
+    main()

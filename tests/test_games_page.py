@@ -1,0 +1,78 @@
+"""The tables of docs/games.md: what they say of rows, and that they are what the rows say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reproduction import games
+from reproduction.games import MARKS, SIZES, page
+from tests.rows import row
+from tutelage.heads import QValues
+from tutelage.networks import Network, parse_size
+from tutelage.policies import Model
+
+ROOT = Path(__file__).parent.parent
+
+
+def model(mean: float) -> Model:
+    figures = {"mean_return": mean, "ci95": [mean - 1.0, mean + 1.0], "episodes": 100}
+    card = {
+        "env_steps": 1_000_000,
+        "hours": 0.5,
+        **figures,
+        "sticky_0": figures,
+        "config": {"environment": {"atari": {"sticky": 0.25}}},
+    }
+    return Model(Network(parse_size("mlp:4"), (1, 2), QValues(2)), "a", "tutelage", card=card)
+
+
+def student(game: str, share: str, seed: int, mean: float) -> Any:
+    command = row(seed).command
+    method = (games.SWEEP, f"{game} {SIZES[share]}")
+    return row(seed, methods=(method,), command=command, mean_return=mean)
+
+
+def test_what_students_keep_is_the_way_from_random_play() -> None:
+    teachers = {"pong": model(20.0), "freeway": model(30.0)}
+    random = [{"game": "pong", "returns": [-20.0]}, {"game": "freeway", "returns": [0.0, 0.0]}]
+    rows = [
+        student("pong", "6.4 %", 2, 10.0),
+        student("pong", "6.4 %", 1, 20.0),
+        student("freeway", "6.4 %", 1, 30.0),
+        student("freeway", "6.4 %", 2, 24.0),
+        student("pong", "0.4 %", 1, -20.0),
+    ]
+    text = page(teachers, random, rows, [])
+    assert (
+        "| Pong | 20.00 (19.00 … 21.00) | 20.00 | \N{MINUS SIGN}20.00 | 1,000,000 | 0.5 |" in text
+    )
+    # (10 + 20) / 40 = 75 % and (20 + 20) / 40 = 100 %, by seed.
+    assert "| Pong | 20.00, 10.00: 88% | not yet | \N{MINUS SIGN}20.00: 0% |" in text
+    assert "| Freeway | 30.00, 24.00: 90% | not yet | not yet |" in text
+    # The middle two of 75, 80, 100 and 100 %.
+    assert "6.4 %: 90% (" in text
+    assert "2 games, 2 seeds" in text
+    assert "0.4 %: " not in text
+
+
+def test_a_student_of_several_games_has_a_table() -> None:
+    figures = {"mean_return": 10.0, "ci95": [9.0, 11.0], "random_return": -20.0, "kept": 0.75}
+    result = {
+        "parameters": 100,
+        "teachers_parameters": 1_000,
+        "env_steps": 20_480,
+        "seed": 1,
+        "run": "tutelage multitask …",
+        "tasks": {"pong": {**figures, "teacher": {"mean_return": 20.0}}},
+    }
+    text = page({}, [], [], [result])
+    assert "One student of 100 parameters (10.0% of its teachers')" in text
+    assert "| Pong | 10.00 (9.00 … 11.00) | 20.00 | \N{MINUS SIGN}20.00 | 75% |" in text
+
+
+def test_the_page_has_what_the_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    begin, end = MARKS
+    text = (ROOT / "docs" / "games.md").read_text()
+    assert text.split(begin)[1].split(end)[0].strip() == games.written().strip()
