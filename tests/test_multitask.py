@@ -183,6 +183,15 @@ def test_a_file_of_several_tasks_is_read_one_at_a_time(tmp_path: Path) -> None:
             import_model(text)
 
 
+def test_the_zoo_lists_each_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_tasks(tmp_path / "both.safetensors", network(), TASKS, card={})
+    main(["zoo", str(tmp_path), "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    path = tmp_path / "both.safetensors"
+    assert {f"{path}+task:first", f"{path}+task:second", "pong"} <= set(listed)
+    assert listed[f"{path}+task:second"]["env"] == "Acrobot-v1"
+
+
 def test_a_damaged_list_of_tasks_is_said(tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
     save_tasks(path, network(), TASKS, card={})

@@ -15,7 +15,7 @@ from torch import Tensor
 from tutelage.errors import UserError, choose_from
 from tutelage.files import convert, file_digest, load_tensors, save_tensors
 from tutelage.heads import Categorical, Head, describe_head, parse_head
-from tutelage.models import TASKS_FORMAT, Header, Said, network_of
+from tutelage.models import TASKS_FORMAT, Header, Said, load_network, network_of
 from tutelage.networks import Network
 from tutelage.policies import Function, Model, Policy
 
@@ -156,6 +156,18 @@ def load_task(path: Path, name: str) -> Model:
         files={path.name: file_digest(path)},
         path=path,
     )
+
+
+def models_in(path: Path) -> dict[str, Model]:
+    """Return the network of a file by an empty name, or those of its tasks, as ``+task:NAME``.
+
+    Raises UserError as above.
+    """
+    _, about = load_tensors(path)
+    if about.get("format") != TASKS_FORMAT:
+        return {"": load_network(path)}
+    _, tasks = read_tasks(path)
+    return {f"+task:{task.name}": load_task(path, task.name) for task in tasks}
 
 
 def outputs_of(columns: Sequence[Sequence[int]]) -> Head:

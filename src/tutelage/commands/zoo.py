@@ -14,6 +14,7 @@ from tutelage.commands import display
 from tutelage.errors import UserError
 from tutelage.policies import Model
 from tutelage.report.summary import DASH
+from tutelage.tasks import models_in
 from tutelage.text import alike
 
 BESIDE = Path("zoo")
@@ -48,7 +49,11 @@ class ZooCommand:
         paths = {name: models.find(name) for name in models.bundled_names()}
         for folder in folders:
             paths |= {str(path): path for path in sorted(folder.glob("*.safetensors"))}
-        kept = {name: models.load_network(path) for name, path in paths.items()}
+        kept = {
+            f"{name}{task}": model
+            for name, path in paths.items()
+            for task, model in models_in(path).items()
+        }
         if self.json:
             print(json.dumps({name: _facts(model) for name, model in kept.items()}))
             return
