@@ -29,7 +29,7 @@ import torch
 
 from tests.rows import row_of_job
 from tutelage import cli, models, recipes
-from tutelage.configs import REPLAYED, Distill, Record, Teach
+from tutelage.configs import REPLAYED, Distill, Multitask, Record, Teach
 from tutelage.errors import UserError
 from tutelage.files import digest
 from tutelage.heads import QValues
@@ -71,6 +71,11 @@ STUDY = {
     "confirm_episodes": 1,
     "eval_max_steps": 20,
 }
+TASKS = {
+    **{k: v for k, v in STUDY.items() if k != "env"},
+    "teachers": ["model.safetensors", "other.safetensors"],
+    "practise": "exp3",
+}
 
 
 def make_home(home: Path) -> None:
@@ -80,6 +85,7 @@ def make_home(home: Path) -> None:
     models.save(
         home / "model.safetensors", network, env="CartPole-v1", card={"reward_per_step": 1.0}
     )
+    models.save(home / "other.safetensors", network, env="CartPole-v0", card={})
     weights = {n: t for n, t in network.state_dict().items() if n not in ("shift", "scale")}
     torch.save(weights, home / "weights.pt")
     several = {
@@ -107,6 +113,8 @@ def make_home(home: Path) -> None:
             recipes.teach(taught, "taught", hooks=stopped())
         with suppress(UserError):
             recipes.teach(build(Teach, PQN), "pqn", hooks=stopped())
+        with suppress(UserError):
+            recipes.multitask(build(Multitask, TASKS), "tasks", hooks=stopped())
         grid = {**STUDY, "teachers": ["model.safetensors"]}
         Path("grid.toml").write_text(tomli_w.dumps({**grid, "grid": {"tau": [0.1, 1.0]}}))
         keep = keeper(Path("results/grid"))
@@ -133,6 +141,19 @@ def make_home(home: Path) -> None:
         "teacher": {"name": "model.safetensors", **figures},
     }
     (home / "run" / "result.json").write_text(json.dumps(result))
+    teacher = {"name": "model.safetensors", **figures}
+    task = {**figures, "env": "CartPole-v1", "random_return": 8.0, "kept": 1.0, "teacher": teacher}
+    together = {
+        "tasks": {"CartPole-v1": task},
+        "kept": 1.0,
+        "parameters": 30,
+        "teachers_parameters": 60,
+        "env_steps": 128,
+        "kept_at": 128,
+        "seconds": 1.0,
+        "evaluation_seconds": 0.5,
+    }
+    (home / "tasks" / "result.json").write_text(json.dumps(together))
 
 
 # --- what is put in the place of what was there -------------------------------------------------
@@ -349,6 +370,16 @@ COMMANDS: dict[str, list[str]] = {
     "config": ["distill", "--config", "run/config.toml", "--out", "new"],
     "resume states": ["resume", "states"],
     "offpolicy states": ["offpolicy", "states"],
+    "multitask": [
+        *("multitask", *_flags({k: v for k, v in TASKS.items() if k != "teachers"})),
+        *("--teachers", "model.safetensors", "other.safetensors", "--out", "new"),
+    ],
+    "resume tasks": ["resume", "tasks"],
+    "one task": [
+        *("evaluate", "tasks+task:CartPole-v1", "--episodes", "1", "--threads", "1"),
+        *("--max-steps", "20"),
+    ],
+    "report tasks": ["report", "tasks"],
     "sweep": ["sweep", "grid.toml", "--seeds", "2", "--workers", "1"],
     "weights": ["inspect", "weights.pt+size:mlp:4+activation:relu+head:q"],
     "weights play": [
@@ -383,6 +414,11 @@ READ_BY = {
     "pqn/checkpoints": ["resume pqn"],
     "states/checkpoints": ["resume states"],
     "states/selections.jsonl": ["resume states", "offpolicy states"],
+    "tasks/config.toml": ["resume tasks", "report tasks"],
+    "tasks/checkpoints": ["resume tasks"],
+    "tasks/metrics.jsonl": ["resume tasks", "report tasks"],
+    "tasks/result.json": ["report tasks"],
+    "tasks/best.safetensors": ["one task", "resume tasks"],
     "grid.toml": ["sweep"],
     "results/grid/rows.jsonl.gz": ["sweep"],
     "weights.pt": ["weights", "weights play"],
@@ -392,8 +428,8 @@ READ_BY = {
 """File -> the commands that read it."""
 
 OWN = {
-    "resume": ("run", "states", "taught", "taught-data", "pqn"),
-    "report": ("run",),
+    "resume": ("run", "states", "tasks", "taught", "taught-data", "pqn"),
+    "report": ("run", "tasks"),
     "sweep": ("results", "runs"),
 }
 """What of the home a command may change."""
