@@ -26,9 +26,17 @@ ROOT = Path(__file__).parent.parent
 Settings = Mapping[str, Any]
 
 USUAL: Mapping[str, Settings] = {
-    command: {"precision": "bf16"} for command in ("distill", "teach", "train")
+    "distill": {
+        "teachers": ["pong"],
+        "batch_size": 64,
+        "samples_per_step": 16.0,
+        "learning_rate": "1e-3:1e-4:5000",
+        "precision": "bf16",
+    },
+    "teach": {"precision": "bf16"},
+    "train": {"precision": "bf16"},
 }
-"""What all runs of a command are asked, whatever the machine."""
+"""What all runs of a command are asked, whatever the machine and the defaults of today."""
 
 BUDGETS: Mapping[str, Mapping[str, Settings]] = {
     "smoke": {

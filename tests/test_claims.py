@@ -215,7 +215,8 @@ def test_rows_of_other_settings_still_speak_for_a_claim_and_are_said_to_be_older
     other = evidence.Code("1234567", frozenset({"c" * 40}))
     assert now.age(other) == "Older than the code: 9 of 9 runs, by code (9)."
     # Another default.
-    usual = {**reproduction.USUAL, "distill": {"precision": "fp32", "tau": 0.2}}
+    changed = {**reproduction.USUAL["distill"], "precision": "fp32", "tau": 0.2}
+    usual = {**reproduction.USUAL, "distill": changed}
     monkeypatch.setattr(reproduction, "USUAL", usual)
     then = evidence.evidence("boltzmann", FOUND["boltzmann"], rows)
     assert then.methods == now.methods

@@ -65,7 +65,7 @@ class Distilled:
 
 
 def distill(
-    teacher: AnyPolicy | Sequence[AnyPolicy] = "pong",
+    teacher: AnyPolicy | Sequence[AnyPolicy] = "pong-sticky",
     env: str | MakesEnv = "auto",
     student: str | Given = "student",
     *,
@@ -78,7 +78,7 @@ def distill(
 ) -> Distilled:
     """Distil a student, as ``tutelage distill`` does, with any of its settings by name.
 
-    ``tutelage.distill("pong", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
+    ``tutelage.distill("pong-sticky", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
     function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that says what its
     numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``student`` is
     a size, or a module ``obs[N,*O] -> out[N,L]`` of one's own (which is copied), or what makes one;

@@ -39,8 +39,7 @@ class Learning:
     batch_size: Count = 128
     """Samples per update."""
     samples_per_step: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
-    """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8); in distilling into
-    an mlp 64."""
+    """Samples learnt from per env step (DQN's batch of 32 every 4 steps is 8)."""
     learning_rate: Rate = "3e-4:1e-5"
     """START:END:UPDATES, START:END over the whole run, or one number."""
     optimizer: Literal["adam", "radam"] = "adam"
@@ -94,14 +93,13 @@ ALGORITHM_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """How a teacher may be trained -> its own defaults, where they are not those of ``Teach``."""
 
 PERCEPTRON_DEFAULTS: Mapping[str, Any] = {
-    "samples_per_step": 64.0,
+    "batch_size": 64,
     "learning_rate": "1e-3:1e-4",
     "precision": "fp32",
 }
 """How a student of no convolutions is distilled where nothing else is said.
 
-Its updates cost little beside an env step, so it learns more from each; half precision gains it
-nothing.
+Smaller batches at a lower rate; half precision gains it nothing.
 """
 
 
@@ -254,7 +252,7 @@ class Teach:
 class Distill:
     """Teach a small student what a teacher knows."""
 
-    teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong",)
+    teachers: Annotated[tuple[str, ...], arg(aliases=["--teacher"])] = ("pong-sticky",)
     """Bundled names, model files or runs' folders, each perhaps with wrappers: ppo.zip+noise:1."""
     student: str = "student"
     """A named size (see 'tutelage sizes'), widths such as 16/16/16/128 or mlp:64/64 (with :norm
@@ -308,10 +306,7 @@ class Distill:
     )
     learning: Annotated[Learning, OmitArgPrefixes] = field(
         default_factory=lambda: Learning(
-            batch_size=64,
-            samples_per_step=16.0,
-            learning_rate="1e-3:1e-4:5000",
-            learning_starts=256,
+            samples_per_step=64.0, learning_rate="2e-3:1e-4:10000", learning_starts=256
         )
     )
     selection: Annotated[Selection, OmitArgPrefixes] = field(default_factory=Selection)
@@ -344,7 +339,7 @@ def _of_several_tasks() -> Distill:
     """Return the usual settings of distilling for several tasks."""
     return Distill(
         env_steps=200_000,
-        learning=replace(Distill().learning, learning_rate="1e-3:1e-5"),
+        learning=replace(Distill().learning, learning_rate="2e-3:1e-5"),
         examination=Examination(eval_from=20_000, eval_every=20_000),
     )
 
