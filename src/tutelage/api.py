@@ -78,14 +78,14 @@ def distill(
 ) -> Distilled:
     """Distil a student, as ``tutelage distill`` does, with any of its settings by name.
 
-    ``tutelage.distill("pong-sticky", seed=3, env_steps=20_000)``. ``teacher`` is a file, or several; or a
-    function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that says what its
-    numbers mean. ``env`` is a name or a function that makes a Gymnasium environment. ``student`` is
-    a size, or a module ``obs[N,*O] -> out[N,L]`` of one's own (which is copied), or what makes one;
-    its numbers mean what the teacher's do unless it has a ``head`` that says so. ``watch`` is given
-    every row of metrics, ``note`` told what goes on between them. Takes over no signals and
-    leaves PyTorch's threads as they are. Raises UserError, naming the choices, for a setting that
-    there is not.
+    ``tutelage.distill("pong-sticky", seed=3, env_steps=20_000)``. ``teacher`` is a file, or
+    several; or a function ``obs[N,*O] -> out[N,L]`` (a torch module, say) with the ``head`` that
+    says what its numbers mean. ``env`` is a name or a function that makes a Gymnasium environment.
+    ``student`` is a size, or a module ``obs[N,*O] -> out[N,L]`` of one's own (which is copied), or
+    what makes one; its numbers mean what the teacher's do unless it has a ``head`` that says so.
+    ``watch`` is given every row of metrics, ``note`` told what goes on between them. Takes over no
+    signals and leaves PyTorch's threads as they are. Raises UserError, naming the choices, for a
+    setting that there is not.
     """
     several: Sequence[Any] = teacher if isinstance(teacher, list | tuple) else [teacher]
     given: dict[str, Model] = {}
