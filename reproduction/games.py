@@ -32,6 +32,7 @@ from tutelage.sweeps.statistics import iqm
 from tutelage.threads import owning
 
 RESULTS = Path("results/games")
+MAIN = Path("results/sticky")
 ZOO = Path("zoo")
 SWEEP = "games"
 STICKY = 0.25
@@ -95,11 +96,37 @@ def page(
     random: Sequence[Mapping[str, Any]],
     rows: Sequence[Row],
     several: Sequence[Mapping[str, Any]],
+    main: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Return the tables of teachers, of students, and of students of several games."""
+    """Return the tables of the main job, of teachers, of students, and of students of several."""
     by_chance = {row["game"]: float(np.mean(row["returns"])) for row in random}
-    parts = [_teachers(teachers, by_chance), _students(teachers, by_chance, rows)]
+    parts = [
+        main_job(main),
+        _teachers(teachers, by_chance),
+        _students(teachers, by_chance, rows),
+    ]
     return "\n\n".join([*filter(None, parts), *map(_several, several)])
+
+
+def main_job(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of sticky Pong's main job, a line for each seed, and its median."""
+    if not results:
+        return ""
+    lines = [
+        "| seed | env steps to 20 | seconds | of which evaluating | student (95 %) | teacher |",
+        "|" + " --- |" * 6,
+    ]
+    for seed, one in enumerate(results, 1):
+        reached, (low, high) = one["env_steps_to_20"], one["ci95"]
+        lines.append(
+            f"| {seed} | {'not reached' if reached is None else f'{reached:,}'} | "
+            f"{one['seconds']:.0f} | {one['evaluation_seconds']:.0f} | "
+            f"{_number(one['mean_return'])} ({_number(low)} … {_number(high)}) | "
+            f"{_number(one['teacher']['mean_return'])} |"
+        )
+    found = [one["env_steps_to_20"] for one in results if one["env_steps_to_20"] is not None]
+    middle = f"{float(np.median(found)):,.0f}" if len(found) == len(results) else "not all reached"
+    return "\n".join(lines) + f"\n\nMedian of env steps to 20: {middle}."
 
 
 def _teachers(teachers: Mapping[str, Model], by_chance: Mapping[str, float]) -> str:
@@ -212,6 +239,7 @@ def written() -> str:
         read(RESULTS / "random.jsonl"),
         finished(RESULTS),
         [json.loads(path.read_text()) for path in sorted(RESULTS.glob("several-*.json"))],
+        [json.loads(path.read_text()) for path in sorted(MAIN.glob("seed*.json"))],
     )
 
 

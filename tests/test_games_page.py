@@ -71,6 +71,23 @@ def test_a_student_of_several_games_has_a_table() -> None:
     assert "| Pong | 10.00 (9.00 … 11.00) | 20.00 | \N{MINUS SIGN}20.00 | 75% |" in text
 
 
+def test_the_main_job_says_when_each_seed_reached_20() -> None:
+    usual = {
+        "seconds": 60.4,
+        "evaluation_seconds": 30.0,
+        "mean_return": 20.5,
+        "ci95": [20.0, 21.0],
+        "teacher": {"mean_return": 20.8},
+    }
+    reached = [{**usual, "env_steps_to_20": steps} for steps in (10_240, 20_480)]
+    text = games.main_job(reached)
+    assert "| 2 | 20,480 | 60 | 30 | 20.50 (20.00 … 21.00) | 20.80 |" in text
+    assert text.endswith("Median of env steps to 20: 15,360.")
+    missed = games.main_job([*reached, {**usual, "env_steps_to_20": None}])
+    assert "| 3 | not reached |" in missed
+    assert missed.endswith("Median of env steps to 20: not all reached.")
+
+
 def test_the_page_has_what_the_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     begin, end = MARKS
