@@ -21,7 +21,7 @@ from tutelage.commands.zoo import scores
 from tutelage.domains import EnvironmentConfig, spaces_of
 from tutelage.files import write_atomic
 from tutelage.heads import head_for
-from tutelage.models import find, load_network
+from tutelage.models import bundled_names, find, load_network
 from tutelage.policies import Model
 from tutelage.recipes.multitask import chance
 from tutelage.report.summary import DASH
@@ -33,7 +33,6 @@ from tutelage.threads import owning
 
 RESULTS = Path("results/games")
 MAIN = Path("results/sticky")
-ZOO = Path("zoo")
 SWEEP = "games"
 STICKY = 0.25
 EPISODES = 100
@@ -47,22 +46,17 @@ class Game:
     name: str
     rainbow: float
     """After 50 million frames with sticky actions, the mean of its published runs."""
-    bundled: str = ""
-    """The teacher's name, where it comes with the package."""
-
-    @property
-    def teacher(self) -> Model:
-        """The teacher; raises UserError where there is none yet."""
-        return load_network(find(self.bundled or ZOO / f"{self.name}.safetensors"))
+    teacher: str
+    """The model's name, or its file."""
 
 
 GAMES = {
-    "pong": Game("Pong", 19.3, bundled="pong-sticky"),
-    "freeway": Game("Freeway", 33.2),
-    "boxing": Game("Boxing", 96.0),
-    "breakout": Game("Breakout", 48.0),
-    "space_invaders": Game("Space Invaders", 1872.0),
-    "enduro": Game("Enduro", 2102.0),
+    "pong": Game("Pong", 19.3, "pong-sticky"),
+    "freeway": Game("Freeway", 33.2, "zoo/freeway.safetensors"),
+    "boxing": Game("Boxing", 96.0, "zoo/boxing.safetensors"),
+    "breakout": Game("Breakout", 48.0, "zoo/breakout.safetensors"),
+    "space_invaders": Game("Space Invaders", 1872.0, "zoo/space_invaders.safetensors"),
+    "enduro": Game("Enduro", 2102.0, "zoo/enduro.safetensors"),
 }
 SIZES = {"6.4 %": "16/16/16/60", "1.6 %": "8/8/8/28", "0.4 %": "4/4/4/13"}
 """Share of a teacher's parameters -> the student that has as many."""
@@ -70,12 +64,11 @@ SIZES = {"6.4 %": "16/16/16/60", "1.6 %": "8/8/8/28", "0.4 %": "4/4/4/13"}
 
 def at_hand() -> dict[str, Model]:
     """Return the teachers that there are, by their games."""
-    there = [
-        name
+    return {
+        name: load_network(find(game.teacher))
         for name, game in GAMES.items()
-        if game.bundled or (ZOO / f"{name}.safetensors").exists()
-    ]
-    return {name: GAMES[name].teacher for name in there}
+        if game.teacher in bundled_names() or Path(game.teacher).exists()
+    }
 
 
 def play_at_random(results: Path) -> None:
