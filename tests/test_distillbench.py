@@ -94,14 +94,18 @@ def test_the_page_says_first_where_another_library_is_better() -> None:
     worse = [row("imitation-bc", seed, 50.0 + seed) for seed in (1, 2, 3)]
     even = [row("sb3-distill-ppd", seed, 100.5 + seed) for seed in (1, 2, 3)]
     alone = [row("imitation-dagger", 1, 10.0)]
-    text = page([*references(200.0, -100.0), *ours, *better, *worse, *even, *alone], [])
+    ahead = [row("sb3-distill-student", seed, 130.0 + 50.0 * seed) for seed in (1, 2)]
+    text = page([*references(200.0, -100.0), *ours, *better, *worse, *even, *alone, *ahead], [])
     told = " ".join(text.split())
     assert (
-        "Of 4 comparisons another library is better in 1, Tutelage is better in 1, they are as "
-        "good as equal in 1, nothing is settled in 1."
+        "Of 5 comparisons another library is better in 1, Tutelage is better in 1, they are as "
+        "good as equal in 1, nothing is settled in 2."
     ) in told
-    at = "d3rlpy, BC on PPO, LunarLander-v3 at 2,000 env steps: 152.0 to 102.0, 50.0 (47.7 … 52.3)"
-    assert at in told
+    at = "d3rlpy, BC on PPO, LunarLander-v3 at 2,000 env steps"
+    assert f"{at}: 152.0 to 102.0, by 50.0 (47.7 … 52.3)" in told
+    leads = text.index("Not settled, but ahead of it by more than the margin:")
+    assert "StudentDistill on PPO" in text[leads:].split("**What was")[0]
+    assert "imitation, DAgger on PPO" not in text  # one seed, and behind
     assert text.index("d3rlpy, BC on PPO") < text.index("What was decided")
     assert "the margin is 15.0" in text
     assert "| imitation, DAgger | 1 | 10.0 |" in text

@@ -49,7 +49,9 @@ def draw(job: str, found: Sequence[Entry], known: Mapping[str, float], path: Pat
         bars = np.where(np.isfinite(reach), reach, 0.0)
         for axes, name in zip(panels, ("env_steps", "cpu_seconds"), strict=True):
             x = [float(np.mean([row[name] for row in of.rows[budget]])) for budget in budgets]
-            axes.errorbar(x, [one.middle for one in means], yerr=bars, capsize=3, **style)
+            axes.errorbar(
+                x, [one.middle for one in means], yerr=bars, elinewidth=1.0, capsize=3, **style
+            )
         handles.append(named(of.title, style))
     span = known["teacher"] - known["random"]
     for axes, label in zip(panels, ("env steps", "seconds of one core"), strict=True):
