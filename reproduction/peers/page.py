@@ -31,7 +31,8 @@ comparison is corrected for how many there are. Seconds are the processor's, on 
 distilling alone: the teacher's and the environment's are among them, evaluation is not. Students
 are compared as they are at the end of their budget; none is chosen among several. In the
 figures, bars are these intervals, the dashed line is the teacher, and what is far below random
-play is cut off."""
+play is cut off. Ten seeds are planned for each method, by its own settings and as tuned; what
+has no row yet is in no table."""
 
 OURS = "tutelage"
 BESIDE = "tutelage-4"
@@ -369,7 +370,8 @@ environments.
   LunarLander is v2 and whose HalfCheetah is v4: it learns there, and its students are played in v3
   and v5 as all others.
 - **d3rlpy** ([BC, DiscreteBC](https://github.com/takuseno/d3rlpy)): batches of 100, Adam at 1e-3,
-  10,000 updates whatever the budget, as in its guide.
+  ReLU; 10,000 updates whatever the budget. That number is ours, for it has no default; its README
+  has examples with 100,000 and more.
 
 The two that clone learn from the teacher's greedy play. Widths are the same; activations are each
 library's own (tanh of sb3_distill and imitation, ReLU of Tutelage and d3rlpy). A budget ends where
@@ -378,13 +380,16 @@ round of episodes (DAgger). "Env steps" has what was spent.
 
 ```sh
 python3 -m venv runs/peers-envs/sb3_distill
-runs/peers-envs/sb3_distill/bin/pip install torch stable-baselines3 Box2D mujoco imageio ale-py \\
+runs/peers-envs/sb3_distill/bin/pip install torch==2.13.0 stable-baselines3==2.9.2 \\
+  gymnasium==1.4.0 Box2D mujoco==4.0.0 imageio ale-py==0.12.1 \\
   opencv-python-headless packaging 'git+https://github.com/spiglerg/sb3_distill@{SB3_DISTILL[:7]}'
 python3 -m venv runs/peers-envs/imitation
-runs/peers-envs/imitation/bin/pip install torch imitation==1.0.1 Box2D pygame 'mujoco<4' imageio \\
+runs/peers-envs/imitation/bin/pip install torch==2.13.0 imitation==1.0.1 Box2D pygame \\
+  mujoco==3.17.0 imageio \\
   ale-py==0.9.1 opencv-python-headless numpy==2.4.6
 python3 -m venv runs/peers-envs/d3rlpy
-runs/peers-envs/d3rlpy/bin/pip install torch d3rlpy==2.8.1 stable-baselines3 Box2D mujoco imageio \\
+runs/peers-envs/d3rlpy/bin/pip install torch==2.13.0 d3rlpy==2.8.1 \\
+  stable-baselines3==2.9.2 Box2D mujoco==4.0.0 imageio \\
   ale-py==0.10.1 opencv-python-headless
 python -m reproduction.peers FOLDER --seeds 1 2 3 --tune
 ```

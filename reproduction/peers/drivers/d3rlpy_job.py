@@ -1,7 +1,7 @@
 """``d3rlpy``: behavioural cloning, BC of continuous actions and DiscreteBC of discrete ones.
 
-Its own settings: batches of 100, Adam at 1e-3, beta 0.5, ReLU; 10,000 updates, as in its guide.
-It learns from the teacher's greedy play.
+Its own settings: batches of 100, Adam at 1e-3, beta 0.5, ReLU. It has no default number of updates;
+10,000 is ours. It learns from the teacher's greedy play.
 """
 
 from collections.abc import Iterator
