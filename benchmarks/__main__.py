@@ -6,7 +6,10 @@ from importlib import import_module
 
 from tutelage.runs import versions
 
-BENCHMARKS = ("choosing", "collecting", "exporting", "learning", "space", "teaching", "main-job")
+BENCHMARKS = (
+    *("choosing", "collecting", "exporting", "learning", "runtimes", "space", "teaching"),
+    "main-job",
+)
 
 
 def main(names: list[str]) -> None:

@@ -6,8 +6,8 @@ environments and emulator threads.
 
 import numpy as np
 import torch
-from ale_py.vector_env import AtariVectorEnv
 
+from benchmarks.bare import NUM_ENVS, emulating
 from benchmarks.timing import paired
 from tutelage import (
     Behaviour,
@@ -24,7 +24,6 @@ from tutelage.assignment.alone import Alone
 from tutelage.networks import SIZES
 from tutelage.teachers import Ensemble, Teacher
 
-NUM_ENVS = 16
 STEPS = 4_096
 
 
@@ -35,8 +34,7 @@ def measure() -> dict[str, dict[str, float]]:
 
 def _measure(threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    bare = AtariVectorEnv("pong", NUM_ENVS, num_threads=threads, use_fire_reset=False)
-    bare.reset(seed=1)
+    emulate = emulating(threads)
     rng = np.random.default_rng(1)
     envs = make(EnvironmentConfig(num_envs=NUM_ENVS), seed=1, threads=threads)
     teacher = load("pong").policy
@@ -71,9 +69,4 @@ def _measure(threads: int) -> dict[str, float]:
             source.store(source.receive())
         return STEPS
 
-    def emulate() -> int:
-        for _ in range(STEPS // NUM_ENVS):
-            bare.step(rng.integers(6, size=NUM_ENVS))
-        return STEPS
-
-    return paired(collect, emulate)
+    return paired(collect, lambda: emulate(STEPS))

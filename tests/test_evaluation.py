@@ -246,10 +246,10 @@ LOSING = [-1, 0, 1, -1, 1, -1, 1]
 @pytest.mark.parametrize(
     ("target", "steps", "expected"),
     [
-        (2.5, 1, Abandoned(2.0, -1.0)),
-        (2.0, 4, Abandoned(1.0, -1.0 / 4.0)),
-        (0.5, 6, Abandoned(0.0, -1.0 / 6.0)),
-        (3.5, 0, Abandoned(3.0, 0.0)),
+        (2.5, 1, Abandoned(2.0, -1.0, 4)),
+        (2.0, 4, Abandoned(1.0, -1.0 / 4.0, 16)),
+        (0.5, 6, Abandoned(0.0, -1.0 / 6.0, 24)),
+        (3.5, 0, Abandoned(3.0, 0.0, 0)),
     ],
 )
 def test_it_stops_in_the_very_step_that_puts_the_target_out_of_reach(
@@ -290,7 +290,7 @@ def reference(
                 over = len(shown) == len(episode)
                 total += sum(shown) if over else most + sum(min(r, 0.0) for r in shown)
         if total / episodes < target:
-            return Abandoned(total / episodes, rewards / max(number, 1))
+            return Abandoned(total / episodes, rewards / max(number, 1), number)
     return None
 
 

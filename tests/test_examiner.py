@@ -85,6 +85,7 @@ def test_reports_what_it_measured() -> None:
         "eval/ci_high": 7.0,
         "eval/mean_ep_length": 50.0,
         "eval/episodes": 10.0,
+        "eval/env_steps": 500.0,
         "eval/passed": 0.0,
     }
 
@@ -95,6 +96,7 @@ def test_passes_a_student_that_holds_the_target_in_further_episodes() -> None:
     measured = exam.look(200)
     assert exam.played[1:] == [(10, "evaluation-200"), (30, "confirmation-200")]
     assert (measured["eval/passed"], measured["eval/episodes"]) == (1.0, 30.0)
+    assert measured["eval/env_steps"] == (10 + 30) * 50.0
     assert (exam.examiner.done, exam.examiner.passed_at) == (True, 200)
 
 
@@ -117,32 +119,41 @@ def test_keeps_a_student_only_if_it_is_the_best_so_far() -> None:
 
 
 def test_an_abandoned_evaluation_says_what_could_have_become_of_it() -> None:
-    exam = Exam([Abandoned(12.5, -0.01), 7.0])
-    assert exam.look(100) == {"eval/at_most": 12.5, "eval/passed": 0.0}
+    exam = Exam([Abandoned(12.5, -0.01, 200), 7.0])
+    assert exam.look(100) == {
+        "eval/at_most": 12.5,
+        "eval/env_steps": 200.0,
+        "eval/passed": 0.0,
+    }
     assert (exam.examiner.done, exam.examiner.best) == (False, None)
     assert exam.look(199) == {}
     assert exam.look(200)["eval/mean_reward"] == 7.0
 
 
 def test_of_abandoned_ones_the_most_rewarding_is_kept_until_one_is_played_to_its_end() -> None:
-    abandoned = [Abandoned(10.0, -0.02), Abandoned(15.0, -0.03), Abandoned(9.0, -0.01)]
-    exam = Exam([*abandoned, -5.0, Abandoned(19.0, 0.5), 6.0])
+    abandoned = [
+        Abandoned(10.0, -0.02, 200),
+        Abandoned(15.0, -0.03, 200),
+        Abandoned(9.0, -0.01, 200),
+    ]
+    exam = Exam([*abandoned, -5.0, Abandoned(19.0, 0.5, 200), 6.0])
     for steps in range(100, 700, 100):
         exam.look(steps)
     assert exam.kept == [(100, None), (300, None), (400, -5.0), (600, 6.0)]
 
 
 def test_an_abandoned_confirmation_confirms_nothing() -> None:
-    exam = Exam([20.5, Abandoned(19.0, 0.01)])
+    exam = Exam([20.5, Abandoned(19.0, 0.01, 200)])
     measured = exam.look(100)
     assert [stream for _, stream in exam.played] == ["evaluation-100", "confirmation-100"]
     assert (measured["eval/passed"], measured["eval/mean_reward"]) == (0.0, 20.5)
+    assert measured["eval/env_steps"] == 10 * 50.0 + 200.0
     assert (exam.examiner.done, exam.examiner.passed_at) == (False, None)
     assert exam.kept == [(100, 20.5)]
 
 
 def test_the_one_that_passes_is_kept_however_lucky_one_before_it_was() -> None:
-    exam = Exam([20.75, Abandoned(19.0, 0.01), 20.0, 20.25])
+    exam = Exam([20.75, Abandoned(19.0, 0.01, 200), 20.0, 20.25])
     exam.look(100)
     exam.look(200)
     assert exam.examiner.passed_at == 200
@@ -173,8 +184,8 @@ def test_a_restored_examiner_goes_on_as_the_first_would(looks: int, tmp_path: Pa
 
 @pytest.mark.parametrize("looks", range(6))
 def test_a_restored_examiner_knows_what_was_abandoned(looks: int, tmp_path: Path) -> None:
-    hopeless = [Abandoned(9.0, -0.02), Abandoned(8.0, -0.03), Abandoned(9.0, -0.01)]
-    means: list[float | Abandoned] = [*hopeless, 20.5, Abandoned(19.0, 0.01), 20.0, 20.25]
+    hopeless = [Abandoned(9.0, -0.02, 200), Abandoned(8.0, -0.03, 200), Abandoned(9.0, -0.01, 200)]
+    means: list[float | Abandoned] = [*hopeless, 20.5, Abandoned(19.0, 0.01, 200), 20.0, 20.25]
     whole, exam = Exam(means), Exam(means)
     rows = range(100, 600, 100)
     expected = [whole.look(steps) for steps in rows]

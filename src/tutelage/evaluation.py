@@ -49,6 +49,11 @@ class Evaluation:
         """Mean return."""
         return float(self.returns.mean())
 
+    @property
+    def env_steps(self) -> int:
+        """How much was played."""
+        return int(self.lengths.sum())
+
     def interval(self, *, resamples: int = 10_000) -> tuple[float, float]:
         """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), seeded."""
         rng, n = np.random.default_rng(seeded(0, "bootstrap")), len(self.returns)
@@ -86,6 +91,8 @@ class Abandoned:
     """What the mean return could still have become."""
     reward_per_step: float
     """Of what was played."""
+    env_steps: int
+    """How much that was."""
 
 
 def evaluate(
@@ -184,8 +191,9 @@ def examine(
             np.array([n for half in halves for n in half.lengths]),
             sum(half.cut for half in halves),
         )
-    rewards = sum(half.rewards for half in halves) / max(1, sum(half.steps for half in halves))
-    return Abandoned(at_most(bound.most), rewards)
+    steps = sum(half.steps for half in halves)
+    rewards = sum(half.rewards for half in halves)
+    return Abandoned(at_most(bound.most), rewards / max(1, steps), steps)
 
 
 def _play(halves: "Sequence[_Half]", enough: Callable[[], bool]) -> None:

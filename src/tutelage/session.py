@@ -123,8 +123,10 @@ class Examiner:
             return {}
         self._due = row.env_steps + self._every
         evaluation = self._play(self._episodes, f"evaluation-{row.env_steps}")
+        played = evaluation.env_steps
         if isinstance(evaluation, Evaluation) and evaluation.mean >= self._target:
             confirmation = self._play(self._confirm_episodes, f"confirmation-{row.env_steps}")
+            played += confirmation.env_steps
             if isinstance(confirmation, Evaluation):
                 evaluation = confirmation
                 if evaluation.mean >= self._target:
@@ -133,7 +135,11 @@ class Examiner:
             if self.best is None and evaluation.reward_per_step > self._best_abandoned:
                 self._best_abandoned = evaluation.reward_per_step
                 self._keep(row.env_steps, None)
-            return {"eval/at_most": evaluation.at_most, "eval/passed": 0.0}
+            return {
+                "eval/at_most": evaluation.at_most,
+                "eval/env_steps": float(played),
+                "eval/passed": 0.0,
+            }
         # One that passed has held the target; a better one before it was only lucky.
         if self.done or self.best is None or evaluation.mean > self.best.mean:
             self.best = evaluation
@@ -145,6 +151,7 @@ class Examiner:
             "eval/ci_high": high,
             "eval/mean_ep_length": float(evaluation.lengths.mean()),
             "eval/episodes": float(len(evaluation.returns)),
+            "eval/env_steps": float(played),
             "eval/passed": float(self.done),
         }
 
