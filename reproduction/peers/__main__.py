@@ -4,9 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from reproduction.peers.figures import figures
 from reproduction.peers.jobs import JOBS, METHODS
+from reproduction.peers.page import page
 from reproduction.peers.running import ROWS, TUNING, Place, run_all
+from reproduction.records import read
 from tutelage.errors import UserError
+from tutelage.files import write_atomic
 from tutelage.threads import owning
 
 
@@ -46,6 +50,10 @@ def main() -> None:
                     seeds=asked.seeds,
                     tune=asked.tune,
                 )
+        if asked.docs is not None:
+            rows, tuning = read(asked.rows), read(asked.tuning)
+            write_atomic(asked.docs / "distillbench.md", page(rows, tuning).encode())
+            figures(rows, tuning, asked.docs / "images")
     except UserError as error:
         print(f"reproduction.peers: {error}", file=sys.stderr)
         sys.exit(2)

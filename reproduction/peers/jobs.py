@@ -93,7 +93,7 @@ class Method:
     python: str = ""
     """The environment whose Python runs it, as a folder; Tutelage's own has none."""
     grid: Mapping[str, Sequence[Any]]
-    """Setting -> values, of which all combinations are tried; None leaves it as the library has it."""
+    """Setting -> values, all combinations of which are tried; None leaves it as it is."""
     jobs: tuple[str, ...] = tuple(JOBS)
 
     @property
