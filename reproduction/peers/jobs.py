@@ -8,8 +8,6 @@ from typing import Any
 SB3_DISTILL = "e82ff6b10259aad6ccc12eba83bbbdba62fb31aa"
 """The commit of github.com/spiglerg/sb3_distill, which no index has."""
 
-EPISODES = 50
-"""Each student plays so many, from the same starts as all others."""
 MARGIN = 0.05
 """Two returns are as good as equal that differ by less than this share of what the teacher's play
 is above random play."""
@@ -35,6 +33,8 @@ class Job:
     """The budget at which settings are chosen; None where they are not."""
     settings: Settings = field(default_factory=dict)
     """Of the environment, as Tutelage calls them."""
+    episodes: int = 50
+    """Each student plays so many, from the same starts as all others."""
 
     @property
     def student(self) -> str:
@@ -79,6 +79,7 @@ JOBS = {
         widths=(16, 16, 16, 128),
         budgets=(10_000, 30_000),
         settings={"sticky": 0.25},
+        episodes=20,
     ),
 }
 

@@ -22,7 +22,7 @@ environments, students of the same widths, as many env steps, the same seeds, an
 is Tutelage's evaluation."""
 
 TERMS = """**What was decided before the runs.** The measure is the mean return of a student over 50
-greedy episodes, from the same starts for all. A method's return is the mean over its seeds, with a
+greedy episodes (Pong: 20), from the same starts for all. A method's return is the mean over its seeds, with a
 95 % t interval. Methods are compared at equal budgets of env steps, each by its own settings and,
 beside, each as tuned. One is better where Welch's interval of the difference leaves out 0, and by
 more than the margin where it leaves that out too. The two are as good as equal where the whole
@@ -343,12 +343,12 @@ round of episodes (DAgger). "Env steps" has what was spent.
 ```sh
 python3 -m venv runs/peers-envs/sb3_distill
 runs/peers-envs/sb3_distill/bin/pip install torch stable-baselines3 Box2D mujoco imageio ale-py \\
-  opencv-python-headless 'git+https://github.com/spiglerg/sb3_distill@{SB3_DISTILL[:7]}'
+  opencv-python-headless packaging 'git+https://github.com/spiglerg/sb3_distill@{SB3_DISTILL[:7]}'
 python3 -m venv runs/peers-envs/imitation
 runs/peers-envs/imitation/bin/pip install torch imitation==1.0.1 Box2D pygame 'mujoco<4' imageio
 python3 -m venv runs/peers-envs/d3rlpy
 runs/peers-envs/d3rlpy/bin/pip install torch d3rlpy==2.8.1 stable-baselines3 Box2D mujoco imageio \\
-  ale-py opencv-python-headless
+  ale-py==0.10.1 opencv-python-headless
 python -m reproduction.peers FOLDER --seeds 1 2 3 --tune
 ```
 

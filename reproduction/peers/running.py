@@ -14,7 +14,7 @@ import torch
 
 import tutelage as tt
 from reproduction.peers.drivers.common import TAU
-from reproduction.peers.jobs import EPISODES, JOBS, METHODS, TUNING_SEED, Job, Settings
+from reproduction.peers.jobs import JOBS, METHODS, TUNING_SEED, Job, Settings
 from reproduction.records import Record, append, read
 from tutelage.domains import EnvironmentConfig, spaces_of
 from tutelage.errors import UserError
@@ -232,7 +232,7 @@ def scripted(job: Job, runs: Path) -> str:
 
 def play(policy: Any, job: Job) -> list[float]:
     """Return the returns of greedy episodes, from the same starts for every policy."""
-    played = tt.evaluate(policy, job.env, episodes=EPISODES, seed=0, threads=1, **job.settings)
+    played = tt.evaluate(policy, job.env, episodes=job.episodes, seed=0, threads=1, **job.settings)
     return [float(one) for one in played.returns]
 
 
@@ -260,6 +260,6 @@ def at_random(job: Job) -> list[float]:
         return torch.from_numpy(rng.uniform(-1.0, 1.0, (len(obs), head.size)))
 
     played = tt.evaluate(
-        draw, job.env, head=head, episodes=EPISODES, seed=0, threads=1, **job.settings
+        draw, job.env, head=head, episodes=job.episodes, seed=0, threads=1, **job.settings
     )
     return [float(one) for one in played.returns]
