@@ -4,13 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from reproduction.peers.jobs import JOBS
-from reproduction.peers.page import Entry, entries, mean_of, references
+from reproduction.peers.jobs import JOBS, METHODS
+from reproduction.peers.page import BESIDE, Entry, entries, mean_of, references
 from reproduction.records import Record
-from tutelage.report.style import DASHED, FONT, STYLES, blank, dress, named, write_png
+from tutelage.report.style import DASHED, FONT, GREY, STYLES, blank, dress, named, write_png
 
-HEIGHT = 8.6
+HEIGHT = 9.0
+LINES = dict(
+    zip(
+        (*(name for name in METHODS if name != BESIDE), BESIDE),
+        (*STYLES, {**STYLES[0], "color": GREY, "marker": "X", "linestyle": (0, (1, 2))}),
+        strict=True,
+    )
+)
+"""A method has the same line in every figure."""
 BELOW = 0.15
 """How far below random play the axis reaches, as a share of what the teacher's play is above it."""
 
@@ -32,7 +41,8 @@ def draw(job: str, found: Sequence[Entry], known: Mapping[str, float], path: Pat
     figure = blank(JOBS[job].title, height=HEIGHT)
     panels = figure.subplots(2, 1, sharey=True)
     handles = []
-    for of, style in zip(found, STYLES, strict=False):
+    for of in found:
+        style = LINES[of.method]
         budgets = sorted(of.rows)
         means = [mean_of(of.means(budget)) for budget in budgets]
         reach = [one.high - one.middle for one in means]
@@ -43,8 +53,10 @@ def draw(job: str, found: Sequence[Entry], known: Mapping[str, float], path: Pat
         handles.append(named(of.title, style))
     span = known["teacher"] - known["random"]
     for axes, label in zip(panels, ("env steps", "seconds of one core"), strict=True):
-        dress(axes)
         axes.set_xscale("log")
+        dress(axes)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.axhline(known["teacher"], zorder=1, **DASHED)
         axes.set_ylim(known["random"] - BELOW * span, known["teacher"] + BELOW * span)
         axes.set_xlabel(f"{label} (log scale)", fontsize=FONT)

@@ -96,6 +96,8 @@ class Method:
     grid: Mapping[str, Sequence[Any]]
     """Setting -> values, all combinations of which are tried; None leaves it as it is."""
     jobs: tuple[str, ...] = tuple(JOBS)
+    settings: Settings = field(default_factory=dict)
+    """What it is always told."""
 
     @property
     def choices(self) -> list[dict[str, Any]]:
@@ -113,6 +115,13 @@ METHODS = {
         title="Tutelage",
         driver="tutelage_job:distil",
         grid={"learning_rate": (None, "3e-3:1e-4"), "samples_per_step": (None, 256.0)},
+    ),
+    "tutelage-4": Method(
+        title="Tutelage, 4 environments",
+        driver="tutelage_job:distil",
+        grid={},
+        jobs=("ppo-lunarlander", "dqn-lunarlander"),
+        settings={"num_envs": 4},
     ),
     "sb3-distill-student": Method(
         title="sb3_distill, StudentDistill",

@@ -64,7 +64,7 @@ def key(row: Mapping[str, Any]) -> tuple[str, str, int, str]:
 def chosen(job: str, method: str, tuning: Sequence[Record]) -> dict[str, Any] | None:
     """Return the settings that returned most on the seed for tuning; None until all were tried.
 
-    Of equal returns the first of the grid is taken.
+    Of equal returns the first of the grid is taken. Where there is one choice, there is no trial.
     """
     at = JOBS[job].tuned_at
     tried = {
@@ -73,6 +73,8 @@ def chosen(job: str, method: str, tuning: Sequence[Record]) -> dict[str, Any] | 
         if (row["job"], row["method"], row["budget"]) == (job, method, at)
     }
     choices = METHODS[method].choices
+    if len(choices) == 1:
+        return choices[0]
     names = [json.dumps(of, sort_keys=True) for of in choices]
     if not set(names) <= tried.keys():
         return None
@@ -81,12 +83,11 @@ def chosen(job: str, method: str, tuning: Sequence[Record]) -> dict[str, Any] | 
 
 def tuning_runs(job: str, method: str) -> list[Run]:
     """Return what is tried before settings are chosen."""
-    at = JOBS[job].tuned_at
-    if at is None:
+    at, choices = JOBS[job].tuned_at, METHODS[method].choices
+    if at is None or len(choices) == 1:
         return []
     return [
-        Run(job=job, method=method, seed=TUNING_SEED, settings=of, budgets=(at,))
-        for of in METHODS[method].choices
+        Run(job=job, method=method, seed=TUNING_SEED, settings=of, budgets=(at,)) for of in choices
     ]
 
 
@@ -160,7 +161,7 @@ def origin(place: Place, job: Job) -> dict[str, Any]:
 def distilled(place: Place, run: Run) -> dict[str, Any]:
     """Return what a driver left, after it ran in a process of its own on one thread."""
     job, method = JOBS[run.job], METHODS[run.method]
-    settings: dict[str, Any] = dict(run.settings)
+    settings: dict[str, Any] = {**method.settings, **run.settings}
     python, path = Path(sys.executable), str(HERE)
     teacher = str((place.teachers / job.teacher).resolve())
     if job.algorithm == "script":
