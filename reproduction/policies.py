@@ -387,9 +387,10 @@ def _beside(
 
 The same policies distilled by [imitation](https://github.com/HumanCompatibleAI/imitation)
 {versions["imitation"]}, by its own settings, into students of the same widths, at as many env
-steps, each playing 100 episodes (`reproduction/peers/imitation_job.py` says more and makes the
-rows). It needs Gymnasium {versions["gymnasium"]}, whose LunarLander is v2. Its seconds leave
-evaluation out; other programs ran beside, so that they are upper bounds.
+steps, each playing 100 episodes. It needs Gymnasium {versions["gymnasium"]}, whose LunarLander is
+v2. Its seconds leave evaluation out; other programs ran beside, so that they are upper bounds.
+[DistillBench](distillbench.md) has other libraries and budgets; `reproduction/peers` makes its
+rows, and made these at the commits below.
 
 | policy | algorithm | its students' returns | env steps | seconds | parameters | ours, by seed |
 |{" --- |" * 7}

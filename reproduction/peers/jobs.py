@@ -108,8 +108,6 @@ class Method:
         ]
 
 
-VECTORS = ("ppo-lunarlander", "dqn-lunarlander", "sac-halfcheetah")
-
 METHODS = {
     "tutelage": Method(
         title="Tutelage",
@@ -146,13 +144,11 @@ METHODS = {
         driver="imitation_job:clone",
         python="imitation",
         grid={"learning_rate": (None, 3e-3), "n_epochs": (None, 32)},
-        jobs=VECTORS,
     ),
     "imitation-dagger": Method(
         title="imitation, DAgger",
         driver="imitation_job:dagger",
         python="imitation",
         grid={"learning_rate": (None, 3e-3), "n_epochs": (None, 12)},
-        jobs=VECTORS,
     ),
 }

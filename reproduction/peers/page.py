@@ -351,7 +351,8 @@ python3 -m venv runs/peers-envs/sb3_distill
 runs/peers-envs/sb3_distill/bin/pip install torch stable-baselines3 Box2D mujoco imageio ale-py \\
   opencv-python-headless packaging 'git+https://github.com/spiglerg/sb3_distill@{SB3_DISTILL[:7]}'
 python3 -m venv runs/peers-envs/imitation
-runs/peers-envs/imitation/bin/pip install torch imitation==1.0.1 Box2D pygame 'mujoco<4' imageio
+runs/peers-envs/imitation/bin/pip install torch imitation==1.0.1 Box2D pygame 'mujoco<4' imageio \\
+  ale-py==0.9.1 opencv-python-headless numpy==2.4.6
 python3 -m venv runs/peers-envs/d3rlpy
 runs/peers-envs/d3rlpy/bin/pip install torch d3rlpy==2.8.1 stable-baselines3 Box2D mujoco imageio \\
   ale-py==0.10.1 opencv-python-headless
@@ -369,8 +370,6 @@ teacher here has layer normalisation. Its student is an IMPALA network of fixed 
 preprocessing has no sticky actions, and it plays 500,000 env steps of the teacher's before the
 student's first. At the budgets and widths of this page it would have to be rewritten, and would no
 longer be its authors' code. So it is not run.
-
-`imitation` is not run on Pong: the Gymnasium that it pins knows no `ale-py` of today.
 """
 
 

@@ -149,8 +149,13 @@ def make_env(env: str) -> Any:
     if env != "pong":
         return gymnasium.make(env_id(env))
     import ale_py
-    from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+    from gymnasium import wrappers
 
-    gymnasium.register_envs(ale_py)
+    if hasattr(gymnasium, "register_envs"):
+        gymnasium.register_envs(ale_py)
     raw = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0.25)
-    return FrameStackObservation(AtariPreprocessing(raw, noop_max=30), FRAMES)
+    seen = wrappers.AtariPreprocessing(raw, noop_max=30)
+    if not hasattr(wrappers, "FrameStackObservation"):
+        older: Any = wrappers.FrameStack  # before Gymnasium 1.0
+        return older(seen, FRAMES)
+    return wrappers.FrameStackObservation(seen, FRAMES, padding_type="zero")

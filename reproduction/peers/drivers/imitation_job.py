@@ -18,11 +18,11 @@ from imitation.algorithms.dagger import SimpleDAggerTrainer
 from imitation.data import rollout
 from imitation.data.wrappers import RolloutInfoWrapper
 from imitation.util import logger
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from .common import Clock, Spec, make_env, student, teacher_of
-from .sb3 import Acting, example_of
+from .common import Clock, Script, Spec, make_env, student, teacher_of
+from .sb3 import Acting, example_of, network_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,17 @@ class Parts:
     epochs: int
 
 
+class Expert(BasePolicy):
+    """A network that says logits, as an expert."""
+
+    def __init__(self, script: Script, venv: Any) -> None:
+        super().__init__(venv.observation_space, venv.action_space)
+        self.script = script
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        return self.script.logits(observation).argmax(dim=1)
+
+
 def parts_of(spec: Spec) -> Parts:
     """Return an environment, the teacher, and a student that has learnt nothing."""
     rng = np.random.default_rng(spec.seed)
@@ -45,7 +56,10 @@ def parts_of(spec: Spec) -> Parts:
     given = dict(spec.settings)
     epochs, rate = given.pop("n_epochs", 4), given.pop("learning_rate", 1e-3)
     policy = ActorCriticPolicy(
-        venv.observation_space, venv.action_space, lambda _: rate, net_arch=list(spec.widths)
+        venv.observation_space,
+        venv.action_space,
+        lambda _: rate,
+        **network_of(spec.widths, venv.observation_space),
     )
     bc = BC(
         observation_space=venv.observation_space,
@@ -56,8 +70,9 @@ def parts_of(spec: Spec) -> Parts:
         custom_logger=quiet(),
         **given,
     )
-    teacher = teacher_of(spec, venv.observation_space, venv.action_space).policy
-    return Parts(venv, teacher, bc, policy, rng, epochs)
+    model = teacher_of(spec, venv.observation_space, venv.action_space)
+    expert = Expert(model, venv) if isinstance(model, Script) else model.policy
+    return Parts(venv, expert, bc, policy, rng, epochs)
 
 
 def quiet() -> Any:

@@ -18,12 +18,11 @@ from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
 )
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
-from torch import Tensor, nn
+from torch import Tensor
 
 from .common import SD, TAU, Clock, Script, Spec, make_env, student, teacher_of
-from .sb3 import Acting, example_of
+from .sb3 import Acting, example_of, network_of
 
 
 class OfDqn:
@@ -83,28 +82,6 @@ class OfScript:
         return torch.zeros(len(obs), 1)
 
 
-class Convolutions(BaseFeaturesExtractor):
-    """Nature's layers with other widths; the last width is that of the linear layer."""
-
-    def __init__(self, observation_space: Any, widths: tuple[int, ...]) -> None:
-        *channels, features = widths
-        super().__init__(observation_space, features)
-        layers: list[nn.Module] = []
-        before = observation_space.shape[0]
-        for width, (kernel, stride) in zip(channels, ((8, 4), (4, 2), (3, 1)), strict=True):
-            layers += [nn.Conv2d(before, width, kernel, stride), nn.ReLU()]
-            before = width
-        flat = nn.Sequential(*layers, nn.Flatten())
-        with torch.no_grad():
-            size = flat(torch.zeros(1, *observation_space.shape)).shape[1]
-        self.net = nn.Sequential(flat, nn.Linear(size, features), nn.ReLU())
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Return the features of images ``[N,C,H,W]`` from 0 to 1."""
-        said: Tensor = self.net(observations)
-        return said
-
-
 ASKED: dict[str, Any] = {
     "PPO": lambda model: model.policy,
     "DQN": OfDqn,
@@ -120,18 +97,10 @@ def distil(spec: Spec, kind: Any) -> Iterator[dict[str, Any]]:
     model = teacher_of(spec, env.observation_space, env.action_space)
     teacher = SimpleNamespace(policy=ASKED[spec.algorithm](model))
     clock = Clock()
-    image = len(env.observation_space.shape or ()) == 3
-    network: dict[str, Any] = {"net_arch": list(spec.widths)}
-    if image:
-        network = {
-            "net_arch": [],
-            "features_extractor_class": Convolutions,
-            "features_extractor_kwargs": {"widths": spec.widths},
-        }
     pupil = kind(
-        "CnnPolicy" if image else "MlpPolicy",
+        "MlpPolicy",
         env,
-        policy_kwargs=network,
+        policy_kwargs=network_of(spec.widths, env.observation_space),
         seed=spec.seed,
         device="cpu",
         **spec.settings,
