@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from reproduction.peers import running
 from reproduction.peers.drivers.common import Clock, Spec, student
-from reproduction.peers.drivers.sb3 import Acting
+from reproduction.peers.drivers.sb3 import Acting, network_of
 from reproduction.peers.jobs import JOBS, METHODS, Job
 from reproduction.peers.page import mean_of, page
 from reproduction.peers.running import ROWS, TUNING, Place, Run, carry_out, chosen, runs_of
@@ -105,6 +105,8 @@ def test_the_page_says_first_where_another_library_is_better() -> None:
     assert text.index("d3rlpy, BC on PPO") < text.index("What was decided")
     assert "the margin is 15.0" in text
     assert "| imitation, DAgger | 1 | 10.0 |" in text
+    assert "| d3rlpy, BC | **-50.0 (-52.3 … -47.7)** |" in text
+    assert "| imitation, DAgger | 92.0 |" in text  # one seed settles nothing
     assert "| Tutelage | 3 | 102.0 (99.5 … 104.5) |" in text
 
 
@@ -149,6 +151,20 @@ def test_what_is_written_of_a_student_acts_as_its_library_does(space: Any, tmp_p
     else:
         np.testing.assert_allclose(said.detach().numpy(), theirs, rtol=1e-5)
         assert (np.abs(theirs) == 1.0).any()
+
+
+def test_a_student_of_images_is_written_with_their_scaling(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    space = Box(0, 255, (4, 84, 84), np.uint8)
+    told = network_of((3, 4, 5, 16), space)
+    policy = ActorCriticPolicy(space, Discrete(6), lambda _: 1e-3, **told)
+    acting = Acting(policy)
+    obs = torch.randint(0, 256, (8, 4, 84, 84), dtype=torch.uint8)
+    spec = Spec("", "script", "pong", (3, 4, 5, 16), (10,), 1, {}, str(tmp_path))
+    student(spec, 10, acting=acting, obs=obs[:1], env_steps=10, clock=Clock())
+    said = torch.jit.load(str(tmp_path / "10.pt"))(obs)  # type: ignore[no-untyped-call]
+    theirs = policy.get_distribution(obs).distribution.logits
+    torch.testing.assert_close(said.log_softmax(dim=1), theirs)
 
 
 def test_a_spec_is_read_as_it_was_written() -> None:

@@ -25,12 +25,11 @@ TERMS = """**What was decided before the runs.** The measure is the mean return 
 50 greedy episodes (Pong: 20), from the same starts for all. A method's return is the mean over
 its seeds, with a 95 % t interval. Methods are compared at equal budgets of env steps, each by
 its own settings and, beside, each as tuned. One is better where Welch's interval of the
-difference leaves out 0, and by more than the margin where it leaves that out too. The two are as
-good as equal where the whole interval lies within the margin, 5 % of what the teacher's play is
-above random play. Anything else is not settled. No comparison is corrected for how many there
-are. Seconds are the processor's, on one thread, of distilling alone: the teacher's and the
-environment's are among them, evaluation is not. Students are compared as they are at the end of
-their budget; none is chosen among several."""
+difference leaves out 0. The two are as good as equal where the whole interval lies within the
+margin, 5 % of what the teacher's play is above random play. Anything else is not settled. No
+comparison is corrected for how many there are. Seconds are the processor's, on one thread, of
+distilling alone: the teacher's and the environment's are among them, evaluation is not. Students
+are compared as they are at the end of their budget; none is chosen among several."""
 
 OURS = "tutelage"
 BESIDE = "tutelage-4"
@@ -162,10 +161,11 @@ def page(rows: Sequence[Record], tuning: Sequence[Record]) -> str:
         if not found or set(known) != {"teacher", "random"}:
             continue
         by_own = [of for of in found if not of.tuned]
-        own += comparisons(job, by_own, known["teacher"], known["random"])
+        here = list(comparisons(job, by_own, known["teacher"], known["random"]))
+        own += here
         chosen_ones = as_tuned(found, job, tuning)
         tuned += comparisons(job, chosen_ones, known["teacher"], known["random"])
-        sections.append(section(job, found, known))
+        sections.append(section(job, found, known, here))
     return "\n".join(
         [
             HEAD,
@@ -223,8 +223,10 @@ def told(one: Comparison) -> str:
     )
 
 
-def section(job: str, found: Sequence[Entry], known: Mapping[str, float]) -> str:
-    """Return a job's table and figure."""
+def section(
+    job: str, found: Sequence[Entry], known: Mapping[str, float], compared: Sequence[Comparison]
+) -> str:
+    """Return a job's tables and figure."""
     of = JOBS[job]
     head = [
         "method",
@@ -255,8 +257,32 @@ def section(job: str, found: Sequence[Entry], known: Mapping[str, float]) -> str
 
 {chr(10).join(lines)}
 
-![{of.title}](images/distillbench-{job}.png)
+{differences(of.budgets, compared)}![{of.title}](images/distillbench-{job}.png)
 """
+
+
+def differences(budgets: Sequence[int], compared: Sequence[Comparison]) -> str:
+    """Return a table of Tutelage less each other method; nothing where none is compared."""
+    if not compared:
+        return ""
+    by = {(one.other.title, one.budget): one for one in compared}
+    lines = [
+        f"| {title} | " + " | ".join(_cell(by.get((title, budget))) for budget in budgets) + " |"
+        for title in dict.fromkeys(one.other.title for one in compared)
+    ]
+    return f"""By how much Tutelage's return is above, each by its own settings; settled ones are bold:
+
+| above | {" | ".join(f"at {budget:,}" for budget in budgets)} |
+|{" --- |" * (len(budgets) + 1)}
+{chr(10).join(lines)}
+
+"""
+
+
+def _cell(one: Comparison | None) -> str:
+    if one is None:
+        return ""
+    return shown(one.apart) if one.verdict == "not settled" else f"**{shown(one.apart)}**"
 
 
 def _mean(one: Entry, budget: int, name: str) -> str:
