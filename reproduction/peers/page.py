@@ -270,7 +270,7 @@ def differences(budgets: Sequence[int], compared: Sequence[Comparison]) -> str:
         f"| {title} | " + " | ".join(_cell(by.get((title, budget))) for budget in budgets) + " |"
         for title in dict.fromkeys(one.other.title for one in compared)
     ]
-    return f"""By how much Tutelage's return is above, each by its own settings; settled ones are bold:
+    return f"""By how much Tutelage's return is above, by own settings; what is settled is bold:
 
 | above | {" | ".join(f"at {budget:,}" for budget in budgets)} |
 |{" --- |" * (len(budgets) + 1)}
