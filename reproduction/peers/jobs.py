@@ -1,5 +1,6 @@
 """What is compared: teachers and students, methods and their settings, and by which measure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -98,6 +99,8 @@ class Method:
     jobs: tuple[str, ...] = tuple(JOBS)
     settings: Settings = field(default_factory=dict)
     """What it is always told."""
+    up_to: float = math.inf
+    """The largest budget that it is run with."""
 
     @property
     def choices(self) -> list[dict[str, Any]]:
@@ -120,6 +123,7 @@ METHODS = {
         grid={},
         jobs=("ppo-lunarlander", "dqn-lunarlander"),
         settings={"num_envs": 4},
+        up_to=10_000,
     ),
     "sb3-distill-student": Method(
         title="sb3_distill, StudentDistill",

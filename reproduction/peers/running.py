@@ -95,7 +95,7 @@ def runs_of(job: str, method: str, seed: int, tuning: Sequence[Record]) -> list[
     """Return a seed's runs: by the library's own settings, and by the chosen ones, if others."""
     best = chosen(job, method, tuning)
     settings: list[dict[str, Any]] = [{}, *([best] if best else [])]
-    budgets = JOBS[job].budgets
+    budgets = tuple(of for of in JOBS[job].budgets if of <= METHODS[method].up_to)
     return [Run(job=job, method=method, seed=seed, settings=of, budgets=budgets) for of in settings]
 
 
