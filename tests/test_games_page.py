@@ -1,8 +1,10 @@
 """The tables of docs/games.md: what they say of rows, and that they are what the rows say."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reproduction import games
@@ -86,6 +88,26 @@ def test_the_main_job_says_when_each_seed_reached_20() -> None:
     missed = games.main_job([*reached, {**usual, "env_steps_to_20": None}])
     assert "| 3 | not reached |" in missed
     assert missed.endswith("Median of env steps to 20: not all reached.")
+
+
+def test_the_readme_has_what_the_runs_say() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    main = [json.loads(path.read_text()) for path in sorted((ROOT / games.MAIN).glob("seed*.json"))]
+    steps = [one["env_steps_to_20"] for one in main]
+    assert len(steps) == 5
+    assert (
+        f"after {min(steps):,} to {max(steps):,} env steps, median {np.median(steps):,.0f}." in text
+    )
+    both = json.loads((ROOT / games.RESULTS / "several-1.json").read_text())
+    pong, freeway = (both["tasks"][name] for name in ("pong", "freeway"))
+    returns = [f"{one['mean_return']:.2f}" for one in (pong, freeway)]
+    taught = [f"{one['teacher']['mean_return']:.2f}" for one in (pong, freeway)]
+    share = f"{both['parameters'] / both['teachers_parameters']:.1%}".replace("%", " %")
+    assert f"{both['parameters']:,} parameters, {share} of its two teachers'" in text
+    assert (
+        f"return {returns[0]} in Pong and {returns[1]} in Freeway after {both['env_steps']:,} env "
+        f"steps; the teachers {taught[0]} and {taught[1]}" in text
+    )
 
 
 def test_the_page_has_what_the_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:

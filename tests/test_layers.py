@@ -104,7 +104,7 @@ def test_the_core_names_no_game() -> None:
 
 
 GAME = re.compile(r"pong|rally|rallies|\bball", re.IGNORECASE)
-NAMED = re.compile(r'"pong"|``pong``')
+NAMED = re.compile(r'"pong(-sticky)?"|``pong``')
 
 
 @pytest.mark.parametrize("name", sorted(TREES))

@@ -115,6 +115,7 @@ METHODS = {
     "tutelage": Method(
         title="Tutelage",
         driver="tutelage_job:distil",
+        settings={"num_envs": 16},
         grid={"learning_rate": (None, "3e-3:1e-4"), "samples_per_step": (None, 256.0)},
     ),
     "tutelage-4": Method(

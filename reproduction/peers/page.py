@@ -351,13 +351,13 @@ one thread; nothing of it is in this repository but the drivers that call it
 written as TorchScript files of what acts, and played by Tutelage in the same versions of the
 environments.
 
-- **Tutelage**: `tutelage.distill` with its defaults for the student, and nothing evaluated on the
-  way. Its seconds include the reading of the teacher, setting up, two episodes of play at the end,
-  and all files of a run. "4 environments" is `--num-envs 4`, which was added when the first seed
-  had shown the defaults behind at 2,000 env steps. By default 16 environments share a budget: with
-  2,000 env steps each of them plays 128, while the PPO teacher's episodes of LunarLander take 384
-  in the median of 50, so that no landing is seen. It is in the tables and figures, not among the
-  comparisons.
+- **Tutelage**: `tutelage.distill` with its defaults of then for the student, 16 environments among
+  them, and nothing evaluated on the way. Its seconds include the reading of the teacher, setting
+  up, two episodes of play at the end, and all files of a run. "4 environments" is `--num-envs 4`,
+  which was added when the first seed had shown the defaults behind at 2,000 env steps. Where 16
+  environments share 2,000 env steps each of them plays 128, while the PPO teacher's episodes of
+  LunarLander take 384 in the median of 50, so that no landing is seen. It is in the tables and
+  figures, not among the comparisons. Since these runs 4 are the default below 8,000 env steps.
 - **sb3_distill** ([StudentDistill and Proximal Policy
   Distillation](https://github.com/spiglerg/sb3_distill), commit {SB3_DISTILL[:7]}): the defaults of
   its classes, one environment. It asks a teacher for `get_distribution` and `predict_values`, which
