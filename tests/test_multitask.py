@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import tutelage as tt
+from tutelage import recipes
 from tutelage.assignment.practice import Practice
 from tutelage.cli import main
 from tutelage.domains import EnvironmentConfig, actions_of
@@ -24,6 +25,8 @@ from tutelage.losses import mse
 from tutelage.networks import Network, parse_size
 from tutelage.objectives import Distillation, PerTask
 from tutelage.recipes.examining import Reference
+from tutelage.runs import read_config
+from tutelage.schema import build
 from tutelage.selectors import build_selector
 from tutelage.sources.mixed import in_turn, together
 from tutelage.tasks import (
@@ -299,6 +302,43 @@ def test_a_run_goes_on_bit_for_bit(tmp_path: Path, practise: str) -> None:
     weights = [load_tensors(one.folder / "last.safetensors")[0] for one in (whole, again)]
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name])
+
+
+def test_each_task_is_played_as_its_teacher_s_card_has_it_again_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    card = {"config": {"environment": {"atari": {"sticky": 0.5, "pool_frames": 4}}}}
+    teacher = Network(parse_size("4/4/4/8"), (4, 84, 84), QValues(3))
+    tt.save(tmp_path / "freeway.safetensors", teacher, env="freeway", card=card)
+    tiny: dict[str, Any] = {
+        "teachers": ["pong-sticky", str(tmp_path / "freeway.safetensors")],
+        "student": "4/4/4/8",
+        "env_steps": 128,
+        "num_envs": 2,
+        "round_steps": 32,
+        "samples_per_step": 1.0,
+        "batch_size": 8,
+        "learning_starts": 8,
+        "eval_episodes": 1,
+        "confirm_episodes": 1,
+        "eval_max_steps": 10,
+        "threads": 1,
+    }
+    run = tmp_path / "run"
+    begun = recipes.multitask(build(tt.Multitask, tiny), run)
+    values = read_config(run)
+    for key in ("command", "files"):
+        del values[key]
+    again = recipes.multitask(build(tt.Multitask, values), run, resume=True)
+    for outcome in (begun, again):
+        played = {name: one.config.environment.atari for name, one in outcome.tasks.items()}
+        assert [played[name].sticky for name in ("pong", "freeway")] == [0.25, 0.5]
+        assert [played[name].pool_frames for name in ("pong", "freeway")] == [2, 4]
+    first, second = ({**recipes.close_multitask(one), "seconds": 0.0} for one in (begun, again))
+    for result in (first, second):
+        for one in result["tasks"].values():
+            one.pop("us_per_action"), one["teacher"].pop("us_per_action")
+    assert {**first, "evaluation_seconds": 0.0} == {**second, "evaluation_seconds": 0.0}
 
 
 @pytest.mark.parametrize(

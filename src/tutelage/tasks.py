@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import torch
 from torch import Tensor
 
 from tutelage.errors import UserError, choose_from
@@ -61,11 +62,12 @@ def shared_out(
 
 def network_for(network: Network, task: Task) -> Network:
     """Return a network that plays one task alone, with a copy of the weights it needs."""
-    alone = Network(network.size, network.obs_shape, task.head)
-    weights = dict(network.state_dict())
+    with torch.device("meta"):  # nothing is drawn
+        alone = Network(network.size, network.obs_shape, task.head)
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for name in ("output.weight", "output.bias"):
         weights[name] = weights[name][list(task.columns)]
-    alone.load_state_dict(weights)
+    alone.load_state_dict(weights, assign=True)
     return alone.eval().requires_grad_(False)
 
 

@@ -164,8 +164,7 @@ def _settled(config: Multitask, prepared: Sequence[Prepared]) -> Multitask:
     begin = max(asked.learning.learning_starts, played)
     learning = replace(asked.learning, learning_starts=begin)
     threads = settle_threads(asked.threads, prepared[0].envs.obs_shape)
-    envs = tuple(one.config.environment.env for one in prepared)
-    return replace(config, envs=envs, distill=replace(asked, learning=learning, threads=threads))
+    return replace(config, distill=replace(asked, learning=learning, threads=threads))
 
 
 class _Course:
