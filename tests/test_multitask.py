@@ -274,6 +274,26 @@ def test_one_student_learns_what_contradicts_itself(tmp_path: Path, settings: An
     assert (outcome.folder / "README.md").read_text().startswith('---\nlibrary_name: "tutelage"')
 
 
+class Noted:
+    """A tracker that writes down how far a run has come."""
+
+    def __init__(self, *, folder: Path, config: Any, since: int) -> None:
+        self._path = folder / "noted.txt"
+
+    def write(self, env_steps: int, values: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(f"{env_steps}\n")
+
+    def close(self) -> None:
+        pass
+
+
+def test_trackers_are_told_of_several_tasks(tmp_path: Path) -> None:
+    outcome = learn(tmp_path / "run", env_steps=1_000, track=["tests.test_multitask:Noted"])
+    told = (outcome.folder / "noted.txt").read_text().split()
+    assert told == ["200", "400", "600", "800", "1000"]
+
+
 def test_shared_outputs_cannot_learn_it(tmp_path: Path) -> None:
     """The two tasks have the same observations and opposite actions."""
     result = learn(tmp_path / "run", outputs="shared").result

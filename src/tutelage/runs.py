@@ -91,7 +91,9 @@ class Run:
         self._seconds_before = 0.0
         self._evaluating = 0.0
         self._last = (0, 0.0)
-        named = convert(self.config.get("track", []), list[str], f"{folder / CONFIG}: track")
+        asked = self.config.get("distill", self.config)  # the group that has it, if one does
+        track = asked.get("track", []) if isinstance(asked, dict) else []
+        named = convert(track, list[str], f"{folder / CONFIG}: track")
         self._trackers = Trackers(named, folder, self.config)
 
     @classmethod
