@@ -33,6 +33,7 @@ from tutelage.threads import owning
 
 RESULTS = Path("results/games")
 MAIN = Path("results/sticky")
+STILL = Path("results/pong")
 SWEEP = "games"
 STICKY = 0.25
 EPISODES = 100
@@ -90,11 +91,13 @@ def page(
     rows: Sequence[Row],
     several: Sequence[Mapping[str, Any]],
     main: Sequence[Mapping[str, Any]] = (),
+    still: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the tables of the main job, of teachers, of students, and of students of several."""
     by_chance = {row["game"]: float(np.mean(row["returns"])) for row in random}
     parts = [
         main_job(main),
+        f"Without sticky actions (`--teacher pong`):\n\n{main_job(still)}" if still else "",
         _teachers(teachers, by_chance),
         _students(teachers, by_chance, rows),
     ]
@@ -231,8 +234,14 @@ def written() -> str:
         at_hand(),
         read(RESULTS / "random.jsonl"),
         finished(RESULTS),
-        [json.loads(path.read_text()) for path in sorted(RESULTS.glob("several-*.json"))],
-        [json.loads(path.read_text()) for path in sorted(MAIN.glob("seed*.json"))],
+        *(
+            [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+            for folder, pattern in (
+                (RESULTS, "several-*.json"),
+                (MAIN, "seed*.json"),
+                (STILL, "seed*.json"),
+            )
+        ),
     )
 
 
