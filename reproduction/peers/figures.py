@@ -9,7 +9,17 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from reproduction.peers.jobs import JOBS, METHODS
 from reproduction.peers.page import BESIDE, Entry, entries, mean_of, references
 from reproduction.records import Record
-from tutelage.report.style import DASHED, FONT, GREY, STYLES, blank, dress, named, write_png
+from tutelage.report.style import (
+    DASHED,
+    FONT,
+    GREY,
+    STYLES,
+    blank,
+    dress,
+    legend_below,
+    named,
+    write_png,
+)
 
 HEIGHT = 9.0
 LINES = dict(
@@ -63,12 +73,5 @@ def draw(job: str, found: Sequence[Entry], known: Mapping[str, float], path: Pat
         axes.set_ylim(known["random"] - BELOW * span, known["teacher"] + BELOW * span)
         axes.set_xlabel(f"{label} (log scale)", fontsize=FONT)
         axes.set_ylabel("return per episode", fontsize=FONT)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=2,
-        fontsize=FONT - 2,
-        frameon=False,
-        handlelength=2.6,
-    )
+    legend_below(figure, handles)
     write_png(figure, path)

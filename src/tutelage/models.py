@@ -170,14 +170,18 @@ def load_network(path: Path) -> Model:
     header = _header(path, about)
     if about["format"] == Q_FORMAT:
         tensors = {name.replace("head.", "output."): tensor for name, tensor in tensors.items()}
-    network = network_of(path, tensors, header)
+    return model_from(path, network_of(path, tensors, header), env=header.env, card=header.card)
+
+
+def model_from(path: Path, network: Network, *, env: str, card: Mapping[str, Any]) -> Model:
+    """Return a network with what its file says of it."""
     return Model(
         policy=network,
         name=str(path),
         format="tutelage",
-        env=header.env,
-        obs_shape=header.obs_shape,
-        card=header.card,
+        env=env,
+        obs_shape=network.obs_shape,
+        card=card,
         parameters=network.num_parameters(),
         files={path.name: file_digest(path)},
         path=path,

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from tutelage.errors import UserError, choose_from
-from tutelage.files import convert, file_digest, load_tensors, save_tensors
+from tutelage.files import convert, load_tensors, save_tensors
 from tutelage.heads import Categorical, Head, describe_head, parse_head
-from tutelage.models import TASKS_FORMAT, Header, Said, load_network, network_of
+from tutelage.models import TASKS_FORMAT, Header, Said, load_network, model_from, network_of
 from tutelage.networks import Network
 from tutelage.policies import Function, Model, Policy
 
@@ -146,18 +146,12 @@ def load_task(path: Path, name: str) -> Model:
     known = {task.name: task for task in tasks}
     if name not in known:
         raise choose_from(f"task of {path}", name, known)
-    alone, task = network_for(network, known[name]), known[name]
-    return Model(
-        policy=alone,
-        name=str(path),
-        format="tutelage",
-        env=task.env,
-        obs_shape=alone.obs_shape,
-        card=task.card,
-        parameters=alone.num_parameters(),
-        files={path.name: file_digest(path)},
-        path=path,
-    )
+    return model_for(path, network, known[name])
+
+
+def model_for(path: Path, network: Network, task: Task) -> Model:
+    """Return the network that plays one task alone, with what its file says of the task."""
+    return model_from(path, network_for(network, task), env=task.env, card=task.card)
 
 
 def models_in(path: Path) -> dict[str, Model]:
@@ -168,8 +162,8 @@ def models_in(path: Path) -> dict[str, Model]:
     _, about = load_tensors(path)
     if about.get("format") != TASKS_FORMAT:
         return {"": load_network(path)}
-    _, tasks = read_tasks(path)
-    return {f"+task:{task.name}": load_task(path, task.name) for task in tasks}
+    network, tasks = read_tasks(path)
+    return {f"+task:{task.name}": model_for(path, network, task) for task in tasks}
 
 
 def outputs_of(columns: Sequence[Sequence[int]]) -> Head:

@@ -22,7 +22,7 @@ from tutelage.own import Own
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
 from tutelage.recipes.multitask import Multitasked
-from tutelage.tasks import load_task, read_tasks
+from tutelage.tasks import model_for, read_tasks
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
@@ -110,9 +110,11 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
     """Evaluate the student in each task over as many episodes as its teacher; write the result."""
     path = outcome.folder / "best.safetensors"
     asked = outcome.config.distill
+    network, known = read_tasks(path)
     tasks: dict[str, Result] = {}
-    for name, one in outcome.tasks.items():
-        student, reference = load_task(path, name), outcome.references[name]
+    for task in known:
+        name, student = task.name, model_for(path, network, task)
+        one, reference = outcome.tasks[name], outcome.references[name]
         played = evaluate(
             student.policy,
             one.config.environment,
@@ -131,8 +133,6 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
             "kept": reference.kept(played.mean),
             "teacher": {"name": one.config.teachers[0], **teacher},
         }
-    network, _ = read_tasks(path)
-    best = load_task(path, next(iter(tasks)))
     result: Result = {
         "folder": str(outcome.folder),
         "tasks": tasks,
@@ -140,7 +140,7 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
         "parameters": network.num_parameters(),
         "teachers_parameters": sum(one["teacher"]["parameters"] for one in tasks.values()),
         "file_bytes": path.stat().st_size,
-        "kept_at": best.card["env_steps"],
+        "kept_at": known[0].card["env_steps"],
         **_course(outcome.folder),
     }
     write_json(outcome.folder / "result.json", result)

@@ -77,11 +77,12 @@ def kept_curve(
     for i, name in enumerate(names):
         style = STYLES[i % len(STYLES)]
         kept = [row for row in rows if f"{name}/eval/kept" in row]
-        steps, share = (
+        lines += upper.plot(
             [row["env_steps"] for row in kept],
             [row[f"{name}/eval/kept"] for row in kept],
+            label=name,
+            **style,
         )
-        lines += upper.plot(steps, share, label=name, **style)
         played = [row for row in rows if f"{name}/env_steps" in row]
         lower.plot(
             [row["env_steps"] for row in played],

@@ -86,6 +86,18 @@ def legend(axes: "Axes", handles: Sequence[Any]) -> None:
     )
 
 
+def legend_below(figure: "Figure", handles: Sequence[Any]) -> None:
+    """Put one legend for all panels beneath them."""
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=2,
+        fontsize=FONT - 2,
+        frameon=False,
+        handlelength=2.6,
+    )
+
+
 def marked(style: Mapping[str, Any], points: int) -> dict[str, Any]:
     """Return the style of a line of so many points, with ``MARKS`` markers or a few more."""
     return {**style, "markevery": max(1, points // MARKS)}

@@ -18,6 +18,7 @@ from tutelage.report.style import (
     blank,
     dress,
     legend,
+    legend_below,
     marked,
     named,
     scale,
@@ -130,14 +131,7 @@ def _apart(
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("env steps", fontsize=FONT)
     figure.supylabel("reward in training per 1,000 env steps", fontsize=FONT)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=2,
-        fontsize=FONT - 2,
-        frameon=False,
-        handlelength=2.6,
-    )
+    legend_below(figure, handles)
     write_png(figure, path)
 
 
