@@ -56,15 +56,14 @@ def open_device(name: str) -> torch.device:
 def settle_learning(learning: Learning, device: torch.device) -> Learning:
     """Return the settings of learning with nothing left to the machine.
 
-    bf16 where it is multiplied natively: elsewhere it is emulated, ten times as slow as fp32.
+    bf16 where there are units for its products, a GPU's or AMX: by AVX-512 alone it is slower than
+    fp32 with few channels, and elsewhere it is emulated, ten times as slow.
     """
     if learning.precision != "auto":
         return learning
-    native = device.type == "cuda" or any(
-        getattr(torch.cpu, name, lambda: False)()
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return replace(learning, precision="bf16" if native else "fp32")
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    units = device.type == "cuda" or amx()
+    return replace(learning, precision="bf16" if units else "fp32")
 
 
 def settle_rounds(config: Training) -> Training:
