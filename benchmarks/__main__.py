@@ -8,7 +8,7 @@ from tutelage.runs import versions
 
 BENCHMARKS = (
     *("choosing", "collecting", "exporting", "learning", "runtimes", "space", "teaching"),
-    "main-job",
+    *("updating", "main-job"),
 )
 
 

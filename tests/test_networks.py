@@ -7,7 +7,7 @@ from torch import nn
 
 from tutelage.errors import UserError
 from tutelage.heads import Gaussian, QValues
-from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
+from tutelage.networks import SIZES, FrameConv2d, Network, Size, count_parameters, parse_size
 
 WIDTH = st.integers(1, 2000)
 CONVOLUTIONAL = st.builds(
@@ -254,3 +254,25 @@ def test_weights_start_he_normal_with_a_small_head_and_no_bias() -> None:
     assert output.weight.std().item() == pytest.approx(0.1 * np.sqrt(2 / 500), rel=0.05)
     assert not hidden.bias.any()
     assert not output.bias.any()
+
+
+@pytest.mark.parametrize(("stack", "side", "padding"), [(4, 84, 0), (1, 20, 2), (12, 36, 1)])
+def test_frames_are_convolved_in_three_dimensions_as_in_two(
+    stack: int, side: int, padding: int
+) -> None:
+    ours = FrameConv2d(stack, 8, 8, 4, padding).double()
+    plain = nn.Conv2d(stack, 8, 8, 4, padding).double()
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(3, stack, side, side, dtype=torch.float64)
+    learnt = []
+    for layer in (ours, plain):
+        seen = x.clone().requires_grad_()
+        out = layer(seen)
+        out.sin().sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.bias is not None
+        learnt.append((out.detach(), seen.grad, layer.weight.grad, layer.bias.grad))
+    for ours_, plain_ in zip(*learnt, strict=True):
+        torch.testing.assert_close(ours_, plain_, rtol=0.0, atol=1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), learnt[1][0], rtol=0.0, atol=1e-10)
