@@ -84,10 +84,3 @@ def diverged(env_steps: int) -> UserError:
         f"training diverged within {env_steps:,} env steps: the network has come to NaN or "
         "infinite numbers; begin anew with a smaller `learning_rate` or `max_grad_norm`"
     )
-
-
-def positive(what: str, given: float) -> float:
-    """Return ``given``; raise UserError unless it is above 0 (a NaN is not)."""
-    if not given > 0:
-        raise UserError(f"{what} {given}, expected a number above 0")
-    return given

@@ -227,15 +227,3 @@ def _width(grid: Table, console: Console) -> int:
 
 def _literal(text: str) -> Text:
     return Text(printable(text, keep="\n"))
-
-
-def one_line(box: str) -> str:
-    """Return what a box on a terminal says as one line, without its frame, rules and colours."""
-    lines = [line.strip(" │|") for line in Text.from_ansi(box).plain.splitlines()]
-    parts = [""]
-    for line in lines:
-        if line.startswith(("╭", "╰", "+")) or set(line) <= {"─", "-"}:
-            parts.append("")
-        else:
-            parts[-1] += f" {line}"
-    return "; ".join(" ".join(part.split()).rstrip(".") for part in parts if part)
