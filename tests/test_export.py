@@ -28,6 +28,8 @@ from tutelage.domains import EnvironmentConfig
 from tutelage.exporters import EXPORTERS, Exporter, Portable, Written
 from tutelage.exporters.base import expected_action
 from tutelage.exporters.c.compiled import deepest
+from tutelage.exporters.c.file import HELPERS
+from tutelage.exporters.c.quantised import line
 from tutelage.heads import Bernoulli, Categorical, Gaussian, Head, MultiCategorical, Point, QValues
 from tutelage.importers import import_model, policy_of
 from tutelage.importers.layers import ACTIVATIONS, Cell, Frames, Layers, Recurrent
@@ -239,10 +241,15 @@ def test_convolutions_of_any_kind_are_the_same(to: str, groups: int, tmp_path: P
     check(to, made, spaces.Discrete(3), obs, tmp_path / "out", 0.05 if to == "c-int8" else 1e-5)
 
 
-@pytest.mark.parametrize("size", ["8/12/8/24", "8/12/8/24:norm"])
-def test_bytes_in_c_are_those_of_onnx_runtime(size: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "least", "most"),
+    [("8/12/8/24", 0, 255), ("8/12/8/24:norm", 52, 236), ("6/4/4/9", 0, 200)],
+)
+def test_bytes_in_c_are_those_of_onnx_runtime(
+    size: str, least: int, most: int, tmp_path: Path
+) -> None:
     made = network(size, (4, 84, 84), QValues(6))
-    obs = np.random.default_rng(1).integers(0, 256, (20, 4, 84, 84), np.uint8)
+    obs = np.random.default_rng(1).integers(least, most, (20, 4, 84, 84), np.uint8, endpoint=True)
     made.calibrate(obs)
     policy = Portable(made, spaces.Discrete(6), obs[:1])
     said = {}
@@ -258,6 +265,41 @@ def test_bytes_in_c_are_those_of_onnx_runtime(size: str, tmp_path: Path) -> None
     # Both round to the nearest byte, but may fall on either side of a half.
     assert np.abs(said["onnx-int8"] - said["c-int8"]).max() < 0.02 * spread
     assert 0.0 < np.abs(said["c"] - said["c-int8"]).max() < 0.5 * spread
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 255), (0, 236), (52, 236), (100, 131)])
+def test_pixels_that_rise_evenly_need_no_table(least: int, most: int) -> None:
+    x = np.arange(256)
+    table = np.clip(np.rint((x - least) * 255.0 / (most - least)) - 128, -128, 127).astype(np.int8)
+    found = line(table)
+    assert found is not None
+    low, slope, half, shift, first, top = found
+    rises = (slope * np.maximum(x - low, 0) >> 8) + half >> shift
+    np.testing.assert_array_equal(np.minimum(first + rises, top), table)
+
+
+def test_pixels_that_do_not_rise_evenly_have_a_table() -> None:
+    table = np.arange(-128, 128).astype(np.int8)
+    table[100] = table[101]
+    assert line(table) is None
+    assert line(np.zeros(256, np.int8)) is None
+
+
+def test_numbers_become_bytes_by_the_nearest_of_which_the_even(tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text(
+        f"#include <math.h>\n#include <stdint.h>\n#include <stdio.h>\n{HELPERS}"
+        "int main(void) {\n"
+        "    const float x[] = {0.5f, 1.5f, -0.5f, -1.5f, 1.49f, 126.5f, 300.0f, -300.0f, INFINITY,"
+        " -1e30f};\n"
+        '    for (int i = 0; i < 10; i++) printf("%d ", p_byte(x[i], 0));\n'
+        '    printf("%d %d %d", p_byte(0.5f, -128), p_byte(-1.0f, -128), p_byte(2.6f, 127));\n'
+        "    return 0;\n}\n"
+    )
+    program = str(tmp_path / "round")
+    subprocess.run(["cc", "-std=c99", str(tmp_path / "main.c"), "-o", program, "-lm"], check=True)
+    said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    in_range, beyond = [0, 2, 0, -2, 1, 126], [127, -128, 127, -128]
+    assert [int(word) for word in said.split()] == [*in_range, *beyond, -128, -128, 127]
 
 
 @pytest.mark.parametrize("to", ["onnx-int8", "c-int8"])

@@ -312,7 +312,12 @@ class Speed:
     exported: float
 
 
-def speed(policy: Portable, run: Run, states: Sequence[tuple[Array, ...]]) -> Speed:
+def speed(
+    policy: Portable,
+    run: Run,
+    states: Sequence[tuple[Array, ...]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Speed:
     """Time both on the same states, on as many threads as PyTorch has now; the file on one."""
     original = Original(policy)
     shown = [
@@ -336,18 +341,18 @@ def speed(policy: Portable, run: Run, states: Sequence[tuple[Array, ...]]) -> Sp
             act()
 
     with torch.inference_mode():
-        repeats = [max(1, round(BLOCK / _seconds(pass_, 2))) for pass_ in (ours, theirs)]
+        repeats = [max(1, round(BLOCK / _seconds(pass_, 2, clock))) for pass_ in (ours, theirs)]
         times = [
-            [_seconds(pass_, n) for pass_, n in zip((ours, theirs), repeats, strict=True)]
+            [_seconds(pass_, n, clock) for pass_, n in zip((ours, theirs), repeats, strict=True)]
             for _ in range(BLOCKS)
         ]
     medians = np.median(np.array(times), axis=0) / len(states) * 1e6
     return Speed(float(medians[0]), float(medians[1]))
 
 
-def _seconds(run: Callable[[], None], times: int) -> float:
+def _seconds(run: Callable[[], None], times: int, clock: Callable[[], float]) -> float:
     """Return how long one of so many calls takes."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(times):
         run()
-    return (time.perf_counter() - start) / times
+    return (clock() - start) / times

@@ -82,11 +82,11 @@ def _compile(
     return done.stderr.strip().partition("\n")[0] or "cc failed" if done.returncode else None
 
 
-def open_file(folder: Path, written: Written) -> Run:
+def open_file(folder: Path, written: Written, flags: str = FAST) -> Run:
     """Compile the file with ``cc`` and return it as it runs in this process."""
     scratch = Path(tempfile.mkdtemp())
     library = scratch / "policy.so"
-    if said := _compile(folder, library, (*FAST.split(), "-shared", "-fPIC"), ["-lm"]):
+    if said := _compile(folder, library, (*flags.split(), "-shared", "-fPIC"), ["-lm"]):
         shutil.rmtree(scratch, ignore_errors=True)
         raise UserError(f"the C file cannot be proved: {said}")
     loaded = ctypes.CDLL(str(library))

@@ -9,15 +9,15 @@ import numpy as np
 
 from tutelage.errors import UserError
 from tutelage.exporters.c.graph import INSTEAD, Index, Node
-from tutelage.exporters.c.layers import Layer, added, of_bytes, of_floats
-from tutelage.exporters.c.quantised import read_as_bytes, weights
+from tutelage.exporters.c.layers import Layer, added, of_bytes, of_floats, rounded
+from tutelage.exporters.c.quantised import of_image, read_as_bytes, weights
 from tutelage.exporters.c.spelling import shifted
 from tutelage.types import Array
 
 if TYPE_CHECKING:
     from tutelage.exporters.c.writer import Writer
 
-TILES = range(4, 11)
+TILES, TILES_OF_BYTES = range(4, 11), range(4, 8)
 """Neighbours whose results are summed up at once: registers hold no more."""
 
 
@@ -97,87 +97,146 @@ def conv(w: "Writer", node: Node) -> str:
     )
     groups = int(node.about.get("group", 1))
     channel = "c" if groups == 1 else f"m / {M // groups} * {channels} + c"
-    seen = window.seen(w, source, channel)
     blank = str(bits[2]) if bits else "0.0f"
     into, value = w.result(node, window.index("m"))
-    if groups > 1:
-        return _grouped(w, layer, window, channels, _padded(window, seen, blank), into, value)
-    write = _of_bytes if bits else _of_floats
-    return write(w, layer, window, seen, blank, into, value)
+    if groups == 1:
+        rows = _rows(window, channels, of_bytes=bits is not None)
+        layer = replace(layer, weight=rows.order(weight))
+        made = (_of_bytes if bits else _of_floats)(w, layer, window, rows, into, value)
+        return _each_row(w, window, rows, source, blank, made)
+    seen = window.seen(w, source, channel)
+    if any(window.pads):
+        height, width = window.sides
+        seen = f"((y >= 0 && y < {height} && x >= 0 && x < {width}) ? {seen} : {blank})"
+    return _grouped(w, layer, window, channels, seen, into, value)
 
 
-def _padded(window: Window, seen: str, blank: str) -> str:
-    """Return what is seen at ``y, x``, and ``blank`` beyond the edge."""
-    height, width = window.sides
-    inside = f"y >= 0 && y < {height} && x >= 0 && x < {width}"
-    return f"(({inside}) ? {seen} : {blank})" if any(window.pads) else seen
+@dataclass(frozen=True)
+class Rows:
+    """How what a row of results looks at lies in ``p``: in blocks of columns.
 
-
-def _band(window: Window, layer: Layer, columns: int, place: str, seen: str, blank: str) -> str:
-    """Return loops that put what a row of so many results looks at into ``p``, edges included.
-
-    ``place`` is where ``seen`` goes, in the row ``n`` of all channels' rows, column ``$``.
+    A block has the rows, of each the channels, of each some columns. Bytes lie in blocks as wide as
+    a stride, so that all that one result looks at lies side by side, and the next one's a block
+    further; floats in a single block. From row to row, what is looked at again moves up.
     """
-    above, left, below, _ = window.pads
-    wide = window.span(columns)
-    end = min(wide, window.sides[1] + left)
-    inside = f"if (y >= 0 && y < {window.sides[0]}) " if above or below else ""
-    blanks = f"for (int i = 0; i < {wide}; i++) {place.replace('$', 'i')} = {blank};\n        "
-    channels = layer.weight.shape[1] // math.prod(window.kernel)
-    return (
-        f"for (int c = 0, n = 0; c < {channels}; c++) "
-        f"for (int ky = 0; ky < {window.kernel[0]}; ky++, n++) {{\n"
-        f"        const int y = {window.at(0)};\n        (void)y;\n"
-        f"        {blanks if inside or left or end < wide else ''}"
-        f"{inside}for (int x = 0; x < {end - left}; x++) "
-        f"{place.replace('$', shifted('x', left, 1))} = {seen};\n    }}"
-    )
+
+    high: int
+    channels: int
+    side: int
+    """Columns of a block."""
+    blocks: int
+    run: int
+    """Columns of the kernel that lie side by side."""
+    fresh: int
+    """Rows that come in for each row of results."""
+    of_bytes: bool
+    at_once: int
+    """Results that are summed up at once."""
+    reached: int
+    """Results of a row, with those too many."""
+
+    @property
+    def block(self) -> int:
+        """Return the numbers of a block."""
+        return self.high * self.channels * self.side
+
+    @property
+    def new(self) -> int:
+        """Return those of them that come in."""
+        return self.fresh * self.channels * self.side
+
+    def order(self, weight: Array) -> Array:
+        """Return ``weight[M,C,high,wide]`` as ``[M,K]`` in the order in which ``p`` is read."""
+        M = len(weight)
+        parts = weight.reshape(M, self.channels, self.high, -1, self.run)
+        return np.ascontiguousarray(parts.transpose(0, 3, 2, 1, 4).reshape(M, -1))
 
 
-def _of_floats(
-    w: "Writer", layer: Layer, window: Window, seen: str, blank: str, into: str, value: str
-) -> str:
-    """Return a convolution in floating point, several neighbours in a row at once."""
-    (rows, columns), kernel = window.out, window.kernel[1]
+def _rows(window: Window, channels: int, *, of_bytes: bool) -> Rows:
+    columns, (high, wide), (down, right) = window.out[1], window.kernel, window.strides
     # Fewest results too many; of these, most at once.
-    at_once = min(TILES, key=lambda n: (-(-columns // n) * n, -n))
+    tiles = TILES_OF_BYTES if of_bytes else TILES
+    at_once = min(tiles, key=lambda n: (-(-columns // n) * n, -n))
     reached = -(-columns // at_once) * at_once
-    wide, bands = window.span(reached), layer.weight.shape[1] // kernel
-    beside = range(at_once)
-    x = [
-        f"p[n * {wide} + k * {window.apart[1]} + (ox + {t}) * {window.strides[1]}]" for t in beside
+    side, run = window.span(reached), wide
+    if of_bytes:
+        side = run = right if wide % right == 0 and window.apart[1] == 1 else 1
+    fresh = down if high % down == 0 and window.apart[0] == 1 else high
+    blocks = -(-window.span(reached) // side)
+    return Rows(high, channels, side, blocks, run, fresh, of_bytes, at_once, reached)
+
+
+def _each_row(w: "Writer", window: Window, rows: Rows, source: str, blank: str, made: str) -> str:
+    """Return a loop over rows of results: ``p`` is brought up to date, then each is ``made``."""
+    (height, width), (above, left, below, _) = window.sides, window.pads
+    high, block, new, blocks, side = rows.high, rows.block, rows.new, rows.blocks, rows.side
+    ahead, old = high // rows.fresh - 1, block - new
+    each = f"for (int i = 0; i < {blocks}; i++) for (int j = 0; j < "
+    whole = rows.of_bytes and not any(window.pads) and blocks * side <= width
+    image = of_image(w, source) if whole else None
+    seen = window.seen(w, image[0] if image else source, "c")
+    if above or below:
+        seen = f"y >= 0 && y < {height} ? {seen} : {blank}"
+    at = f"(n * {rows.channels} + c) * {side}"
+    if whole:
+        place = f"b[i * {new} + {at} + j]" if image else f"p[i * {block} + {old} + {at} + j]"
+        put = f"{each}{side}; j++) {{ const int x = i * {side} + j; {place} = {seen}; }}"
+    else:
+        x = shifted("x", left, 1)
+        spread = f"{x} / {side} * {block} + {old} + {at} + {x} % {side}"
+        place = spread if rows.of_bytes else f"{old} + {at} + {x}"
+        put = f"for (int x = 0; x < {min(blocks * side - left, width)}; x++) p[{place}] = {seen};"
+    lines = [
+        f"{'int16_t' if rows.of_bytes else 'float'} p[{blocks * block}];",
+        f"for (int i = 0; i < {blocks * block}; i++) p[i] = {blank};",
+        f"for (int oy = {-ahead}; oy < {window.out[0]}; oy++) {{",
     ]
-    tests = ["" if reached == columns else f"if (ox + {t} < {columns}) " for t in beside]
+    if ahead:
+        lines += [f"{each}{old}; j++) p[i * {block} + j] = p[i * {block} + {new} + j];"]
+    if image:
+        lines += [f"uint8_t b[{blocks * new}];"]
+    lines += [
+        f"for (int n = 0; n < {rows.fresh}; n++) for (int c = 0; c < {rows.channels}; c++) {{",
+        f"    const int ky = n + {high - rows.fresh}, y = {window.at(0)};",
+        f"    (void)y;\n        {put}",
+        "}",
+    ]
+    if image:
+        byte = image[1](f"b[i * {new} + j]")
+        lines += [f"{each}{new}; j++) p[i * {block} + {old} + j] = {byte};"]
+    if ahead:
+        lines += ["if (oy < 0) continue;"]
+    return "{\n    " + "\n    ".join([*lines, made, "}"]) + "\n    }"
+
+
+def _of_bytes(w: "Writer", layer: Layer, window: Window, rows: Rows, into: str, value: str) -> str:
+    """Return a row of results in bytes: all of its sums, then what is made of them."""
+    columns, apart, block, reached = window.out[1], window.apart[1], rows.block, rows.reached
+    beside, M = range(rows.at_once), len(layer.weight)
+    column = "k" if apart == 1 else f"k / {block} * {apart * block} + k % {block}"
+    step = window.strides[1] // rows.side * block
+    x = [f"p[(ox + {t}) * {step} + {column}]" for t in beside]
+    kept = " ".join(f"a[m * {reached} + ox + {t}] = a{t};" for t in beside)
+    done = rounded(w, layer, f"a[m * {reached} + ox]", window.place(into, "m"), value)
+    return (
+        f"int32_t a[{M * reached}];\n"
+        f"    for (int ox = 0; ox < {columns}; ox += {rows.at_once}) {{\n"
+        f"    {of_bytes(w, layer, x, kept)}\n    }}\n"
+        f"    for (int m = 0; m < {M}; m++) for (int ox = 0; ox < {columns}; ox++) {{\n"
+        f"        {done}\n    }}"
+    )
+
+
+def _of_floats(w: "Writer", layer: Layer, window: Window, rows: Rows, into: str, value: str) -> str:
+    """Return a row of results in floating point."""
+    columns, beside, run = window.out[1], range(rows.at_once), rows.run
+    apart, right = window.apart[1], window.strides[1]
+    x = [f"p[n * {rows.side} + k * {apart} + (ox + {t}) * {right}]" for t in beside]
+    tests = ["" if rows.reached == columns else f"if (ox + {t} < {columns}) " for t in beside]
     places = [window.place(into, "(m + j)", t) for t in beside]
-    head = f"for (int n = 0; n < {bands}; n++) for (int k = 0; k < {kernel}; k++)"
-    return (
-        f"for (int oy = 0; oy < {rows}; oy++) {{\n    float p[{bands * wide}];\n"
-        f"    {_band(window, layer, reached, f'p[n * {wide} + $]', seen, blank)}\n"
-        f"    for (int ox = 0; ox < {columns}; ox += {at_once}) {{\n"
-        f"    {of_floats(w, layer, head, x, [*zip(tests, places, strict=True)], value)}\n"
-        f"    }}\n    }}"
-    )
-
-
-def _of_bytes(
-    w: "Writer", layer: Layer, window: Window, seen: str, blank: str, into: str, value: str
-) -> str:
-    """Return a convolution in bytes; what a result looks at lies side by side, column by column."""
-    (rows, columns), (M, K), kernel = window.out, layer.weight.shape, window.kernel[1]
-    bands = K // kernel
-    turned = layer.weight.reshape(M, bands, kernel).transpose(0, 2, 1).reshape(M, K)
-    step, apart = window.strides[1] * bands, window.apart[1] * bands
-    column = "k" if window.apart[1] == 1 else f"k / {bands} * {apart} + k % {bands}"
-    x = f"p[ox * {step} + {column}]"
-    product = of_bytes(
-        w, replace(layer, weight=np.ascontiguousarray(turned)), x, window.place(into, "m"), value
-    )
-    return (
-        f"for (int oy = 0; oy < {rows}; oy++) {{\n"
-        f"    int16_t p[{bands * window.span(columns)}];\n"
-        f"    {_band(window, layer, columns, f'p[($) * {bands} + n]', seen, blank)}\n"
-        f"    for (int ox = 0; ox < {columns}; ox++) {{\n    {product}\n    }}\n    }}"
-    )
+    head = f"for (int n = 0; n < {rows.high * rows.channels}; n++) for (int k = 0; k < {run}; k++)"
+    sums = of_floats(w, layer, head, x, [*zip(tests, places, strict=True)], value)
+    return f"for (int ox = 0; ox < {columns}; ox += {rows.at_once}) {{\n    {sums}\n    }}"
 
 
 def _grouped(

@@ -58,10 +58,16 @@ void policy_reset(void);
 """
 
 
-# By itself GCC takes vectors of half the width that AVX-512 has.
-WIDE_VECTORS = """\
+# By itself GCC takes vectors of half the width that AVX-512 has, and a loop of few apart before it
+# could make vectors of it.
+VECTORS = """\
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC target("prefer-vector-width=512")
+#endif
+#if defined(__GNUC__) && __GNUC__ >= 8 && !defined(__clang__)
+#define VECTORS _Pragma("GCC unroll 1")
+#else
+#define VECTORS
 #endif
 """
 HELPERS = """\
@@ -75,9 +81,18 @@ static inline float p_squaref(float x) { return x * x; }
 static inline double p_square(double x) { return x * x; }
 static inline int64_t p_max(int64_t x, int64_t y) { return x > y ? x : y; }
 static inline int64_t p_min(int64_t x, int64_t y) { return x < y ? x : y; }
+static inline int16_t p_pixel(
+    int x, int low, uint16_t slope, uint16_t half, int shift, int16_t first, int16_t most) {
+    const uint16_t above = (uint16_t)((uint8_t)(x - (x < low ? x : low)) << 8);
+    const uint16_t rise = (uint16_t)((uint32_t)above * slope >> 16);
+    const int16_t q = (int16_t)(first + (int16_t)((uint16_t)(rise + half) >> shift));
+    return q < most ? q : most;
+}
+/* A sum of 1.5 * 2^23 ends in the whole number, rounded to even; its bits are as ordered as it. */
 static inline int8_t p_byte(float x, int zero) {
-    const float q = rintf(x) + (float)zero;
-    return (int8_t)(q < -128.0f ? -128.0f : q > 127.0f ? 127.0f : q);
+    const union { float sum; int32_t bits; } y = {x + 12582912.0f};
+    const int32_t least = 0x4B400000 - 128 - zero, most = least + 255;
+    return (int8_t)((y.bits < least ? least : y.bits > most ? most : y.bits) - least - 128);
 }
 """
 
@@ -109,7 +124,7 @@ def source(policy: Portable, network: Network, program: Program) -> str:
             "/* Made by Tutelage: loops over static arrays, nothing is allocated. */",
             f'#include "{HEADER}"',
             "#include <math.h>",
-            WIDE_VECTORS,
+            VECTORS,
             *(_table(name, value) for name, value in program.tables.items()),
             "",
             *arenas,

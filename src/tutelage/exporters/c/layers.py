@@ -61,9 +61,9 @@ def gemm(w: "Writer", node: Node) -> str:
     layer = Layer(node.output, weight, plus, scales, bits[1:] if bits else None)
     into, value = w.result(node, [*["0"] * (len(w.shape(node.output)) - 1), "m + j"])
     if bits:
-        return of_bytes(w, layer, f"{source}[k]", f"{into}[m]", value)
-    inputs = f"for (int k = 0; k < {layer.weight.shape[1]}; k++)", [f"{source}[k]"]
-    return of_floats(w, layer, *inputs, [("", f"{into}[m + j]")], value)
+        return of_bytes(w, layer, [f"{source}[k]"], rounded(w, layer, "a0", f"{into}[m]", value))
+    head = f"for (int k = 0; k < {layer.weight.shape[1]}; k++)"
+    return of_floats(w, layer, head, [f"{source}[k]"], [("", f"{into}[m + j]")], value)
 
 
 def added(w: "Writer", bias: Sequence[str], size: int) -> Array:
@@ -74,27 +74,37 @@ def added(w: "Writer", bias: Sequence[str], size: int) -> Array:
     return np.broadcast_to(plus.ravel(), (size,)).astype(np.float32)
 
 
-def of_bytes(w: "Writer", layer: Layer, x: str, place: str, value: str) -> str:
-    """Return y_m = s_x s_m sum_k (x_k - zero) w_mk + b_m, a sum of int32 each.
+def of_bytes(w: "Writer", layer: Layer, x: Sequence[str], kept: str) -> str:
+    """Return a_m = sum_k x_k w_mk in int32, of one x or of several.
 
-    ``x`` is x_k; ``value`` of ``r`` = y_m goes to ``place``.
+    ``x`` are the numbers at k; ``kept`` is what is done with their sums ``a0``, ``a1``, … of m.
+    """
+    M, K = layer.weight.shape
+    weight = w.table(f"{layer.name}_w", layer.weight)
+    sums = ", ".join(f"a{t} = 0" for t in range(len(x)))
+    numbers = ", ".join(f"x{t} = {one}" for t, one in enumerate(x))
+    adds = " ".join(f"a{t} += x{t} * u;" for t in range(len(x)))
+    return (
+        f"for (int m = 0; m < {M}; m++) {{\n"
+        f"        const int8_t *w = {weight} + m * {K};\n        int32_t {sums};\n"
+        f"        for (int k = 0; k < {K}; k++) {{\n"
+        f"            const int16_t u = w[k], {numbers};\n            {adds}\n        }}\n"
+        f"        {kept}\n    }}"
+    )
+
+
+def rounded(w: "Writer", layer: Layer, total: str, place: str, value: str) -> str:
+    """Return what puts ``value`` of ``r`` = s_x s_m (a_m - zero sum_k w_mk) + b_m to ``place``.
+
+    ``total`` is a_m.
     """
     assert layer.scales is not None
     assert layer.bits is not None
     scale, zero = layer.bits
-    M, K = layer.weight.shape
     begin = (-zero * layer.weight.astype(np.int64).sum(axis=1)).astype(np.int32)
-    b = w.table(f"{layer.name}_b", layer.bias)
-    z, weight = w.table(f"{layer.name}_z", begin), w.table(f"{layer.name}_w", layer.weight)
+    b, z = w.table(f"{layer.name}_b", layer.bias), w.table(f"{layer.name}_z", begin)
     s = w.table(f"{layer.name}_s", np.float32(scale) * layer.scales)
-    return (
-        f"for (int m = 0; m < {M}; m++) {{\n"
-        f"        const int8_t *w = {weight} + m * {K};\n"
-        f"        int32_t a = {z}[m];\n"
-        f"        for (int k = 0; k < {K}; k++) a += {x} * w[k];\n"
-        f"        const float r = (float)a * {s}[m] + {b}[m];\n"
-        f"        {place} = {value};\n    }}"
-    )
+    return f"const float r = (float)({total} + {z}[m]) * {s}[m] + {b}[m]; {place} = {value};"
 
 
 def of_floats(
@@ -127,6 +137,7 @@ def of_floats(
             f"        for (int j = 0; j < {size}; j++) {begins} = {b}[m + j];\n"
             f"        {head} {{\n"
             f"            const float {values};\n"
+            f"            VECTORS\n"
             f"            for (int j = 0; j < {size}; j++) "
             f"{{ const float u = w[j]; {adds} }}\n"
             f"            w += {size};\n        }}\n"

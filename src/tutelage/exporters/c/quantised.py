@@ -1,5 +1,6 @@
 """Eight bits in C: numbers made bytes and back, and the layers that read bytes."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,16 @@ def steps(w: "Writer", node: Node) -> tuple[float, int]:
 
 def quantise(w: "Writer", node: Node, index: Index) -> str:
     """Return a number as a byte; of an image by a table, as long as nothing else is known of it."""
-    found = byte_table(w, node) if node.output in w.lazy and not w.local else None
-    if found is not None:
-        leaf, values = found
-        return f"{w.table(f'{node.output}_q', values)}[{w.at(leaf, index)}]"
+    if not w.local and (image := of_image(w, node.output)) is not None:
+        leaf, byte = image
+        return byte(w.at(leaf, index))
     scale, zero = steps(w, node)
-    x = w.broadcast(node.inputs[0], index)
+    name = node.inputs[0]
+    before = w.made.get(name)
+    # What is below zero becomes the least byte anyway.
+    if before and before.kind == "Relu" and zero == -128 and before.inputs[0] in w.local:
+        name = before.inputs[0]
+    x = w.broadcast(name, index)
     return f"p_byte({x} / {number(np.float32(scale))}, {zero})"
 
 
@@ -36,6 +41,17 @@ def dequantise(w: "Writer", node: Node, index: Index) -> str:
     """Return the number that a byte stands for."""
     scale, zero = steps(w, node)
     return f"((float)({w.at(node.inputs[0], index)} - {zero}) * {number(np.float32(scale))})"
+
+
+def of_image(w: "Writer", name: str) -> tuple[str, Callable[[str], str]] | None:
+    """Return the image that bytes are made of, each of one, and what makes them, if they are."""
+    found = byte_table(w, w.made[name]) if name in w.lazy else None
+    if found is None:
+        return None
+    leaf, values = found
+    if (by := line(values)) is not None:
+        return leaf, lambda x: f"p_pixel({x}, {', '.join(map(str, by))})"
+    return leaf, lambda x: f"{w.table(f'{name}_q', values)}[{x}]"
 
 
 def byte_table(w: "Writer", node: Node) -> tuple[str, Array] | None:
@@ -69,6 +85,30 @@ def byte_table(w: "Writer", node: Node) -> tuple[str, Array] | None:
         evaluator: Any = ReferenceEvaluator(step.about["proto"])
         values[step.output] = evaluator.run(None, fed)[0]
     return leaf, values[node.output]
+
+
+def line(table: Array) -> tuple[int, ...] | None:
+    """Return low, slope, half, shift, first and most of a table that rises by even steps.
+
+    table[x] = min(first + ((slope max(x - low, 0) >> 8) + half >> shift), most), in 16 bits each:
+    compilers make vectors of that, as they cannot of a table.
+    """
+    first, most = int(table[0]), int(table[-1])
+    rises = table.astype(np.int64) - first
+    low, high = int((table == first).sum()) - 1, int((table < most).sum())
+    if high <= low:
+        return None
+    x = np.maximum(np.arange(256) - low, 0)
+    for shift in range(7, -1, -1):
+        near = round((most - first) / (high - low) * 2 ** (8 + shift))
+        for slope in range(max(near - 2 ** (shift + 1), 1), near + 2 ** (shift + 1)):
+            y = slope * x >> 8
+            half = max(int(((rises << shift) - y)[low : high + 1].max()), 0)
+            above = y + half >> shift
+            fits = slope < 2**16 and int(y.max()) + half < 2**16 and int(above.max()) < 2**14
+            if fits and (np.minimum(first + above, most) == table).all():
+                return low, slope, half, shift, first, most
+    return None
 
 
 def read_as_bytes(w: "Writer", name: str) -> tuple[str, float, int] | None:

@@ -99,7 +99,7 @@ class Writer:
     def broadcast(self, name: str, index: Index) -> str:
         """Return the same of a tensor that is broadcast to what has this index."""
         sides = self.shape(name)
-        own = list(index)[len(index) - len(sides) :]
+        own = [*["0"] * len(sides), *index][len(index) :]
         return self.at(name, ["0" if side == 1 else i for side, i in zip(sides, own, strict=True)])
 
     def flat(self, name: str, index: Index) -> str:
@@ -236,20 +236,15 @@ class Writer:
 
         Activations, and what makes bytes of the result, are done before it is stored.
         """
-        last = node.output
-        chain = [last]
-        while (user := self.only_user(last)) is not None and user.kind in FOLLOWING:
+        last, value = node.output, "r"
+        while (user := self.only_user(last)) is not None:
             others = [self.constant(name) for name in user.inputs if name != last]
-            if any(value is None or value.size != 1 for value in others):
+            if user.kind in FOLLOWING and all(one is not None and one.size == 1 for one in others):
+                self.local[last] = value
+                value = POINTWISE[user.kind](self, user, index)
+            elif user.kind not in ALIASES:
                 break
-            if self.shape(user.output) != self.shape(node.output):
-                break
+            self.done.add(user.output)
             last = user.output
-            chain.append(last)
-        self.done.update(chain)
-        self.local[node.output] = "r"
-        self.lazy.update(chain)
-        value = self.at(last, index)
-        self.lazy.difference_update(chain)
-        del self.local[node.output]
+        self.local.clear()
         return self.store(last), value
