@@ -127,9 +127,9 @@ def main_job(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _teachers(teachers: Mapping[str, Model], by_chance: Mapping[str, float]) -> str:
     lines = [
-        "| game | teacher (95 %) | not sticky | random play | env steps | hours | "
+        "| game | teacher (95 %) | episodes | not sticky | random play | env steps | hours | "
         "Rainbow, 50 M frames |",
-        "|" + " --- |" * 7,
+        "|" + " --- |" * 8,
     ]
     for name, model in teachers.items():
         game, found = GAMES[name], scores(model.card)
@@ -137,7 +137,7 @@ def _teachers(teachers: Mapping[str, Model], by_chance: Mapping[str, float]) -> 
         hours = model.card.get("hours")
         lines.append(
             f"| {game.name} | {_number(sticky.mean_return)} ({_number(sticky.ci95[0])} … "
-            f"{_number(sticky.ci95[1])}) | {_number(still.mean_return)} | "
+            f"{_number(sticky.ci95[1])}) | {sticky.episodes} | {_number(still.mean_return)} | "
             f"{_number(by_chance[name])} | {model.card['env_steps']:,} | "
             f"{DASH if hours is None else f'{hours:.1f}'} | {_number(game.rainbow)} |"
         )

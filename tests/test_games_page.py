@@ -47,7 +47,8 @@ def test_what_students_keep_is_the_way_from_random_play() -> None:
     ]
     text = page(teachers, random, rows, [])
     assert (
-        "| Pong | 20.00 (19.00 … 21.00) | 20.00 | \N{MINUS SIGN}20.00 | 1,000,000 | 0.5 |" in text
+        "| Pong | 20.00 (19.00 … 21.00) | 100 | 20.00 | \N{MINUS SIGN}20.00 | 1,000,000 | 0.5 |"
+        in text
     )
     # (10 + 20) / 40 = 75 % and (20 + 20) / 40 = 100 %, by seed.
     assert "| Pong | 20.00, 10.00: 88% | not yet | \N{MINUS SIGN}20.00: 0% |" in text
