@@ -38,7 +38,7 @@ def test_an_episode_of_traffic_is_a_function_of_its_seed_whatever_was_before() -
 
     used, fresh = (gymnasium.make("reproduction.cars.env:Traffic-v0") for _ in range(2))
     actions = np.random.default_rng(0).integers(5, size=6)
-    drawn = set()
+    drawn: set[int] = set()
     for _ in range(20):  # the same environment, its traffic as it comes
         obs, _ = used.reset(seed=None if drawn else 0)
         drawn.add(int(obs["traffic"]))

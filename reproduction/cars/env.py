@@ -12,13 +12,12 @@ from gymnasium import spaces
 from highway_env.vehicle.behavior import IDMVehicle
 
 from reproduction.cars.roads import ROADS, SEEN, UNITS, VEHICLES, Road
-from tutelage.types import Array
 
 # IntersectionEnv sets how eagerly all cars of its class drive: those of other traffic are no part.
 AtIntersection = type("AtIntersection", (IDMVehicle,), {})
 
 
-class Traffic(gymnasium.Env[dict[str, Array], np.int64]):
+class Traffic(gymnasium.Env[Any, np.int64]):
     """Draws the traffic of each episode: ``cars`` is what is seen, ``traffic`` which one it is."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012 -- Gymnasium's own
@@ -105,6 +104,8 @@ def _made(road: Road, render_mode: str | None) -> gymnasium.Env[Any, Any]:
     return made.unwrapped
 
 
-gymnasium.register("Traffic-v0", entry_point=Traffic)
+gymnasium.register("Traffic-v0", entry_point=f"{__name__}:Traffic")
 for _name in ROADS:
-    gymnasium.register(f"{_name.capitalize()}-v0", entry_point=Traffic, kwargs={"roads": (_name,)})
+    gymnasium.register(
+        f"{_name.capitalize()}-v0", entry_point=f"{__name__}:Traffic", kwargs={"roads": (_name,)}
+    )

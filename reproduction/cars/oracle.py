@@ -18,6 +18,6 @@ class Oracle(Memoryless):
 
     def __call__(self, obs: Tensor) -> Tensor:
         """Return ``out[N,5]`` of ``obs[N,1,42+4]``."""
-        cars, traffic = obs.split([obs.shape[-1] - len(ROADS), len(ROADS)], dim=-1)
+        cars, traffic = obs[..., : -len(ROADS)], obs[..., -len(ROADS) :]
         said = torch.stack([teacher.step(cars, ())[0] for teacher in self._teachers], dim=1)
         return said[torch.arange(len(said)), traffic[:, 0].argmax(dim=1)]
