@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -33,9 +34,7 @@ def episode(env: Any, seed: int | None, actions: Array) -> tuple[list[Any], list
 
 
 def test_an_episode_of_traffic_is_a_function_of_its_seed_whatever_was_before() -> None:
-    pytest.importorskip("highway_env")
-    import gymnasium
-
+    behavior = pytest.importorskip("highway_env.vehicle.behavior")
     used, fresh = (gymnasium.make("reproduction.cars.env:Traffic-v0") for _ in range(2))
     actions = np.random.default_rng(0).integers(5, size=6)
     drawn: set[int] = set()
@@ -44,6 +43,8 @@ def test_an_episode_of_traffic_is_a_function_of_its_seed_whatever_was_before() -
         drawn.add(int(obs["traffic"]))
         assert used.observation_space.contains(obs)
     assert drawn == set(range(4))
+    # An intersection has made its own cars brisker, no others.
+    assert behavior.IDMVehicle.COMFORT_ACC_MAX == 3.0
     for seed in range(4):
         ours, theirs = episode(used, seed, actions), episode(fresh, seed, actions)
         np.testing.assert_array_equal(ours[0], theirs[0])
@@ -52,8 +53,6 @@ def test_an_episode_of_traffic_is_a_function_of_its_seed_whatever_was_before() -
 
 def test_a_driver_sees_its_own_place_and_others_from_there() -> None:
     pytest.importorskip("highway_env")
-    import gymnasium
-
     env = gymnasium.make(env_of("merge"))
     obs, _ = env.reset(seed=0)
     inner = env.unwrapped._envs[0]  # type: ignore[attr-defined]
@@ -63,9 +62,8 @@ def test_a_driver_sees_its_own_place_and_others_from_there() -> None:
     nearest = min(
         inner.road.vehicles[1:], key=lambda one: np.linalg.norm(one.position - [30.0, 4.0])
     )
-    np.testing.assert_allclose(
-        seen[1, 1:3] * [100.0, 20.0], nearest.position - [30.0, 4.0], atol=1e-4
-    )
+    apart = [*(nearest.position - [30.0, 4.0]), *(nearest.velocity - [30.0, 0.0])]
+    np.testing.assert_allclose(seen[1, 1:5] * [100.0, 20.0, 20.0, 20.0], apart, atol=1e-4)
 
 
 def test_contexts_are_the_own_car_and_all() -> None:
@@ -118,6 +116,7 @@ def test_what_is_kept_is_the_way_from_random_play_to_each_traffics_own_teacher()
     assert [[one.seed for one in of] for of in found.values()] == [[1, 2], [1, 2]]
     took = [{"traffic": name, "steps": 1000, "seconds": 60.4} for name in ROADS]
     text = page.page(took, played(0.5), found)
+    assert "| random play | 0.10: 0% | 0.10: 0% |" in text
     # Random play returns 0.1, a teacher 0.5 in its own traffic, the same as random elsewhere.
     assert (
         "| teacher of highway | 0.50: 100% | 0.10: 0% | 0.10: 0% | 0.10: 0% | 1,000 | 60 |" in text

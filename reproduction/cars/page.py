@@ -60,7 +60,7 @@ def _teachers(teachers: Sequence[Record], scale: Scale) -> str:
     took = {row["traffic"]: row for row in teachers}
     lines = [
         {
-            "driver": player if player == RANDOM else f"teacher of {player}",
+            "driver": "random play" if player == RANDOM else f"teacher of {player}",
             **{
                 traffic: f"{_signed(scale.mean_return(player, traffic))}: "
                 f"{_percent(scale.of(player, traffic))}"
@@ -86,7 +86,7 @@ def _students(scale: Scale, found: Found) -> str:
         }
         lines.append(
             {
-                "taught by": name,
+                "taught by": titled(name),
                 **{
                     traffic: _percent(np.mean([_kept(scale, row, traffic) for row in rows]))
                     for traffic in ROADS
@@ -97,6 +97,11 @@ def _students(scale: Scale, found: Found) -> str:
             }
         )
     return markdown(lines).strip() if lines else ""
+
+
+def titled(method: str) -> str:
+    """Return what a method is called."""
+    return f"{method} alone" if method in ROADS else method
 
 
 def own_share(rows: Sequence[Row], traffic: str) -> float:
@@ -142,15 +147,16 @@ def _draw_kept(scale: Scale, found: Found, path: Path) -> None:
     dress(axes)
     axes.axvline(0.0, color=BLACK, linewidth=0.8)
     means = [f"{np.mean(scores):.0f} %" for scores in of.values()]
-    label_rows(axes, at.tolist(), list(of), means)
-    axes.set_xlabel("% of the way from random play to each traffic's teacher", fontsize=FONT - 1)
+    label_rows(axes, at.tolist(), [*map(titled, of)], means)
+    axes.set_xlabel("% kept: random play 0, own teachers 100", fontsize=FONT - 1)
     write_png(figure, path)
 
 
 def _draw_choices(found: Found, path: Path) -> None:
     """Draw for each method a square: traffics in rows, teachers in columns."""
+    found = {name: rows for name, rows in found.items() if name != RANDOM}
     figure = blank(
-        "Whom the selector would choose at the end", height=1.4 + 2.4 * (len(found) // 2)
+        "Whom the selector would choose at the end", height=1.0 + 2.8 * -(-len(found) // 2)
     )
     panels: Any = figure.subplots(-(-len(found) // 2), 2, sharex=True, sharey=True, squeeze=False)
     names = list(ROADS)
@@ -174,7 +180,7 @@ def _draw_choices(found: Found, path: Path) -> None:
         axes.set_title(method, fontsize=FONT - 2)
         axes.set_xticks(range(len(names)), names, fontsize=FONT - 4, rotation=25)
         axes.set_yticks(range(len(names)), names, fontsize=FONT - 4)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, labelbottom=True)
     figure.supxlabel("teacher", fontsize=FONT - 1)
     figure.supylabel("traffic", fontsize=FONT - 1)
     write_png(figure, path)
