@@ -7,7 +7,6 @@ tables, and students of several games, into docs/games.md between its two marks.
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 
 import tutelage as tt
-from reproduction.records import append, read
+from reproduction.records import append, read, rewrite
 from tutelage.commands.zoo import scores
 from tutelage.domains import EnvironmentConfig, spaces_of
-from tutelage.files import write_atomic
 from tutelage.heads import head_for
 from tutelage.models import bundled_names, find, load_network
 from tutelage.policies import Model
@@ -252,11 +250,7 @@ def main() -> None:
     asked = parser.parse_args()
     with owning(1):
         play_at_random(RESULTS)
-    path = asked.docs / "games.md"
-    begin, end = MARKS
-    between = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    text = between.sub(lambda _: f"{begin}\n\n{written()}\n\n{end}", path.read_text())
-    write_atomic(path, text.encode())
+    rewrite(asked.docs / "games.md", MARKS, written())
 
 
 if __name__ == "__main__":

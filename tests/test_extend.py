@@ -241,3 +241,21 @@ numpy = Exporter(write, load)
     main(["export", teacher, "--to", f"{mine}:numpy", *words])
     proof = json.loads(capsys.readouterr().out)["proof"]
     assert (proof["agreement"], proof["return_exported"]) == (1.0, 500.0)
+
+
+def test_a_context(add: Add, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = add(
+        """
+from tutelage import Feature
+
+leans = Feature(1, lambda obs: (obs[:, -1, 2:3] > 0.0).astype(float))
+side = "left"
+"""
+    )
+    # Who falls within ten steps is paid soon.
+    bad = f"{tmp_path / 'teacher.safetensors'}+negate"
+    folder = run("run", teacher=f"{bad} {bad}+scale:2", selector="linucb", features=f"{mine}:leans")
+    assert set(read_log(folder / "selections.jsonl").feedback.context.ravel()) == {0.0, 1.0}
+    words = ["--student", "mlp:4", "--teachers", bad, f"{bad}+scale:2", "--selector", "linucb"]
+    line = refusal(["distill", *QUICK, *words, "--features", f"{mine}:side"], capsys)
+    assert "'mine:side': expected a tutelage.Feature, got a str" in line

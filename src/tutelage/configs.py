@@ -155,8 +155,8 @@ class Selection:
     measure_episodes: Count = 2
     """Episodes of a measure by evaluation, and of best-first's trial of each teacher."""
     features: str = "auto"
-    """A contextual selector's: a name that the domain offers, hidden (the student's own units), or
-    auto: the domain's first, else hidden."""
+    """A contextual selector's: a name that the domain offers, hidden (the student's own units),
+    your own as MODULE:NAME, or auto: the domain's first, else hidden."""
     credit_decay: Share = 0.95
     """Contextual: how fast the credit of a choice falls with each step before its segment's end."""
 

@@ -22,6 +22,7 @@ from tutelage.networks import Network
 from tutelage.schedules import is_zero
 from tutelage.selectors import build_selector, is_contextual
 from tutelage.selectors.base import TakesTrials
+from tutelage.specs import is_place, load_object
 from tutelage.teachers import Ensemble, TeacherError
 from tutelage.types import Array, seeded
 
@@ -56,7 +57,7 @@ def assign(
         return Alone()
     names = tuple(teacher.name for teacher in ensemble.teachers)
     contextual = is_contextual(asked.selector)
-    feature = known.features.get(features) or _hidden(network, used=contextual)
+    feature = features or _hidden(network, used=contextual)
     selector = build_selector(
         asked.selector,
         num_arms=len(names),
@@ -134,15 +135,25 @@ def try_out(
     return spent
 
 
-def _features(config: Distill, known: About) -> str:
-    """Return the context asked for by its name; raise UserError where there is none of it."""
+def _features(config: Distill, known: About) -> Feature | None:
+    """Return the context asked for by its name, None for the student's hidden units.
+
+    Raises UserError where there is none of it.
+    """
     offered = [*known.features, HIDDEN]
     name = config.selection.features
     if name == "auto":
-        return offered[0]
+        name = offered[0]
+    if is_place(name):
+        found = load_object("features", name, known.features)
+        if not isinstance(found, Feature):
+            raise UserError(
+                f"features {name!r}: expected a tutelage.Feature, got a {type(found).__name__}"
+            )
+        return found
     if name not in offered:
         raise choose_from(f"features of {config.environment.env}", name, offered)
-    return name
+    return known.features.get(name)
 
 
 def _hidden(network: Student, *, used: bool) -> Feature:
