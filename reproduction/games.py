@@ -32,6 +32,7 @@ from tutelage.threads import owning
 RESULTS = Path("results/games")
 MAIN = Path("results/sticky")
 STILL = Path("results/pong")
+SMALLEST = Path("results/smallest")
 SWEEP = "games"
 STICKY = 0.25
 EPISODES = 100
@@ -90,12 +91,14 @@ def page(
     several: Sequence[Mapping[str, Any]],
     main: Sequence[Mapping[str, Any]] = (),
     still: Sequence[Mapping[str, Any]] = (),
+    small: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
 ) -> str:
-    """Return the tables of the main job, of teachers, of students, and of students of several."""
+    """Return the tables of the main job, of the smallest student, of teachers and of students."""
     by_chance = {row["game"]: float(np.mean(row["returns"])) for row in random}
     parts = [
         main_job(main),
         f"Without sticky actions (`--teacher pong`):\n\n{main_job(still)}" if still else "",
+        smallest(small),
         _teachers(teachers, by_chance),
         _students(teachers, by_chance, rows),
     ]
@@ -121,6 +124,32 @@ def main_job(results: Sequence[Mapping[str, Any]]) -> str:
     found = [one["env_steps_to_20"] for one in results if one["env_steps_to_20"] is not None]
     middle = f"{float(np.median(found)):,.0f}" if len(found) == len(results) else "not all reached"
     return "\n".join(lines) + f"\n\nMedian of env steps to 20: {middle}."
+
+
+def smallest(runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """Return the table of a small student, each seed's result and its contract as C in int8."""
+    if not runs:
+        return ""
+    parameters = sorted({result["parameters"] for result, _ in runs})
+    lines = [
+        f"A student of {' or '.join(f'{n:,}' for n in parameters)} parameters, and as C in int8:",
+        "",
+        "| seed | env steps to 20 | student (95 %) | in int8, same starts | difference (95 %) | "
+        "equal actions | tables, bytes | code and tables | static RAM |",
+        "|" + " --- |" * 9,
+    ]
+    for seed, (result, contract) in enumerate(runs, 1):
+        reached, (low, high), proof = result["env_steps_to_20"], result["ci95"], contract["proof"]
+        below, above = proof["return_difference_ci95"]
+        lines.append(
+            f"| {seed} | {'not reached' if reached is None else f'{reached:,}'} | "
+            f"{_number(result['mean_return'])} ({_number(low)} … {_number(high)}) | "
+            f"{_number(proof['return_exported'])} | {_number(proof['return_difference'])} "
+            f"({_number(below)} … {_number(above)}) | {proof['agreement']:.0%} | "
+            f"{contract['table_bytes']:,} | {contract['flash_bytes']:,} | "
+            f"{contract['static_ram_bytes']:,} |"
+        )
+    return "\n".join(lines)
 
 
 def _teachers(teachers: Mapping[str, Model], by_chance: Mapping[str, float]) -> str:
@@ -228,19 +257,20 @@ def _number(value: float) -> str:
 
 def written() -> str:
     """Return the tables of what is at hand."""
-    return page(
-        at_hand(),
-        read(RESULTS / "random.jsonl"),
-        finished(RESULTS),
-        *(
-            [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
-            for folder, pattern in (
-                (RESULTS, "several-*.json"),
-                (MAIN, "seed*.json"),
-                (STILL, "seed*.json"),
-            )
-        ),
+    several, main, still = (
+        [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+        for folder, pattern in (
+            (RESULTS, "several-*.json"),
+            (MAIN, "seed*.json"),
+            (STILL, "seed*.json"),
+        )
     )
+    small = [
+        (json.loads(path.read_text()), json.loads(path.with_suffix(".contract").read_text()))
+        for path in sorted(SMALLEST.glob("seed*.json"))
+    ]
+    random = read(RESULTS / "random.jsonl")
+    return page(at_hand(), random, finished(RESULTS), several, main, still, small)
 
 
 def main() -> None:

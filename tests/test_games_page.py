@@ -91,6 +91,29 @@ def test_the_main_job_says_when_each_seed_reached_20() -> None:
     assert missed.endswith("Median of env steps to 20: not all reached.")
 
 
+def test_the_smallest_student_has_its_bytes_beside_its_returns() -> None:
+    result = {
+        "env_steps_to_20": 34_816,
+        "parameters": 13_254,
+        "mean_return": 20.7,
+        "ci95": [20.5, 20.9],
+    }
+    proof = {
+        "return_exported": 20.4,
+        "return_difference": -0.3,
+        "return_difference_ci95": [-0.6, 0.1],
+        "agreement": 0.851,
+    }
+    sizes = {"table_bytes": 13_848, "flash_bytes": 16_456, "static_ram_bytes": 3_880}
+    text = games.smallest([(result, {"proof": proof, **sizes})])
+    minus = "\N{MINUS SIGN}"
+    assert text.startswith("A student of 13,254 parameters, and as C in int8:")
+    assert text.endswith(
+        f"| 1 | 34,816 | 20.70 (20.50 … 20.90) | 20.40 | {minus}0.30 ({minus}0.60 … 0.10) | 85% | "
+        "13,848 | 16,456 | 3,880 |"
+    )
+
+
 def test_the_readme_has_what_the_runs_say() -> None:
     text = " ".join((ROOT / "README.md").read_text().split())
     main = [json.loads(path.read_text()) for path in sorted((ROOT / games.MAIN).glob("seed*.json"))]
