@@ -1,9 +1,9 @@
 """Microseconds per action of exported files, batch 1, on one thread, against the policy in PyTorch.
 
 Students of Pong: the paper's; the smallest of its claims that has held 20 (docs/reproduction.md,
-Sizes), and a still smaller one, with weights drawn at random, as speed does not depend on them. C is compiled as
-the proof does, and without a word about the processor as well. Processor time is measured, so that
-other programs count for little.
+Sizes), and a still smaller one, with weights drawn at random, as speed does not depend on them. C
+is compiled as the proof does, and without a word about the processor as well. Processor time is
+measured, so that other programs count for little.
 """
 
 import time

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from tutelage.convolution import FrameConv2d
 from tutelage.heads import Categorical
-from tutelage.networks import FrameConv2d, Network, parse_size
+from tutelage.networks import Network, parse_size
 from tutelage.threads import owning
 
 SIZES = {"student": "student", "small student": "8/8/8/28", "teacher": "teacher"}

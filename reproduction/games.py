@@ -91,7 +91,7 @@ def page(
     several: Sequence[Mapping[str, Any]],
     main: Sequence[Mapping[str, Any]] = (),
     still: Sequence[Mapping[str, Any]] = (),
-    small: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+    small: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = (),
 ) -> str:
     """Return the tables of the main job, of the smallest student, of teachers and of students."""
     by_chance = {row["game"]: float(np.mean(row["returns"])) for row in random}
@@ -126,8 +126,8 @@ def main_job(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + f"\n\nMedian of env steps to 20: {middle}."
 
 
-def smallest(runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
-    """Return the table of a small student, each seed's result and its contract as C in int8."""
+def smallest(runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> str:
+    """Return the table of a small student: each seed's result, and its contract as C in int8."""
     if not runs:
         return ""
     parameters = sorted({result["parameters"] for result, _ in runs})
@@ -139,15 +139,21 @@ def smallest(runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str
         "|" + " --- |" * 9,
     ]
     for seed, (result, contract) in enumerate(runs, 1):
-        reached, (low, high), proof = result["env_steps_to_20"], result["ci95"], contract["proof"]
-        below, above = proof["return_difference_ci95"]
+        reached, (low, high) = result["env_steps_to_20"], result["ci95"]
+        exported = [DASH] * 6
+        if contract is not None:
+            proof = contract["proof"]
+            below, above = proof["return_difference_ci95"]
+            exported = [
+                _number(proof["return_exported"]),
+                f"{_number(proof['return_difference'])} ({_number(below)} … {_number(above)})",
+                f"{proof['agreement']:.0%}",
+                *(f"{contract[k]:,}" for k in ("table_bytes", "flash_bytes", "static_ram_bytes")),
+            ]
         lines.append(
             f"| {seed} | {'not reached' if reached is None else f'{reached:,}'} | "
             f"{_number(result['mean_return'])} ({_number(low)} … {_number(high)}) | "
-            f"{_number(proof['return_exported'])} | {_number(proof['return_difference'])} "
-            f"({_number(below)} … {_number(above)}) | {proof['agreement']:.0%} | "
-            f"{contract['table_bytes']:,} | {contract['flash_bytes']:,} | "
-            f"{contract['static_ram_bytes']:,} |"
+            f"{' | '.join(exported)} |"
         )
     return "\n".join(lines)
 
@@ -266,8 +272,9 @@ def written() -> str:
         )
     )
     small = [
-        (json.loads(path.read_text()), json.loads(path.with_suffix(".contract").read_text()))
+        (json.loads(path.read_text()), json.loads(at.read_text()) if at.exists() else None)
         for path in sorted(SMALLEST.glob("seed*.json"))
+        for at in [path.with_suffix(".contract")]
     ]
     random = read(RESULTS / "random.jsonl")
     return page(at_hand(), random, finished(RESULTS), several, main, still, small)

@@ -13,6 +13,7 @@ from tests.rows import row
 from tutelage.heads import QValues
 from tutelage.networks import Network, parse_size
 from tutelage.policies import Model
+from tutelage.report.summary import DASH
 
 ROOT = Path(__file__).parent.parent
 
@@ -105,11 +106,13 @@ def test_the_smallest_student_has_its_bytes_beside_its_returns() -> None:
         "agreement": 0.851,
     }
     sizes = {"table_bytes": 13_848, "flash_bytes": 16_456, "static_ram_bytes": 3_880}
-    text = games.smallest([(result, {"proof": proof, **sizes})])
+    missed = {**result, "env_steps_to_20": None}
+    text = games.smallest([(missed, None), (result, {"proof": proof, **sizes})])
     minus = "\N{MINUS SIGN}"
     assert text.startswith("A student of 13,254 parameters, and as C in int8:")
     assert text.endswith(
-        f"| 1 | 34,816 | 20.70 (20.50 … 20.90) | 20.40 | {minus}0.30 ({minus}0.60 … 0.10) | 85% | "
+        f"| 1 | not reached | 20.70 (20.50 … 20.90) |{f' {DASH} |' * 6}\n"
+        f"| 2 | 34,816 | 20.70 (20.50 … 20.90) | 20.40 | {minus}0.30 ({minus}0.60 … 0.10) | 85% | "
         "13,848 | 16,456 | 3,880 |"
     )
 

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tutelage.convolution import FrameConv2d
 from tutelage.errors import UserError
 from tutelage.heads import Gaussian, QValues
-from tutelage.networks import SIZES, FrameConv2d, Network, Size, count_parameters, parse_size
+from tutelage.networks import SIZES, Network, Size, count_parameters, parse_size
 
 WIDTH = st.integers(1, 2000)
 CONVOLUTIONAL = st.builds(

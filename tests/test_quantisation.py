@@ -19,6 +19,8 @@ from tutelage.heads import Categorical
 from tutelage.importers import import_model
 from tutelage.networks import Network, parse_size
 from tutelage.quantisation import (
+    LEAST,
+    MOST,
     QuantisedLayer,
     Range,
     layers_of,
@@ -58,6 +60,28 @@ def test_inputs_round_to_256_steps_and_gradients_pass_but_where_they_are_cut() -
     rounded.sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-8.0, 8.0), (-1.3, 2.7), (0.0, 5.5), (-3.3, 0.0), (-0.01, 700.0), (0.0, 0.0)]
+)
+def test_inputs_round_as_by_torch_to_the_last_bit(low: float, high: float) -> None:
+    rounds = Range().eval()
+    rounds.low.fill_(low)
+    rounds.high.fill_(high)
+    shown = (
+        torch.randn(10_000, generator=torch.Generator().manual_seed(1)) * max(high, -low, 1.0) * 1.2
+    )
+    ours, theirs = (shown.clone().requires_grad_() for _ in range(2))
+    weight = torch.linspace(-1.0, 1.0, len(shown))
+    out = rounds(ours)
+    expected = torch.fake_quantize_per_tensor_affine(theirs, *rounds.steps(), LEAST, MOST)
+    (out * weight).sum().backward()
+    (expected * weight).sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(out, expected)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 def test_gradients_of_weights_are_those_of_the_rounded_layer() -> None:
@@ -126,7 +150,7 @@ def test_an_exported_file_says_what_was_trained(
     rng = np.random.default_rng(1)
     obs = rng.normal(size=(200, *shape)).astype(np.float32)
     if len(shape) == 3:
-        obs = rng.integers(0, 256, (20, *shape), np.uint8)
+        obs = rng.integers(0, 256, (60, *shape), np.uint8)
         made.calibrate(obs)
     made(torch.from_numpy(obs))
     policy = Portable(made.eval().requires_grad_(False), spaces.Discrete(4), obs[:1])

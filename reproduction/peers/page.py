@@ -381,7 +381,7 @@ round of episodes (DAgger). "Env steps" has what was spent.
 ```sh
 python3 -m venv runs/peers-envs/sb3_distill
 runs/peers-envs/sb3_distill/bin/pip install torch==2.13.0 stable-baselines3==2.9.2 \\
-  gymnasium==1.4.0 Box2D mujoco==4.0.0 imageio ale-py==0.12.1 \\
+  gymnasium==1.4.0 Box2D pygame-ce mujoco==4.0.0 imageio ale-py==0.12.1 \\
   opencv-python-headless packaging 'git+https://github.com/spiglerg/sb3_distill@{SB3_DISTILL[:7]}'
 python3 -m venv runs/peers-envs/imitation
 runs/peers-envs/imitation/bin/pip install torch==2.13.0 imitation==1.0.1 Box2D pygame \\
@@ -389,7 +389,7 @@ runs/peers-envs/imitation/bin/pip install torch==2.13.0 imitation==1.0.1 Box2D p
   ale-py==0.9.1 opencv-python-headless numpy==2.4.6
 python3 -m venv runs/peers-envs/d3rlpy
 runs/peers-envs/d3rlpy/bin/pip install torch==2.13.0 d3rlpy==2.8.1 \\
-  stable-baselines3==2.9.2 Box2D mujoco==4.0.0 imageio \\
+  stable-baselines3==2.9.2 Box2D pygame mujoco==4.0.0 imageio \\
   ale-py==0.10.1 opencv-python-headless
 python -m reproduction.peers FOLDER --seeds 1 2 3 --tune
 ```

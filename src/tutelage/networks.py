@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tutelage.convolution import FrameConv2d
 from tutelage.errors import UserError, look_up
 from tutelage.heads import Head
 from tutelage.policies import Memoryless
@@ -219,28 +219,6 @@ class Network(nn.Module, Memoryless):
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters())
-
-
-class FrameConv2d(nn.Conv2d):
-    """A convolution of a stack of frames; while a CPU learns in fp32, as one of three dimensions.
-
-    Both are the same sum. But oneDNN pads the four channels of two dimensions to sixteen as it
-    multiplies the gradient: the weights' takes 22 ms for a batch of 128, where the one channel of
-    three dimensions takes 3.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        learning = torch.is_grad_enabled() and x.device.type == "cpu"
-        if not learning or torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        out = F.conv3d(
-            x.unsqueeze(1),
-            self.weight.unsqueeze(1),
-            self.bias,
-            stride=(1, *self.stride),
-            padding=(0, *self.padding),
-        )
-        return out.squeeze(2)
 
 
 class Planes(nn.Module):
