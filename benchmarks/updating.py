@@ -47,7 +47,7 @@ def _update(
     if flat:
         first = network.body[0]
         assert isinstance(first, FrameConv2d)
-        first.__class__ = nn.Conv2d  # type: ignore[assignment]
+        network.body[0] = nn.Conv2d(first.in_channels, first.out_channels, 8, 4)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     obs = torch.randint(256, (BATCH, 4, 84, 84), dtype=torch.uint8)
 

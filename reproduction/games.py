@@ -27,6 +27,7 @@ from tutelage.runs import versions
 from tutelage.schema import changed
 from tutelage.sweeps.rows import Row, finished
 from tutelage.sweeps.statistics import iqm
+from tutelage.sweeps.tables import markdown
 from tutelage.threads import owning
 
 RESULTS = Path("results/games")
@@ -109,21 +110,22 @@ def main_job(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of sticky Pong's main job, a line for each seed, and its median."""
     if not results:
         return ""
-    lines = [
-        "| seed | env steps to 20 | seconds | of which evaluating | student (95 %) | teacher |",
-        "|" + " --- |" * 6,
-    ]
-    for seed, one in enumerate(results, 1):
-        reached, (low, high) = one["env_steps_to_20"], one["ci95"]
-        lines.append(
-            f"| {seed} | {'not reached' if reached is None else f'{reached:,}'} | "
-            f"{one['seconds']:.0f} | {one['evaluation_seconds']:.0f} | "
-            f"{_number(one['mean_return'])} ({_number(low)} … {_number(high)}) | "
-            f"{_number(one['teacher']['mean_return'])} |"
-        )
+    table = markdown(
+        [
+            {
+                "seed": str(seed),
+                "env steps to 20": _reached(one),
+                "seconds": f"{one['seconds']:.0f}",
+                "of which evaluating": f"{one['evaluation_seconds']:.0f}",
+                "student (95 %)": _within(one["mean_return"], one["ci95"]),
+                "teacher": _number(one["teacher"]["mean_return"]),
+            }
+            for seed, one in enumerate(results, 1)
+        ]
+    )
     found = [one["env_steps_to_20"] for one in results if one["env_steps_to_20"] is not None]
     middle = f"{float(np.median(found)):,.0f}" if len(found) == len(results) else "not all reached"
-    return "\n".join(lines) + f"\n\nMedian of env steps to 20: {middle}."
+    return f"{table}\nMedian of env steps to 20: {middle}."
 
 
 def smallest(runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> str:
@@ -131,50 +133,57 @@ def smallest(runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]])
     if not runs:
         return ""
     parameters = sorted({result["parameters"] for result, _ in runs})
+    said = (
+        f"Without sticky actions, a student of {' or '.join(f'{n:,}' for n in parameters)} "
+        "parameters, and as C in int8:"
+    )
     lines = [
-        f"A student of {' or '.join(f'{n:,}' for n in parameters)} parameters, and as C in int8:",
-        "",
-        "| seed | env steps to 20 | student (95 %) | in int8, same starts | difference (95 %) | "
-        "equal actions | tables, bytes | code and tables | static RAM |",
-        "|" + " --- |" * 9,
+        {
+            "seed": str(seed),
+            "env steps to 20": _reached(result),
+            "student (95 %)": _within(result["mean_return"], result["ci95"]),
+            **_exported(contract),
+        }
+        for seed, (result, contract) in enumerate(runs, 1)
     ]
-    for seed, (result, contract) in enumerate(runs, 1):
-        reached, (low, high) = result["env_steps_to_20"], result["ci95"]
-        exported = [DASH] * 6
-        if contract is not None:
-            proof = contract["proof"]
-            below, above = proof["return_difference_ci95"]
-            exported = [
-                _number(proof["return_exported"]),
-                f"{_number(proof['return_difference'])} ({_number(below)} … {_number(above)})",
-                f"{proof['agreement']:.0%}",
-                *(f"{contract[k]:,}" for k in ("table_bytes", "flash_bytes", "static_ram_bytes")),
-            ]
-        lines.append(
-            f"| {seed} | {'not reached' if reached is None else f'{reached:,}'} | "
-            f"{_number(result['mean_return'])} ({_number(low)} … {_number(high)}) | "
-            f"{' | '.join(exported)} |"
-        )
-    return "\n".join(lines)
+    return f"{said}\n\n{markdown(lines).strip()}"
+
+
+def _exported(contract: Mapping[str, Any] | None) -> dict[str, str]:
+    columns = (
+        *("in int8, same starts", "difference (95 %)", "equal actions"),
+        *("tables, bytes", "code and tables", "static RAM"),
+    )
+    if contract is None:
+        return dict.fromkeys(columns, DASH)
+    proof = contract["proof"]
+    cells = (
+        _number(proof["return_exported"]),
+        _within(proof["return_difference"], proof["return_difference_ci95"]),
+        f"{proof['agreement']:.0%}",
+        *(f"{contract[name]:,}" for name in ("table_bytes", "flash_bytes", "static_ram_bytes")),
+    )
+    return dict(zip(columns, cells, strict=True))
 
 
 def _teachers(teachers: Mapping[str, Model], by_chance: Mapping[str, float]) -> str:
-    lines = [
-        "| game | teacher (95 %) | episodes | not sticky | random play | env steps | hours | "
-        "Rainbow, 50 M frames |",
-        "|" + " --- |" * 8,
-    ]
+    lines = []
     for name, model in teachers.items():
         game, found = GAMES[name], scores(model.card)
-        sticky, still = found[STICKY], found[0.0]
-        hours = model.card.get("hours")
+        sticky, hours = found[STICKY], model.card.get("hours")
         lines.append(
-            f"| {game.name} | {_number(sticky.mean_return)} ({_number(sticky.ci95[0])} … "
-            f"{_number(sticky.ci95[1])}) | {sticky.episodes} | {_number(still.mean_return)} | "
-            f"{_number(by_chance[name])} | {model.card['env_steps']:,} | "
-            f"{DASH if hours is None else f'{hours:.1f}'} | {_number(game.rainbow)} |"
+            {
+                "game": game.name,
+                "teacher (95 %)": _within(sticky.mean_return, sticky.ci95),
+                "episodes": str(sticky.episodes),
+                "not sticky": _number(found[0.0].mean_return),
+                "random play": _number(by_chance[name]),
+                "env steps": f"{model.card['env_steps']:,}",
+                "hours": DASH if hours is None else f"{hours:.1f}",
+                "Rainbow, 50 M frames": _number(game.rainbow),
+            }
         )
-    return "\n".join(lines)
+    return markdown(lines).strip() if lines else ""
 
 
 def _students(
@@ -203,13 +212,12 @@ def _students(
         return f"{means}: {np.mean([kept(name, row) for row in of]):.0%}"
 
     lines = [
-        "| game | " + " | ".join(f"{size} ({share})" for share, size in SIZES.items()) + " |",
-        "|" + " --- |" * (1 + len(SIZES)),
-        *(
-            f"| {GAMES[name].name} | {' | '.join(cell(name, share) for share in SIZES)} |"
-            for name in teachers
-            if any((name, share) in found for share in SIZES)
-        ),
+        {
+            "game": GAMES[name].name,
+            **{f"{size} ({share})": cell(name, share) for share, size in SIZES.items()},
+        }
+        for name in teachers
+        if any((name, share) in found for share in SIZES)
     ]
     over = []
     for share in SIZES:
@@ -232,28 +240,38 @@ def _students(
         if over
         else ""
     )
-    return "\n".join(lines) + said
+    return markdown(lines).strip() + said
 
 
 def _several(result: Mapping[str, Any]) -> str:
     """Return the table of one student of several games."""
     share = result["parameters"] / result["teachers_parameters"]
-    lines = [
+    said = (
         f"One student of {result['parameters']:,} parameters ({share:.1%} of its teachers'), "
         f"{result['env_steps']:,} env steps of all games together, seed {result['seed']}: "
-        f"`{result['run']}`.",
-        "",
-        "| game | student (95 %) | teacher | random play | kept |",
-        "|" + " --- |" * 5,
+        f"`{result['run']}`."
+    )
+    lines = [
+        {
+            "game": GAMES[name].name,
+            "student (95 %)": _within(one["mean_return"], one["ci95"]),
+            "teacher": _number(one["teacher"]["mean_return"]),
+            "random play": _number(one["random_return"]),
+            "kept": f"{one['kept']:.0%}",
+        }
+        for name, one in result["tasks"].items()
     ]
-    for name, one in result["tasks"].items():
-        low, high = one["ci95"]
-        lines.append(
-            f"| {GAMES[name].name} | {_number(one['mean_return'])} ({_number(low)} … "
-            f"{_number(high)}) | {_number(one['teacher']['mean_return'])} | "
-            f"{_number(one['random_return'])} | {one['kept']:.0%} |"
-        )
-    return "\n".join(lines)
+    return f"{said}\n\n{markdown(lines).strip()}"
+
+
+def _reached(result: Mapping[str, Any]) -> str:
+    steps = result["env_steps_to_20"]
+    return "not reached" if steps is None else f"{steps:,}"
+
+
+def _within(mean: float, interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{_number(mean)} ({_number(low)} … {_number(high)})"
 
 
 def _number(value: float) -> str:

@@ -109,7 +109,9 @@ def test_the_smallest_student_has_its_bytes_beside_its_returns() -> None:
     missed = {**result, "env_steps_to_20": None}
     text = games.smallest([(missed, None), (result, {"proof": proof, **sizes})])
     minus = "\N{MINUS SIGN}"
-    assert text.startswith("A student of 13,254 parameters, and as C in int8:")
+    assert text.startswith(
+        "Without sticky actions, a student of 13,254 parameters, and as C in int8:"
+    )
     assert text.endswith(
         f"| 1 | not reached | 20.70 (20.50 … 20.90) |{f' {DASH} |' * 6}\n"
         f"| 2 | 34,816 | 20.70 (20.50 … 20.90) | 20.40 | {minus}0.30 ({minus}0.60 … 0.10) | 85% | "

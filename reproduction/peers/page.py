@@ -31,8 +31,9 @@ comparison is corrected for how many there are. Seconds are the processor's, on 
 distilling alone: the teacher's and the environment's are among them, evaluation is not. Students
 are compared as they are at the end of their budget; none is chosen among several. In the
 figures, bars are these intervals, the dashed line is the teacher, and what is far below random
-play is cut off. Ten seeds are planned for each method, by its own settings and as tuned; what
-has no row yet is in no table."""
+play is cut off. Seeds 1 to 3 ran on one machine, but for DAgger and for d3rlpy on HalfCheetah;
+these and later seeds ran on another, so that seconds are only roughly comparable. Ten seeds are
+planned for each method, by its own settings and as tuned; what has no row yet is in no table."""
 
 OURS = "tutelage"
 BESIDE = "tutelage-4"
