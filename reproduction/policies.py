@@ -306,7 +306,7 @@ programs ran beside, so that seconds are upper bounds.
 def _usually(rows: Iterable[Mapping[str, Any]]) -> str:
     """Say what students of other settings in the table came to by the usual ones."""
     lines = [
-        f"By the usual settings, with {CASES[name].env} and as many env steps, students returned "
+        f"With default settings and as many env steps, students in {CASES[name].env} returned "
         + ", ".join(f"{np.mean(row['returns']):,.1f}" for row in of)
         + f" (commit {of[0]['versions']['commit'][:7]})."
         for (name,), of in grouped(rows, "case").items()
@@ -321,11 +321,16 @@ def summary(rows: Iterable[Mapping[str, Any]]) -> str:
     for _, case, played, students in _whole(by_case):
         kept, low, high = _kept(played, students)
         lines.append(
-            f"| {case.algorithm}, {case.env} | {played['ours'].mean():,.0f} | "
-            f"{_size(students[0])} | {np.mean([row['returns'] for row in students]):,.0f} | "
+            f"| {case.algorithm}, {case.env} | {_short(played['ours'].mean())} | "
+            f"{_size(students[0])} | {_short(np.mean([row['returns'] for row in students]))} | "
             f"{kept:.0%} ({low:.0%} … {high:.0%}) |"
         )
     return "\n".join(lines)
+
+
+def _short(mean: float) -> str:
+    """Return a mean return with one decimal where it is small, else without."""
+    return f"{mean:,.1f}" if abs(mean) < 100 else f"{mean:,.0f}"
 
 
 Whole = tuple[str, Case, dict[str, np.ndarray[Any, Any]], list[Mapping[str, Any]]]

@@ -197,3 +197,26 @@ def test_what_cannot_be_joined_or_seen_is_refused(lights: Any, tmp_path: Path) -
     model.save(tmp_path / "ppo")
     with pytest.raises(UserError, match="takes a Dict of .*picture"):
         tt.evaluate(tmp_path / "ppo.zip", "Lights0-v0", episodes=1, student_view="picture")
+
+
+class BySpeed(torch.nn.Module):
+    """Speaks of one part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 3)
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        out: Tensor = self.layer(obs["speed"].flatten(1))
+        return out
+
+
+def test_a_contract_says_which_numbers_are_which_part(lights: Any, tmp_path: Path) -> None:
+    policy = BySpeed()
+    seen: dict[str, Any] = {"env": "Lights2-v0", "student_view": "lamp,speed"}
+    contract = tt.export(policy, "onnx", tmp_path / "out", **seen, states=64, episodes=2)
+    lamp, speed = contract["observation"]["parts"]
+    assert (lamp["key"], lamp["offset"], lamp["size"]) == ("lamp", 0, 3)
+    assert lamp["space"] == {"kind": "Discrete", "n": 3, "start": 2}
+    assert (speed["key"], speed["offset"], speed["size"]) == ("speed", 3, 2)
+    assert "3 … 4" in (tmp_path / "out" / "contract.html").read_text()

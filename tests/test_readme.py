@@ -13,9 +13,8 @@ def test_the_example_distils_a_student_that_plays(
 ) -> None:
     (code,) = blocks("README.md")
     shorter = {
-        "20_000, seed=1": "1_024, precision='fp32', confirm_episodes=2, seed=1",
         "episodes=10": "episodes=2, max_steps=200",
-        '"16/16/16/128"': '"4/4/4/16"',
+        '"16/16/16/128"': "'4/4/4/16', env_steps=1_024, precision='fp32', confirm_episodes=2",
     }
     monkeypatch.chdir(tmp_path)
     outcome = run(changed(code, shorter))["outcome"]

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from gymnasium import spaces
 
 from tutelage import proof
-from tutelage.domains import EnvironmentConfig, about, make, preprocessing
+from tutelage.domains import EnvironmentConfig, about, preprocessing, spaces_of
+from tutelage.environments import Parts
 from tutelage.errors import UserError
 from tutelage.evaluation import Note
 from tutelage.exporters import Exporter, Portable, Written, exporter_named
@@ -74,9 +75,12 @@ def export(
     """
     exporter = exporter_named(to)
     check_free(folder)
-    obs, space = _seen(config)
+    plays = spaces_of(config)
+    assert plays.obs is not None
     regions = about(config).regions
-    policy = Portable(model.policy, space, obs, [parse_wrapper(text, regions) for text in wrappers])
+    policy = Portable(
+        model.policy, plays.actions, plays.obs, [parse_wrapper(text, regions) for text in wrappers]
+    )
     with _unfinished(folder) as unfinished, _quiet():
         note(f"writing {to}")
         written = exporter.write(
@@ -90,20 +94,13 @@ def export(
             "read_back": written.read_back or None,
             "model": _origin(model, wrappers),
             "environment": _environment(config),
-            **_interface(policy, obs),
+            **_interface(policy, plays.obs, plays.parts),
             "versions": versions(),
             "proof": _prove(policy, exporter, written, unfinished, config, terms, seed, note),
         }
         contract["page"] = page(unfinished, contract)
         write_json(unfinished / CONTRACT, contract)
     return contract
-
-
-def _seen(config: EnvironmentConfig) -> tuple[Array, gymnasium.Space[Any]]:
-    """Return an observation ``[1,stack,*frame]`` and the actions of an environment."""
-    envs = make(replace(config, num_envs=1), seed=0)
-    envs.close()
-    return envs.obs, envs.action_space
 
 
 @contextmanager
@@ -165,8 +162,8 @@ def _environment(config: EnvironmentConfig) -> dict[str, Any]:
     }
 
 
-def _interface(policy: Portable, obs: Array) -> dict[str, Any]:
-    """Return what goes into the file and what comes out of it."""
+def _interface(policy: Portable, obs: Array, parts: Parts) -> dict[str, Any]:
+    """Return what goes into the file, of which parts of a Dict, and what comes out of it."""
     stack, *frame = obs.shape[1:]
     memory = [{"shape": ["batch", *sides], "dtype": "float32"} for sides in policy.memory]
     return {
@@ -179,6 +176,7 @@ def _interface(policy: Portable, obs: Array) -> dict[str, Any]:
             "stack": stack,
             "frame": frame,
             "scaling": "none: the file scales by itself",
+            **({"parts": _joined(parts)} if parts else {}),
         },
         "action": {
             "output": "action",
@@ -197,6 +195,15 @@ def _interface(policy: Portable, obs: Array) -> dict[str, Any]:
             for i, one in enumerate(memory)
         ],
     }
+
+
+def _joined(parts: Parts) -> list[dict[str, Any]]:
+    """Return where in the vector each part of a Dict lies; a Discrete one is one-hot."""
+    sizes = [int(spaces.flatdim(part)) for part in parts.values()]
+    return [
+        {"key": key, "offset": sum(sizes[:i]), "size": sizes[i], "space": described(part)}
+        for i, (key, part) in enumerate(parts.items())
+    ]
 
 
 def described(space: gymnasium.Space[Any]) -> dict[str, Any]:

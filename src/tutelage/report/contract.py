@@ -68,6 +68,14 @@ def write_contract(folder: Path, contract: Mapping[str, Any]) -> str | None:
             {"": side, "name": one[f"{side}put"], **_side({**one, "shape": one["shape"][1:]})}
             for side in ("in", "out")
         ]
+    parts = [
+        {
+            "key": one["key"],
+            "numbers": f"{one['offset']} … {one['offset'] + one['size'] - 1}",
+            "space": one["space"]["kind"],
+        }
+        for one in observation.get("parts", ())
+    ]
     proved = [{"": name, "this file": value} for name, value in facts(contract).items()]
     write_page(
         folder / PAGE,
@@ -76,6 +84,7 @@ def write_contract(folder: Path, contract: Mapping[str, Any]) -> str | None:
         sections=[
             Section("What was proved", [Table("Proof", proved, prose=True)]),
             Section("In and out", [Table("In and out", ends)]),
+            *([Section("What `obs` is of", [Table("Parts", parts)])] if parts else []),
             Section("What it sees", [Settings(contract["environment"])]),
             Section("What it does", [Settings(action["space"]), Settings(contract["numbers"])]),
             Section("Where it is from", [Settings(contract["model"])]),
