@@ -338,13 +338,16 @@ def test_weights_that_are_not_plain_numbers_are_refused(
 def test_what_makes_no_network_is_refused_in_one_line(tmp_path: Path) -> None:
     network = nn.ModuleDict({"network": chain(nn.ReLU, 5, 120, 84, 3)}).state_dict()
     cells = {f"lstm.{side}": torch.zeros(2) for side in ("weight_hh_l0", "bias_hh_l0")}
-    for saved, says in (
+    shared = torch.zeros(1_000)
+    cases: list[tuple[dict[Any, Any], str]] = [
         ({**network, 1: torch.zeros(2)}, "by 1, expected a layer's name"),
         ({**network, "a\nb": torch.zeros(2)}, "expected a layer's name"),
+        ({str(i): shared[i:] for i in range(20)}, "the same weights more than 10 times"),
         ({**network, "atoms": torch.tensor(1.0)}, "do not go together"),
         ({"actor.weight": torch.zeros(2, 2), "conv4.weight": torch.zeros(2), **cells}, "conv1"),
         ({"model_weights": network, "args": {"gamma": np.float64(0.9)}}, "objects of numpy"),
-    ):
+    ]
+    for saved, says in cases:
         torch.save(saved, tmp_path / "m.pt")
         with pytest.raises(UserError, match=says) as error:
             import_model(tmp_path / "m.pt")

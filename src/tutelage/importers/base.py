@@ -131,6 +131,8 @@ def read_tensors(data: bytes, where: str) -> dict[str, Any]:
 
 WEIGHTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What weights may be saved in."""
+SHARED = 10
+"""How often a file may hold the same weights: actors and critics share layers, bombs do more."""
 
 
 def checked_weights(tensors: Mapping[Any, Any], where: str) -> dict[str, Tensor]:
@@ -147,11 +149,16 @@ def checked_weights(tensors: Mapping[Any, Any], where: str) -> dict[str, Tensor]
             raise UserError(f"{where} has a tensor by {quoted(name)}, expected a layer's name")
         if odd := _odd(value):
             raise UserError(f"{where} holds {odd} ({name}), expected plain floating-point weights")
-        if value.dtype in WEIGHTS:
-            value = value.float()
-            if not bool(torch.isfinite(value).all()):
-                raise UserError(f"{where} holds NaN or infinite weights ({name})")
         weights[name] = value
+    memory = [value.untyped_storage() for value in weights.values()]
+    held = sum({part.data_ptr(): part.nbytes() for part in memory}.values())
+    if sum(value.nbytes for value in weights.values()) > SHARED * held:
+        raise UserError(f"{where} holds the same weights more than {SHARED} times")
+    for name, value in weights.items():
+        if value.dtype in WEIGHTS:
+            weights[name] = value.float()
+            if not bool(torch.isfinite(weights[name]).all()):
+                raise UserError(f"{where} holds NaN or infinite weights ({name})")
     return weights
 
 
