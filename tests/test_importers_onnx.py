@@ -227,3 +227,24 @@ def test_weights_beside_the_file_are_read_and_told(tmp_path: Path) -> None:
     assert set(imported.files) == {"p.onnx", "weights"}
     obs = torch.randn(3, 1, 5)
     assert torch.allclose(imported.policy.step(obs, ())[0], network(obs[:, 0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "../secret", "weights/../../secret"])
+def test_no_file_elsewhere_is_read_as_weights(place: str, tmp_path: Path) -> None:
+    name, _ = perceptron(tmp_path / "p.onnx", "actions")
+    onnx.save(onnx.load(name), name, save_as_external_data=True, location="w", size_threshold=0)
+    model = onnx.load(name, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = place
+    Path(name).write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=f"names the file {place} as its weights"):
+        import_model(name)
+
+
+def test_an_input_that_says_no_shape_is_refused(tmp_path: Path) -> None:
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)] for name in ("obs", "logits")
+    )
+    graph = helper.make_graph([helper.make_node("Tanh", ["obs"], ["logits"])], "g", inputs, outputs)
+    onnx.save(helper.make_model(graph), str(tmp_path / "p.onnx"))
+    with pytest.raises(UserError, match="its input obs says no shape"):
+        import_model(f"{tmp_path / 'p.onnx'}+head:categorical:2")

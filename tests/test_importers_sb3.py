@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
 from tutelage.cli import main
-from tutelage.errors import UserError
+from tutelage.errors import PolicyWarning, UserError
 from tutelage.heads import Categorical, Gaussian, MultiCategorical, to_space
 from tutelage.importers import import_model, vecnormalize
 from tutelage.policies import Model, begin_again
@@ -112,6 +112,23 @@ CASES: dict[str, Callable[[], Any]] = {
     ),
     "trpo": lambda: made(contrib.TRPO, "MlpPolicy", VECTOR, spaces.Discrete(4)),
     "maskable ppo": lambda: made(contrib.MaskablePPO, "MlpPolicy", VECTOR, spaces.Discrete(4)),
+    "maskable ppo, bits": lambda: made(
+        contrib.MaskablePPO, "MlpPolicy", VECTOR, spaces.MultiBinary(4)
+    ),
+    "ppo, a table of bits": lambda: made(
+        sb3.PPO,
+        "MlpPolicy",
+        spaces.MultiBinary([2, 3]),
+        spaces.Discrete(3),
+        policy_kwargs={"activation_fn": nn.Identity},
+    ),
+    "ppo, odd keys": lambda: made(
+        sb3.PPO,
+        "MultiInputPolicy",
+        spaces.Dict({"it's": VECTOR, "a\\b, 'Box(": VECTOR, '"': BOX}),
+        spaces.Discrete(3),
+        policy_kwargs={"activation_fn": nn.LogSigmoid},
+    ),
     "sac": lambda: made(
         sb3.SAC, "MlpPolicy", VECTOR, BOX, policy_kwargs={"net_arch": {"pi": [8], "qf": [4]}}
     ),
@@ -158,6 +175,11 @@ def numbers(model: Any, obs: Any) -> Any:
         mean, log_sd, more = policy.actor.get_action_dist_params(seen)
         dist = policy.actor.action_dist.proba_distribution(mean, log_sd, **more).distribution
         return torch.cat([dist.mean, dist.stddev.log()], dim=1)
+    if isinstance(model, contrib.MaskablePPO) and isinstance(
+        model.action_space, spaces.MultiBinary
+    ):
+        bits = policy.get_distribution(seen).distributions
+        return torch.stack([bit.logits[:, 1] - bit.logits[:, 0] for bit in bits], dim=1)
     dist = policy.get_distribution(seen).distribution
     if isinstance(dist, list):
         return torch.cat([one.logits for one in dist], dim=1)
@@ -440,6 +462,16 @@ def _damaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors | {"action_net.bias": torch.full((4,), torch.nan)}
 
 
+def _sees(**space: Any) -> Callable[[dict[str, Any]], None]:
+    kind = space.pop("kind")
+    name = f"<class 'gymnasium.spaces.{kind.lower()}.{kind}'>"
+    return lambda about: about.update(observation_space={":type:": name, **space})
+
+
+def _table(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors | {"action_net.bias": torch.zeros(1).expand(2**34)}
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -455,13 +487,25 @@ def _damaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         ({"tensors": _damaged}, "NaN"),
         ({"tensors": lambda tensors: [1]}, "not known"),
         ({"about": _more_actions}, "says 4 numbers"),
+        ({"tensors": _table}, "most of which are not in the file"),
+        ({"tensors": lambda tensors: tensors | {1: torch.zeros(2)}}, "layer's name"),
+        ({"tensors": lambda tensors: {n: t.bool() for n, t in tensors.items()}}, "tensor of bool"),
+        ({"about": _sees(kind="Discrete", n=2**40)}, "sizes"),
+        ({"about": _sees(kind="MultiDiscrete", nvec=f"[{10**23} 3]")}, "sizes"),
+        ({"about": _sees(kind="MultiBinary", n=2**45)}, "sizes"),
+        ({"about": _sees(kind="MultiBinary", n=5, _shape=[2**20] * 3)}, "have 1.15e"),
+        ({"about": _sees(kind="Dict", spaces="{'a': Box(" + ", " * 200_000 + ")}")}, "Box"),
+        ({"about": _sees(kind="Dict", spaces="{" + "'a\\'" * 200_000)}, "spaces"),
+        ({"about": _sees(kind="Dict", spaces="{'a': Box(-1.0, 1.0, (5,), float32)")}, "spaces"),
     ],
 )
 def test_what_is_not_the_librarys_own_is_refused(
     change: dict[str, Any], says: str, saved: tuple[Any, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=says) as error:
         import_model(edited(saved[1], tmp_path / "other.zip", **change))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 def test_a_file_is_known_by_its_content(saved: tuple[Any, Path], tmp_path: Path) -> None:
@@ -500,6 +544,21 @@ def test_actions_without_bounds_are_in_their_own_units(
     assert policy.head == Gaussian(4, bounded=False)
     raw = import_model(str(saved[1])).policy.step(states(VECTOR)[1], ())[0]  # its logits
     assert torch.allclose(policy.step(states(VECTOR)[1], ())[0][:, :4], raw)
+
+
+def test_bounds_that_are_not_written_out_are_the_environments(tmp_path: Path) -> None:
+    high = np.ones(1_100, np.float32)
+    high[500] = 3.0  # NumPy shows the first and last three
+    model = made(sb3.PPO, "MlpPolicy", VECTOR, spaces.Box(-high, high))
+    model.save(tmp_path / "many")
+    with pytest.raises(UserError, match="together with its environment"):
+        import_model(tmp_path / "many.zip")
+    with pytest.warns(PolicyWarning, match="those of the environment are taken"):
+        policy = import_model(tmp_path / "many.zip", space=model.action_space).policy
+    theirs_see, we_see = states(VECTOR)
+    wanted, _ = model.predict(theirs_see, deterministic=True)
+    action = to_space(policy.head.mode(policy.step(we_see, ())[0]).numpy(), model.action_space)
+    np.testing.assert_allclose(action, wanted, atol=1e-5)
 
 
 def test_what_does_not_fit_the_environment_is_refused(

@@ -307,3 +307,48 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(UserError, match="state dict"):
         import_model(str(tmp_path / "list.pt"))
+
+
+ODD: dict[str, Callable[[Tensor], Tensor]] = {
+    "whole numbers": Tensor.long,
+    "truths": Tensor.bool,
+    "complex": lambda weight: weight.to(torch.complex64),
+    "quantised": lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+    "sparse": Tensor.to_sparse,
+    "without numbers": lambda weight: weight.to("meta"),
+    "one for many": lambda weight: weight[:1, :1].clone().expand(2**18, 2**16),
+    "one": Tensor.sum,
+    "none": lambda weight: weight[:0],
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("options", ["", "+size:mlp:120/84+activation:relu+head:q"])
+def test_weights_that_are_not_plain_numbers_are_refused(
+    kind: str, options: str, tmp_path: Path
+) -> None:
+    tensors = nn.ModuleDict({"network": chain(nn.ReLU, 5, 120, 84, 3)}).state_dict()
+    tensors["network.0.weight"] = ODD[kind](tensors["network.0.weight"])
+    torch.save(dict(tensors), tmp_path / "m.pt")
+    with pytest.raises(UserError, match=r"^.* (holds|has) a.* .*network\.0\.weight.*$"):
+        import_model(f"{tmp_path / 'm.pt'}{options}")
+
+
+def test_what_makes_no_network_is_refused_in_one_line(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"network": chain(nn.ReLU, 5, 120, 84, 3)}).state_dict()
+    cells = {f"lstm.{side}": torch.zeros(2) for side in ("weight_hh_l0", "bias_hh_l0")}
+    shared = torch.zeros(1_000)
+    cases: list[tuple[dict[Any, Any], str]] = [
+        ({**network, 1: torch.zeros(2)}, "by 1, expected a layer's name"),
+        ({**network, "a\nb": torch.zeros(2)}, "expected a layer's name"),
+        ({str(i): shared[i:] for i in range(20)}, "the same weights more than 10 times"),
+        ({**network, "atoms": torch.tensor(1.0)}, "do not go together"),
+        ({"actor.weight": torch.zeros(2, 2), "conv4.weight": torch.zeros(2), **cells}, "conv1"),
+        ({"model_weights": network, "args": {"gamma": np.float64(0.9)}}, "objects of numpy"),
+    ]
+    for saved, says in cases:
+        torch.save(saved, tmp_path / "m.pt")
+        with pytest.raises(UserError, match=says) as error:
+            import_model(tmp_path / "m.pt")
+        assert "\n" not in str(error.value)

@@ -2,8 +2,11 @@
 
 import io
 import math
+import re
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,17 @@ class Importer:
     """Whether loading it executes what is in it: only when a person names it as such."""
 
 
+def quoted(value: object) -> str:
+    """Return what a file says as it is repeated in an error: on one line, and not all of more."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def few(numbers: Sequence[float]) -> str:
+    """Return numbers as a list in an error: the first of many."""
+    return f"[{', '.join(f'{x:g}' for x in numbers[:6])}{', …' * (len(numbers) > 6)}]"
+
+
 def line_of(error: Exception) -> str:
     """Return what an error of another library says, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -99,8 +113,15 @@ def read_tensors(data: bytes, where: str) -> dict[str, Any]:
     Raises UserError for anything else, and for what holds other objects.
     """
     try:
-        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, of what is refused in a line of our own
+            saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
+        if other := re.search(r"GLOBAL ([\w.]{1,100})", str(error)):
+            raise UserError(
+                f"{where} holds objects of {other[1]}, which are never loaded: expected tensors "
+                "and plain numbers, as in torch.save(model.state_dict(), …)"
+            ) from error
         raise UserError(
             f"{where} is damaged, or looks like a pickle or zip archive, which is never loaded but "
             f"for tensors and numbers ({type(error).__name__})"
@@ -108,17 +129,68 @@ def read_tensors(data: bytes, where: str) -> dict[str, Any]:
     return saved if isinstance(saved, dict) else {"": saved}
 
 
-def finite(tensors: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """Return the tensors of a state dict as fp32; raise UserError for NaN or infinite weights."""
-    weights = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in tensors.items()
-        if isinstance(value, Tensor)
-    }
+WEIGHTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What weights may be saved in."""
+SHARED = 10
+"""How often a file may hold the same weights: actors and critics share layers, bombs do more."""
+
+
+def checked_weights(tensors: Mapping[Any, Any], where: str) -> dict[str, Tensor]:
+    """Return the tensors of a state dict: weights in fp32, and counters, each one whole number.
+
+    Everything that a file says of weights is checked here. Raises UserError for a name that is no
+    line of text, for what is not plain numbers in memory, and for NaN and infinite weights.
+    """
+    weights: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            continue
+        if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
+            raise UserError(f"{where} has a tensor by {quoted(name)}, expected a layer's name")
+        if odd := _odd(value):
+            raise UserError(f"{where} holds {odd} ({name}), expected plain floating-point weights")
+        weights[name] = value
+    memory = [value.untyped_storage() for value in weights.values()]
+    held = sum({part.data_ptr(): part.nbytes() for part in memory}.values())
+    if sum(value.nbytes for value in weights.values()) > SHARED * held:
+        raise UserError(f"{where} holds the same weights more than {SHARED} times")
     for name, value in weights.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{where} holds NaN or infinite weights ({name})")
+        if value.dtype in WEIGHTS:
+            weights[name] = value.float()
+            if not bool(torch.isfinite(weights[name]).all()):
+                raise UserError(f"{where} holds NaN or infinite weights ({name})")
     return weights
+
+
+def _odd(tensor: Tensor) -> str:
+    """Return what a tensor is that is neither weights nor a counter; empty for these."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "a sparse or nested tensor"
+    if tensor.device.type != "cpu":
+        return "a tensor without its numbers"
+    counter = tensor.ndim == 0 and tensor.dtype in (torch.int64, torch.int32)
+    if tensor.dtype not in WEIGHTS and not counter:
+        return f"a tensor of {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.numel() == 0:
+        return "an empty tensor"
+    # A stride of 0 lets a file of bytes claim gigabytes, which the first sum over it would take.
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"a tensor of {tensor.numel():,} numbers, most of which are not in the file"
+    return ""
+
+
+@contextmanager
+def assembling(where: str) -> Iterator[None]:
+    """Raise UserError where the tensors of a file, each sound in itself, make no network.
+
+    Their shapes may be at odds in more ways than could be checked one by one.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where} holds layers that do not go together ({line_of(error)})"
+        ) from error
 
 
 def shaped(obs: Tensor, shape: Sequence[int | None]) -> Tensor:

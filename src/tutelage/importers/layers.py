@@ -20,6 +20,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     for kind in (
         *(nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.Mish, nn.ReLU),
         *(nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Tanh, nn.Identity),
+        *(nn.Hardsigmoid, nn.LogSigmoid),
     )
 }
 """Name -> the function that stands between layers, with PyTorch's own constants."""
@@ -59,6 +60,16 @@ class Weights:
         if name not in self._left:
             raise UserError(f"{self.where} has no tensor {name!r}, which its layers need")
         return list(self._left[name].shape)
+
+    def side(self, name: str, i: int) -> int:
+        """Return side ``i`` of a tensor's shape; raise UserError if it has not so many."""
+        shape = self.shape(name)
+        if i >= len(shape):
+            raise UserError(
+                f"{self.where} has a tensor {name} of shape {shape}, expected at least "
+                f"{i + 1} side{'s' * (i > 0)}"
+            )
+        return shape[i]
 
     def without_noise(self) -> None:
         """Make plain layers of noisy ones (Fortunato et al. 2018), as they are when acting."""

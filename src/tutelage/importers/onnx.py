@@ -21,6 +21,7 @@ from tutelage.importers.base import (
     chosen_head,
     line_of,
     one_tensor,
+    quoted,
     read_bytes,
     shaped,
 )
@@ -94,6 +95,10 @@ def load(
     data, files = read_bytes(path)
     for match in EXTERNAL.finditer(data):
         name = data[match.end() : match.end() + match[1][0]].decode(errors="replace")
+        if Path(name).anchor or ".." in Path(name).parts:
+            raise UserError(
+                f"{path} names the file {quoted(name)} as its weights, expected one beside it"
+            )
         if (beside := path.parent / name).is_file():
             files[name] = file_digest(beside)
     settings = onnxruntime.SessionOptions()
@@ -142,9 +147,14 @@ class OnnxPolicy:
         self._unit = unit
         inputs, outputs = session.get_inputs(), session.get_outputs()
         for one in inputs:
-            if one.type not in DTYPES or not one.shape:
+            if one.type not in DTYPES:
                 raise UserError(
                     f"{where}: its input {one.name} is a {one.type}, which is not known"
+                )
+            if not one.shape:
+                raise UserError(
+                    f"{where}: its input {one.name} says no shape, expected a side for states and "
+                    "others, as in [N, …]: export it with the shapes of its inputs"
                 )
         pairs = _pairs(inputs, outputs)
         self.states = [one for one, _ in pairs]

@@ -5,13 +5,15 @@ What is pickled inside of ``data`` is left alone. The layers are read off the na
 part of ``data``, or is the library's default. Raffin et al. 2021, JMLR 22(268).
 """
 
+import ast
 import io
 import json
 import math
 import re
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from tutelage.errors import MisfitError, UserError
+from tutelage.errors import MisfitError, PolicyWarning, UserError
 from tutelage.heads import (
     Bernoulli,
     Categorical,
@@ -34,11 +36,14 @@ from tutelage.importers.base import (
     Observation,
     Space,
     ToRange,
+    assembling,
+    checked_weights,
     count_parameters,
-    finite,
+    few,
     found,
     line_of,
     members,
+    quoted,
     read_bytes,
     read_tensors,
 )
@@ -62,7 +67,13 @@ ALGORITHMS = (
 )
 EXTRACTORS = ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
 LARGEST = 2**30
-"""Bytes of the largest part of a zip that is unpacked, numbers of the largest observation."""
+"""Bytes of the largest part of a zip that is unpacked."""
+LARGEST_SPACE = 2**25
+"""Numbers of the largest observation: more than an image of 4K has."""
+SIDES = 64
+"""Sides of the largest shape, as in NumPy."""
+LONGEST = 2**20
+"""Characters of the longest text of a space: NumPy writes out a thousand numbers at most."""
 ELSEWHERE = "export it to ONNX or TorchScript, or name it as MODULE:NAME"
 
 
@@ -92,9 +103,10 @@ def load(path: Path, *, space: Space | None = None, activation: str = "") -> Mod
         activation=activation,
     )
     if isinstance(space, spaces.Box):
-        saved.check_bounds(space)
-    policy, algorithm = saved.build(Weights(tensors, str(path)), about)
-    policy(saved.observations.zeros())  # layers that do not meet are refused now
+        saved = saved.within(space)
+    with assembling(str(path)):
+        policy, algorithm = saved.build(Weights(tensors, str(path)), about)
+        policy(saved.observations.zeros())  # layers that do not meet are refused now
     observations = saved.observations
     return Model(
         policy,
@@ -140,8 +152,9 @@ def _unpack(path: Path, packed: bytes) -> tuple[dict[str, Any], dict[str, Tensor
         raise UserError(f"{path} is damaged: {line_of(error)}") from error
     if not isinstance(about, dict):
         raise UserError(f"{path} is damaged: data is no JSON object")
-    plain = {name.replace("_orig_mod.", ""): value for name, value in saved.items()}
-    return about, finite(plain, str(path)), found.strip()
+    weights = checked_weights(saved, str(path))
+    plain = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
+    return about, plain, found.strip()
 
 
 def _settings(about: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -152,15 +165,15 @@ def _settings(about: Mapping[str, Any], where: str) -> dict[str, Any]:
     module = str(kind.get("__module__"))
     if not re.fullmatch(r"(stable_baselines3|sb3_contrib)\.[\w.]*policies", module):
         raise UserError(
-            f"{where} has a policy class of its own, from {module}, which only its code knows: "
-            f"{ELSEWHERE}"
+            f"{where} has a policy class of its own, from {quoted(module)}, which only its code "
+            f"knows: {ELSEWHERE}"
         )
     extractor = str(given.get("features_extractor_class", ""))
     name = re.search(r"stable_baselines3\.common\.torch_layers\.(\w+)'>", extractor)
     if extractor and (name is None or name[1] not in EXTRACTORS):
         raise UserError(
-            f"{where} has a features extractor of its own, {extractor}, which only its code knows "
-            f"(known: {', '.join(EXTRACTORS)}): {ELSEWHERE}"
+            f"{where} has a features extractor of its own, {quoted(extractor)}, which only its "
+            f"code knows (known: {', '.join(EXTRACTORS)}): {ELSEWHERE}"
         )
     return {**given, "linear": "ARSLinearPolicy" in str(kind.get("__init__"))}
 
@@ -174,8 +187,17 @@ class _Space:
     dtype: str = ""
     low: Array | None = None
     high: Array | None = None
+    hidden: bool = False
+    """Whether NumPy left out some of the bounds: those written out may not be all there are."""
     sizes: tuple[int, ...] = ()
     parts: Mapping[str, "_Space"] | None = None
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers an observation is, one for each choice of a Discrete one."""
+        if self.parts is not None:
+            return sum(part.numbers for part in self.parts.values())
+        return sum(self.sizes) or math.prod(self.shape)
 
     def described(self) -> Any:
         """Return the space as plain data: a shape, sizes, or one of these by each key."""
@@ -207,37 +229,95 @@ class _Space:
 
 
 _NUMBER = r"[-+]?(?:inf|nan|\d+\.?\d*(?:e[-+]?\d+)?)"
-_PART = re.compile(r"'((?:[^'\\]|\\.)*)'(?:: |, )(Box|Discrete|MultiDiscrete|MultiBinary)\(")
+_BEGIN = re.compile(r"(?:OrderedDict\()?(?:\{|\[\()")
+_KEY = re.compile(r"""('(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")(?:: |, )""")
+_PART = re.compile(r"(Box|Discrete|MultiDiscrete|MultiBinary)\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+_BOX = re.compile(r"([^,]+), ([^,]+), \(([\d, ]*)\), \w+")
+_NEXT = re.compile(r"\), \(|, ")
+_END = re.compile(r"(?:\}|\)\])\)?$")
 
 
 def _space(about: Any, where: str) -> _Space:
     """Return the space that ``about``, a part of ``data``, describes."""
     try:
-        kind = str(about[":type:"]).rsplit(".", 1)[-1].removesuffix("'>")
-        shape = tuple(int(side) for side in about.get("_shape", about.get("shape")) or ())
-        if kind == "Box":
-            dtype = str(about["dtype"])
-            return _box(str(about["low"]), str(about["high"]), shape, dtype)
-        if kind == "Discrete":
-            return _Space(kind, sizes=(int(about["n"]),))
-        if kind == "MultiDiscrete":
-            sizes = tuple(int(n) for n in re.findall(r"\d+", str(about["nvec"])))
-            return _Space(kind, shape, sizes=sizes)
-        if kind == "MultiBinary":
-            return _Space(kind, shape or (int(about["n"]),))
-        if kind == "Dict":
-            return _Space(kind, parts=_parts(str(about["spaces"])))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{where} are not described in a way that is known: {error!r}") from error
-    raise UserError(
-        f"{where} are a {kind}, expected Box, Discrete, MultiDiscrete, MultiBinary or Dict"
-    )
+        space = _described(about)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UserError(
+            f"{where} are not described in a way that is known: {line_of(error)}"
+        ) from error
+    if space is None:
+        raise UserError(
+            f"{where} are a {quoted(about[':type:'])}, expected Box, Discrete, MultiDiscrete, "
+            "MultiBinary or Dict"
+        )
+    if space.numbers > LARGEST_SPACE:
+        raise UserError(f"{where} have {space.numbers:.3g} numbers, expected {LARGEST_SPACE:,}")
+    return space
 
 
-def _box(low: str, high: str, shape: tuple[int, ...], dtype: str) -> _Space:
-    if min(shape, default=1) < 1 or math.prod(shape) > LARGEST:
-        raise ValueError(f"a Box of shape {list(shape)}")
-    return _Space("Box", shape, dtype, _array(low, shape), _array(high, shape))
+def _described(about: Any) -> _Space | None:
+    """Return the space, None of an unknown kind; raise ValueError for what makes no sense."""
+    kind = str(about[":type:"]).rsplit(".", 1)[-1].removesuffix("'>")
+    shape = tuple(int(side) for side in about.get("_shape", about.get("shape")) or ())
+    if kind == "Box":
+        dtype = str(about["dtype"])
+        return _box(_text(about["low"]), _text(about["high"]), shape, dtype)
+    if kind == "Discrete":
+        return _whole(kind, [int(about["n"])])
+    if kind == "MultiDiscrete":
+        return _whole(kind, _integers(_text(about["nvec"])))
+    if kind == "MultiBinary":
+        return _whole(kind, shape or [int(about["n"])])
+    return _Space(kind, parts=_parts(_text(about["spaces"]))) if kind == "Dict" else None
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    if len(text) > LONGEST:
+        raise ValueError(f"a text of {len(text):,} characters")
+    return text
+
+
+def _integers(text: str) -> list[int]:
+    if "..." in text:
+        raise ValueError(f"sizes that are not written out: {quoted(text)}")
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def _sound(sides: Sequence[int]) -> tuple[int, ...]:
+    """Return the sides of a shape or the sizes of choices, which may be thousands."""
+    if min(sides, default=1) < 1 or max(sides, default=1) > LARGEST_SPACE:
+        raise ValueError(f"sizes {few(sides)}, expected from 1 to {LARGEST_SPACE:,}")
+    return tuple(sides)
+
+
+def _whole(kind: str, sizes: Sequence[int]) -> _Space:
+    """Return a space of whole numbers. Bits have no shape: they are seen as one vector."""
+    sizes = _sound(sizes)
+    if kind != "MultiBinary":
+        return _Space(kind, sizes=sizes)
+    return _Space(kind, (_product(sizes),))
+
+
+def _product(shape: Sequence[int]) -> int:
+    if len(shape) > SIDES:
+        raise ValueError(f"a shape of {len(shape)} sides")
+    return math.prod(shape)
+
+
+def _box(low: str, high: str, shape: Sequence[int], dtype: str) -> _Space:
+    shape = _sound(shape) or (1,)  # a single number is seen as a vector of one
+    if _product(shape) > LARGEST_SPACE:
+        raise ValueError(f"a Box of shape {few(shape)}")
+    hidden = "..." in low or "..." in high
+    return _Space("Box", shape, dtype, _array(low, shape), _array(high, shape), hidden)
 
 
 def _array(text: str, shape: tuple[int, ...]) -> Array | None:
@@ -245,30 +325,39 @@ def _array(text: str, shape: tuple[int, ...]) -> Array | None:
     numbers = [float(number) for number in re.findall(_NUMBER, text)]
     if numbers and len(set(numbers)) == 1:
         return np.broadcast_to(np.float64(numbers[0]), shape)
-    whole = "..." not in text and len(numbers) == int(np.prod(shape))
+    whole = "..." not in text and len(numbers) == math.prod(shape)
     return np.array(numbers).reshape(shape) if whole else None
 
 
 def _parts(text: str) -> dict[str, _Space]:
-    """Return the spaces of ``{'a': Box(0, 255, (3, 64, 64), uint8), 'b': Discrete(4), …}``."""
+    """Return the spaces of ``{'a': Box(0, 255, (3, 64, 64), uint8), 'b': Discrete(4), …}``.
+
+    Read from left to right, each character once: it may be a hostile text.
+    """
     parts: dict[str, _Space] = {}
-    starts = list(_PART.finditer(text))
-    ends = [match.start() for match in starts[1:]] + [len(text)]
-    for match, end in zip(starts, ends, strict=True):
-        key, kind, inside = match[1], match[2], text[match.end() : end]
-        if kind == "Box":
-            box = re.match(r"(.+), (.+), \(([\d, ]*)\), (\w+)\)", inside, re.DOTALL)
-            if box is None:
-                raise ValueError(f"Box({inside}")
-            shape = tuple(int(side) for side in re.findall(r"\d+", box[3]))
-            parts[key] = _box(box[1], box[2], shape, box[4])
-        else:
-            numbers = re.findall(r"\d+", re.split(r", (?:start|dtype)=|\)", inside)[0])
-            sizes = tuple(int(number) for number in numbers)
-            parts[key] = _Space(kind, sizes) if kind == "MultiBinary" else _Space(kind, sizes=sizes)
-    if len(re.findall(r"'(?:: |, )\w+\(", text)) != len(parts) or not parts:
-        raise ValueError(text[:200])
+    sign: re.Match[str] | None = _BEGIN.match(text)
+    at = 0
+    while sign is not None:
+        key = _KEY.match(text, sign.end())
+        part = _PART.match(text, key.end()) if key else None
+        if key is None or part is None:
+            at = sign.end()
+            break
+        parts[ast.literal_eval(key[1])] = _part(part[1], part[2])
+        at = part.end()
+        sign = _NEXT.match(text, at)
+    if not parts or not _END.match(text, at):
+        raise ValueError(f"spaces {quoted(text[at:])}")
     return parts
+
+
+def _part(kind: str, inside: str) -> _Space:
+    if kind != "Box":
+        return _whole(kind, _integers(re.split(r", (?:start|dtype)=", inside)[0]))
+    box = _BOX.fullmatch(inside)
+    if box is None:
+        raise ValueError(f"Box({quoted(inside)})")
+    return _box(box[1], box[2], _integers(box[3]), inside.rsplit(", ", 1)[1])
 
 
 @dataclass(frozen=True)
@@ -281,18 +370,33 @@ class _Saved:
     settings: Mapping[str, Any]
     activation: str
 
-    def check_bounds(self, space: spaces.Box) -> None:
-        """Raise MisfitError unless the policy acts in the range of ``space``."""
+    def within(self, space: spaces.Box) -> "_Saved":
+        """Return what acts in the range of ``space``, whose bounds fill in those left out here.
+
+        Raises MisfitError for a policy that acts in another range.
+        """
         low, high = self.actions.low, self.actions.high
-        if low is None or high is None or low.size != space.low.size:
-            return
+        if self.actions.kind != "Box" or math.prod(self.actions.shape) != space.low.size:
+            return self
+        if self.actions.hidden:
+            warnings.warn(
+                f"{self.where} does not write out the bounds of its {space.low.size:,} actions: "
+                "those of the environment are taken",
+                PolicyWarning,
+                stacklevel=2,
+            )
+            actions = replace(self.actions, low=space.low, high=space.high, hidden=False)
+            return replace(self, actions=actions)
+        if low is None or high is None:
+            return self
         for mine, given in ((low, space.low), (high, space.high)):
             if not np.allclose(mine.ravel(), given.ravel(), rtol=1e-5):
                 ours, theirs = (
-                    f"from {least.ravel().tolist()} to {most.ravel().tolist()}"
+                    f"from {few(least.ravel().tolist())} to {few(most.ravel().tolist())}"
                     for least, most in ((low, high), (space.low, space.high))
                 )
                 raise MisfitError(f"acts {ours}", f"takes actions {theirs}")
+        return self
 
     def build(self, weights: Weights, about: Mapping[str, Any]) -> tuple[Layers, str]:
         """Return the acting network and the algorithm that trained it."""
@@ -323,22 +427,22 @@ class _Saved:
     def _activation(self, usual: str) -> Callable[[], nn.Module]:
         """Return what stands between layers: the file's, the one asked for, or ``usual``."""
         text = str(self.settings.get("activation_fn", ""))
-        said = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", text)
+        said = re.fullmatch(r"<class 'torch\.nn\.modules\.(?:activation|linear)\.(\w+)'>", text)
         if said and self.activation and self.activation.lower() != said[1].lower():
             raise UserError(
                 f"{self.where} says its activation is {said[1].lower()}, not {self.activation}"
             )
         if text and not said and not self.activation:
             raise UserError(
-                f"{self.where} has an activation of its own, {text}: {ELSEWHERE}, or say which it "
-                "is like, as in +activation:relu"
+                f"{self.where} has an activation of its own, {quoted(text)}: {ELSEWHERE}, or say "
+                "which it is like, as in +activation:relu"
             )
         return activation_named(self.activation or (said[1] if said else usual))
 
     def _number(self, name: str, usual: float) -> float:
         value = self.settings.get(name, usual)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self.where} has a {name} {value!r}, expected a number")
+            raise UserError(f"{self.where} has a {name} {quoted(value)}, expected a number")
         return float(value)
 
     def _encoder(self, weights: Weights, prefix: str) -> nn.Module:
@@ -362,7 +466,7 @@ class _Saved:
         if parts is None:
             return part(self.observations, prefix)
         images = any(at.image for at in parts.values())
-        flat = sum(sum(at.sizes) or math.prod(at.shape) for at in parts.values())
+        flat = self.observations.numbers
         built = {key: part(at, f"{prefix}extractors.{key}.") for key, at in parts.items()}
         return Parts(built, 0 if images else flat)
 
@@ -464,7 +568,11 @@ class _Saved:
             head = MultiCategorical(sizes)
         else:
             head = Bernoulli(int(np.prod(self.actions.shape)))
-        return head, [weights.linear("action_net")]
+        said = weights.linear("action_net")
+        if isinstance(head, Bernoulli) and said.out_features == 2 * head.n:
+            # MaskablePPO says two logits a bit, those of 0 and 1: what counts is their difference.
+            return head, [said, Mapped(lambda x: x[:, 1::2] - x[:, ::2])]
+        return head, [said]
 
     def _ars(self, weights: Weights) -> Layers:
         body = weights.mlp("action_net", self._activation("relu"))
@@ -479,8 +587,11 @@ class _Saved:
     def _bounds(self) -> tuple[Array, Array]:
         """Return those of the actions."""
         low, high = self.actions.low, self.actions.high
-        if low is None or high is None:
-            raise UserError(f"{self.where} does not write out the bounds of its actions")
+        if low is None or high is None or self.actions.hidden:
+            raise UserError(
+                f"{self.where} does not write out the bounds of its actions: it can only be read "
+                "together with its environment"
+            )
         return low, high
 
     def _bounded(self) -> bool:

@@ -20,14 +20,17 @@ from tutelage.heads import Categorical, Gaussian, Head, Point, QValues
 from tutelage.importers.base import (
     Observation,
     Space,
+    assembling,
     beginning,
+    checked_weights,
     chosen_head,
     count_parameters,
-    finite,
+    few,
     line_of,
     members,
     named_head,
     one_tensor,
+    quoted,
     read_bytes,
     read_tensors,
     shaped,
@@ -84,13 +87,14 @@ def load(
     not those of the size, or that nothing names.
     """
     data, files = read_bytes(path)
-    tensors = finite(_state_dict(data, part, str(path)), str(path))
+    tensors = checked_weights(_state_dict(data, part, str(path)), str(path))
     given = _Given(space, activation, head, units, scaling)
     weights = Weights(_plain_names(tensors, prefix), str(path))
-    if size:
-        policy, layout = _sized(weights, size, given), f"size {size}"
-    else:
-        policy, layout = _known(weights, given)
+    with assembling(str(path)):
+        if size:
+            policy, layout = _sized(weights, size, given), f"size {size}"
+        else:
+            policy, layout = _known(weights, given)
     weights.done()
     # The frames that baby-a3c cuts out of Atari's are of 80 pixels.
     return Model(
@@ -193,7 +197,7 @@ def _slashed(widths: Sequence[int]) -> str:
 
 def _widths(weights: Weights, prefix: str) -> list[int]:
     """Return the width of each layer of a Sequential."""
-    return [weights.shape(f"{prefix}.{i}.weight")[0] for i in weights.indices(f"{prefix}.")]
+    return [weights.side(f"{prefix}.{i}.weight", 0) for i in weights.indices(f"{prefix}.")]
 
 
 def _known(weights: Weights, given: _Given) -> tuple[Layers, str]:
@@ -218,7 +222,7 @@ def _known(weights: Weights, given: _Given) -> tuple[Layers, str]:
 
 
 def _vector(weights: Weights, first: str) -> Frames:
-    return Frames((weights.shape(first)[1],))
+    return Frames((weights.side(first, 1),))
 
 
 def _q_body(weights: Weights, given: _Given) -> tuple[nn.Module, nn.Sequential, int]:
@@ -236,9 +240,9 @@ def _q_body(weights: Weights, given: _Given) -> tuple[nn.Module, nn.Sequential, 
 
 def _nature(weights: Weights, given: _Given, *, linear: bool = True) -> nn.Sequential:
     """Return the convolutions of Mnih et al. 2015, with or without their hidden layer."""
-    widths = [weights.shape(f"network.{i}.weight")[0] for i in (0, 2, 4)]
+    widths = [weights.side(f"network.{i}.weight", 0) for i in (0, 2, 4)]
     activation = given.between(weights.where, widths, (32, 64, 64), "relu")
-    frames = Frames((weights.shape("network.0.weight")[1], None, None), image=given.image(True))
+    frames = Frames((weights.side("network.0.weight", 1), None, None), image=given.image(True))
     parts: list[nn.Module] = [frames]
     for i, stride in zip((0, 2, 4), STRIDES, strict=True):
         parts += [weights.convolution(f"network.{i}", stride), activation()]
@@ -324,10 +328,11 @@ def _two_layers(weights: Weights, given: _Given) -> tuple[nn.Module, nn.Module]:
         for ours, theirs in zip(mine, (low, high), strict=True):
             if ours.shape == theirs.shape and not torch.allclose(ours, theirs.float(), rtol=1e-5):
                 raise UserError(
-                    f"{weights.where} acts from {mine[0].tolist()} to {mine[1].tolist()}, this "
-                    f"environment is from {low.tolist()} to {high.tolist()}"
+                    f"{weights.where} acts from {few(mine[0].tolist())} to "
+                    f"{few(mine[1].tolist())}, this environment is from {few(low.tolist())} to "
+                    f"{few(high.tolist())}"
                 )
-    widths = [weights.shape(f"fc{i}.weight")[0] for i in (1, 2)]
+    widths = [weights.side(f"fc{i}.weight", 0) for i in (1, 2)]
     activation = given.between(weights.where, widths, (256, 256), "relu")
     encoder = _vector(weights, "fc1.weight")
     layers = [weights.linear("fc1"), activation(), weights.linear("fc2"), activation()]
@@ -337,7 +342,7 @@ def _two_layers(weights: Weights, given: _Given) -> tuple[nn.Module, nn.Module]:
 def _baby_a3c(weights: Weights, given: _Given) -> Layers:
     """Return greydanus/baby-a3c: four convolutions, a GRU or LSTM, of the newest frame."""
     weights.drop("critic_linear.", "val_func.")
-    channels = weights.shape("conv1.weight")[1]
+    channels = weights.side("conv1.weight", 1)
     activation = activation_named(given.activation or "elu")
     parts: list[nn.Module] = [Newest(channels, stretched=given.image(True))]
     for i in range(1, 5):
@@ -388,17 +393,18 @@ def _sized(weights: Weights, text: str, given: _Given) -> Layers:
     layers = [name.removesuffix(".weight") for name in weights.names() if name.endswith(".weight")]
     dueling = [name for word in ("val", "adv") for name in layers if word in name.lower()]
     plain = [name for name in layers if name not in dueling]
-    found = [weights.shape(f"{name}.weight")[0] for name in plain]
+    found = [weights.side(f"{name}.weight", 0) for name in plain]
     wanted = [*size.channels, *size.hidden]
     if found[: len(wanted)] != wanted or len(found) - len(wanted) != (0 if dueling else 1):
         raise UserError(
-            f"{weights.where} has layers of {_slashed(found)} ({', '.join(plain)}), size {text} "
+            f"{weights.where} has layers of {quoted(_slashed(found))} "
+            f"({quoted(', '.join(plain))}), size {text} "
             f"has {_slashed(wanted)} and one for the actions; +prefix:NAME chooses those that act"
         )
-    shape = weights.shape(f"{plain[0]}.weight")
+    inputs = weights.side(f"{plain[0]}.weight", 1)
     image = given.image(bool(size.channels))
     parts: list[nn.Module] = [
-        Frames((shape[1], None, None) if size.channels else (shape[1],), image=image)
+        Frames((inputs, None, None) if size.channels else (inputs,), image=image)
     ]
     for name, stride, padded in zip(plain, STRIDES, (0, 1, 1), strict=False):
         if len(parts) // 2 < len(size.channels):
