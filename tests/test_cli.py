@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 
@@ -74,6 +75,28 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
     line = refusal([*given, *flags], capsys)
     assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()
+
+
+def chatty() -> gymnasium.Env[Any, Any]:
+    class Chatty(gymnasium.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            print("I step")
+            return super().step(action)
+
+    return Chatty(gymnasium.make("CartPole-v1"))
+
+
+def test_under_json_stdout_holds_one_object_whatever_an_environment_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = models.load_network(Path(cartpole_model(tmp_path / "t.safetensors")))
+    network: Any = teacher.policy
+    models.save(tmp_path / "t.safetensors", network, env="tests.test_cli:chatty", card={})
+    main(["evaluate", str(tmp_path / "t.safetensors"), "--episodes", "1", "--json"])
+    out, err = capsys.readouterr()
+    assert "mean_return" in out
+    assert isinstance(json.loads(out), dict)
+    assert "I step" in err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import (
+    AbstractContextManager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -104,7 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
             # What is begun is then tidied up, and nothing half-written is left.
             with sigterm_as_ctrl_c(), warnings.catch_warnings():
                 warnings.showwarning = _warn(warnings.showwarning)
-                _parse(*words).run()
+                command = _parse(*words)
+                with _stdout_of(command):
+                    command.run()
     except UserError as error:
         # A sweep has its settings in a file, by their names.
         _end(str(error) if words[:1] == ["sweep"] else re.sub(r"`(\w+)`", _flag, str(error)))
@@ -119,6 +127,13 @@ def main(arguments: list[str] | None = None) -> None:
         _end(f"{named}{error.strerror}")
     except KeyboardInterrupt:
         _end("interrupted", code=130)
+
+
+def _stdout_of(command: Any) -> AbstractContextManager[None]:
+    """Return what keeps others from the stdout of a command that is to print one JSON object."""
+    from tutelage.commands import display
+
+    return display.only_answers() if getattr(command, "json", False) else nullcontext()
 
 
 def _warn(others: Callable[..., None]) -> Callable[..., None]:
