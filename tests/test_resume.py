@@ -208,6 +208,18 @@ def test_another_model_in_the_place_of_what_was_begun_with_is_refused(tmp_path: 
         teach(config, tmp_path / "run", resume=True)
 
 
+def test_a_finished_run_that_lost_its_best_student_is_not_over(tmp_path: Path) -> None:
+    teacher = cartpole_model(tmp_path / "teacher.safetensors")
+    config = build(
+        Distill,
+        {**SMALL, "teachers": [teacher], "student": "mlp:4", "eval_from": 0, "eval_episodes": 2},
+    )
+    distill(config, tmp_path / "run")
+    (tmp_path / "run" / "best.safetensors").unlink()
+    with pytest.raises(UserError, match=r"best.safetensors.* is gone"):
+        distill(config, tmp_path / "run", resume=True)
+
+
 def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(tmp_path: Path) -> None:
     teacher = cartpole_model(tmp_path / "teacher.safetensors")
     other = cartpole_model(tmp_path / "other.safetensors", seed=2)

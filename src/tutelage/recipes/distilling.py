@@ -448,6 +448,11 @@ class _Study:
         )
         parts = Parts(self.source, self.learner, self.assignment, judge)
         with open_run(folder, config, parts, files=self.files, resume=resume) as run:
+            if judge.best is not None and not (best := folder / "best.safetensors").exists():
+                raise UserError(
+                    f"{best}, the student that evaluated best, is gone: put it back, or begin "
+                    "anew in another folder"
+                )
             if self.source.env_steps == 0:
                 self.begin()
             for row in conduct(
