@@ -77,6 +77,44 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def leaving(obs: Any) -> Any:
+    raise SystemExit(7)
+
+
+def outdated() -> gymnasium.Env[Any, Any]:
+    class Outdated(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4,))
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, **_: Any) -> Any:
+            return self.observation_space.sample()
+
+    return Outdated()
+
+
+def branching(obs: torch.Tensor) -> torch.Tensor:
+    flat = obs.flatten(1)[:, :2]
+    return flat if flat.sum() > 0 else -flat
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluate", "tests.test_cli:leaving", "--env", "CartPole-v1"], "SystemExit(7)"),
+        (["evaluate", "tests.test_cli:branching", "--env", "tests.test_cli:outdated"], "unpack"),
+        (
+            ["export", "tests.test_cli:branching", "--env", "CartPole-v1", "--to", "onnx"],
+            "cannot be traced",
+        ),
+    ],
+)
+def test_what_code_of_ones_own_does_wrong_is_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")] if words[0] == "export" else []
+    assert said in refusal([*words, *out], capsys)
+
+
 def chatty() -> gymnasium.Env[Any, Any]:
     class Chatty(gymnasium.Wrapper[Any, Any, Any, Any]):
         def step(self, action: Any) -> Any:
