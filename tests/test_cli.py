@@ -81,6 +81,10 @@ def leaving(obs: Any) -> Any:
     raise SystemExit(7)
 
 
+def raising(obs: Any) -> Any:
+    raise ValueError("not today")
+
+
 def outdated() -> gymnasium.Env[Any, Any]:
     class Outdated(gymnasium.Env[Any, Any]):
         observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4,))
@@ -101,6 +105,10 @@ def branching(obs: torch.Tensor) -> torch.Tensor:
     ("words", "said"),
     [
         (["evaluate", "tests.test_cli:leaving", "--env", "CartPole-v1"], "SystemExit(7)"),
+        (
+            ["evaluate", "tests.test_cli:raising", "--env", "CartPole-v1"],
+            "tests.test_cli:raising: ValueError('not today')",
+        ),
         (["evaluate", "tests.test_cli:branching", "--env", "tests.test_cli:outdated"], "unpack"),
         (
             ["export", "tests.test_cli:branching", "--env", "CartPole-v1", "--to", "onnx"],

@@ -106,9 +106,7 @@ class Run:
         self._trackers = Trackers(named, folder, self.config)
 
     @classmethod
-    def create(
-        cls, folder: Path, config: Settings, files: Mapping[str, str]
-    ) -> "Run":
+    def create(cls, folder: Path, config: Settings, files: Mapping[str, str]) -> "Run":
         """Start a run in ``folder``; raise UserError if a run lives there already.
 
         ``files`` are all that the run reads, and their digests.
