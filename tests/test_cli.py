@@ -162,6 +162,7 @@ def test_under_json_stdout_holds_one_object_whatever_an_environment_prints(
         (["evaluate", "pong", "--episodes", "0"], ["episodes", "0"]),
         (["evaluate", "pong", "--sticky", "2"], ["sticky", "2"]),
         (["evaluate", "pong", "--max-steps", "0"], ["max_steps", "0"]),
+        (["evaluate", "pong", "--teacher-view", "state"], ["teacher_view", "--student-view"]),
         (
             ["evaluate", "pong", "--env", "breakout", "--threads", "1"],
             ["pong", "6", "breakout", "4"],

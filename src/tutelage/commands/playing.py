@@ -54,6 +54,11 @@ class EvaluateCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
+        if self.gymnasium.teacher_view:
+            raise UserError(
+                "teacher_view is for learning from a teacher: name what this policy sees by "
+                "`student_view`"
+            )
         named = EnvironmentConfig(
             env=self.env,
             gymnasium=self.gymnasium,
