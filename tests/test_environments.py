@@ -288,6 +288,7 @@ SPACES: dict[str, gymnasium.Space[Any]] = {
     "several in rows": spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
     "yes or no": spaces.MultiBinary((2, 2)),
     "numbers": spaces.Box(np.array([-2, 0], np.float32), np.array([2, 8], np.float32)),
+    "one of two fixed": spaces.Box(np.array([1, 0], np.float32), np.array([1, 2], np.float32)),
     "one number": spaces.Box(-1.0, 3.0, ()),
     "numbers in rows": spaces.Box(-3.0, 3.0, (2, 2), np.float64),
 }
