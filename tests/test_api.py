@@ -65,6 +65,10 @@ def test_distilling_comes_to_the_same_as_the_command(
     assert outcome.result == json.loads((tmp_path / "python" / "result.json").read_text())
     for name in ("metrics.jsonl", "config.toml", "best.safetensors"):
         assert_same_bytes(outcome.folder, command, name)
+    # The card says what the closing evaluation said, not the best of those it was kept by.
+    card = tt.load(outcome.folder).card
+    for name in ("mean_return", "ci95", "episodes"):
+        assert card[name] == result[name]
     assert [row.env_steps for row in rows] == [128, 256, 384, 512]
     assert any("student" in line for line in told)
     # What is left open in the asking is known in the outcome, and the student is the best one.

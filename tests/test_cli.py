@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 
@@ -76,6 +77,74 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def leaving(obs: Any) -> Any:
+    raise SystemExit(7)
+
+
+def raising(obs: Any) -> Any:
+    raise ValueError("not today")
+
+
+def outdated() -> gymnasium.Env[Any, Any]:
+    class Outdated(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4,))
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, **_: Any) -> Any:
+            return self.observation_space.sample()
+
+    return Outdated()
+
+
+def branching(obs: torch.Tensor) -> torch.Tensor:
+    flat = obs.flatten(1)[:, :2]
+    return flat if flat.sum() > 0 else -flat
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluate", "tests.test_cli:leaving", "--env", "CartPole-v1"], "SystemExit(7)"),
+        (
+            ["evaluate", "tests.test_cli:raising", "--env", "CartPole-v1"],
+            "tests.test_cli:raising: ValueError('not today')",
+        ),
+        (["evaluate", "tests.test_cli:branching", "--env", "tests.test_cli:outdated"], "unpack"),
+        (
+            ["export", "tests.test_cli:branching", "--env", "CartPole-v1", "--to", "onnx"],
+            "cannot be traced",
+        ),
+    ],
+)
+def test_what_code_of_ones_own_does_wrong_is_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")] if words[0] == "export" else []
+    assert said in refusal([*words, *out], capsys)
+
+
+def chatty() -> gymnasium.Env[Any, Any]:
+    class Chatty(gymnasium.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            print("I step")
+            return super().step(action)
+
+    return Chatty(gymnasium.make("CartPole-v1"))
+
+
+def test_under_json_stdout_holds_one_object_whatever_an_environment_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = models.load_network(Path(cartpole_model(tmp_path / "t.safetensors")))
+    network: Any = teacher.policy
+    models.save(tmp_path / "t.safetensors", network, env="tests.test_cli:chatty", card={})
+    main(["evaluate", str(tmp_path / "t.safetensors"), "--episodes", "1", "--json"])
+    out, err = capsys.readouterr()
+    assert "mean_return" in out
+    assert isinstance(json.loads(out), dict)
+    assert "I step" in err
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -93,6 +162,7 @@ def test_bad_flags_of_distill_are_refused_in_one_line(
         (["evaluate", "pong", "--episodes", "0"], ["episodes", "0"]),
         (["evaluate", "pong", "--sticky", "2"], ["sticky", "2"]),
         (["evaluate", "pong", "--max-steps", "0"], ["max_steps", "0"]),
+        (["evaluate", "pong", "--teacher-view", "state"], ["teacher_view", "--student-view"]),
         (
             ["evaluate", "pong", "--env", "breakout", "--threads", "1"],
             ["pong", "6", "breakout", "4"],

@@ -55,6 +55,35 @@ def write(folder: Path, steps: list[Transitions], *, stack: int = 4) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("kind", ["uint16", "uint32", "float16"])
+def test_frames_of_any_type_that_students_can_see_are_held(kind: str, tmp_path: Path) -> None:
+    step = experience(steps=1)[0]
+    to = Writer(
+        tmp_path / "data",
+        num_envs=NUM_ENVS,
+        obs_shape=(4, *FRAME),
+        obs_dtype=np.dtype(kind),
+        about={"env": "invented", "head": HEAD},
+    )
+    to.add(replace(step, obs=step.obs.astype(kind)))
+    to.close()
+    frames = Dataset(tmp_path / "data")[0].frames
+    assert str(frames.dtype) == kind
+    np.testing.assert_array_equal(frames[-1], step.obs[0, -1].astype(kind))
+
+
+def test_frames_of_another_type_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="type complex64: a data set holds bool, uint8"):
+        Writer(
+            tmp_path / "data",
+            num_envs=NUM_ENVS,
+            obs_shape=(1, 2),
+            obs_dtype=np.dtype(np.complex64),
+            about={"env": "invented", "head": HEAD},
+        )
+    assert not (tmp_path / "data").exists()
+
+
 def by_stream(folder: Path) -> list[list[Fragment]]:
     """Return the fragments of each environment in the order of time."""
     data = Dataset(folder)

@@ -288,6 +288,8 @@ SPACES: dict[str, gymnasium.Space[Any]] = {
     "several in rows": spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
     "yes or no": spaces.MultiBinary((2, 2)),
     "numbers": spaces.Box(np.array([-2, 0], np.float32), np.array([2, 8], np.float32)),
+    "one of two fixed": spaces.Box(np.array([1, 0], np.float32), np.array([1, 2], np.float32)),
+    "one number": spaces.Box(-1.0, 3.0, ()),
     "numbers in rows": spaces.Box(-3.0, 3.0, (2, 2), np.float64),
 }
 
@@ -317,6 +319,7 @@ def test_actions_of_any_kind_arrive_as_the_space_has_them_and_are_replayed(
     assert head.fits(space)
     rng = np.random.default_rng(0)
     original, restored = build(), build()
+    assert original.last_action().shape == head.random(3, rng).shape
     for _ in range(7):
         restored.step(head.random(3, rng))
     for _ in range(10):

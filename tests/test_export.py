@@ -27,6 +27,7 @@ from tutelage.cli import main
 from tutelage.domains import EnvironmentConfig
 from tutelage.exporters import EXPORTERS, Exporter, Portable, Written
 from tutelage.exporters.base import expected_action
+from tutelage.exporters.c import compiled
 from tutelage.exporters.c.compiled import deepest
 from tutelage.exporters.c.file import HELPERS
 from tutelage.exporters.c.quantised import line
@@ -544,6 +545,24 @@ def test_torchscript_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(tt.UserError, match="is TorchScript, which cannot be traced again"):
         tt.export(name, "onnx", tmp_path / "out", env="CartPole-v1", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["linear.pt"]
+
+
+def test_a_compiler_that_never_ends_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cc").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(compiled, "PATIENCE", 0.2)
+    words = ["export", controller(tmp_path / "m.safetensors"), "--to", "c"]
+    said = refusal([*words, "--out", str(tmp_path / "out")], capsys)
+    assert "cc did not end within 0.2 s" in said
+
+
+def test_a_folder_of_any_name_holds_c(tmp_path: Path) -> None:
+    model = controller(tmp_path / "m.safetensors")
+    contract = tt.export(model, "c", tmp_path / "two\nlines", states=64, episodes=1, max_steps=20)
+    assert contract
 
 
 def test_the_stack_is_that_of_the_deepest_call() -> None:

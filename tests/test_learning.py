@@ -17,6 +17,7 @@ from tutelage.dataset import Dataset
 from tutelage.domains import About
 from tutelage.domains.gym import GymDomain, GymSettings
 from tutelage.environments import Environments
+from tutelage.errors import UserError
 from tutelage.evaluation import evaluate
 from tutelage.heads import Categorical, Head
 from tutelage.importers import import_model
@@ -176,6 +177,8 @@ def test_a_recording_is_enough_to_distil_from(tmp_path: Path) -> None:
     record(build(Record, {"teacher": str(teacher), **settings}), tmp_path / "data")
     teacher.unlink()
     config = changed(DISTILL, dataset=str(tmp_path / "data"), env_steps=2_000, eval_from=10**9)
+    with pytest.raises(UserError, match=r"\[1, 4\], CartPole-v1 .* gives \[3, 4\].*stack"):
+        distill(changed(config, stack=3), tmp_path / "stacked")
     outcome = distill(config, tmp_path / "run")
     trained = evaluate(outcome.student, CARTPOLE, episodes=10)
     assert_gain(trained.returns, untrained_returns(), at_least=150.0)

@@ -16,10 +16,11 @@ import torch
 from tests.players import SMALL, assert_same_bytes, cartpole_model
 from tutelage.configs import Distill, Teach
 from tutelage.errors import UserError
+from tutelage.files import digest, pack_state, unpack_state
 from tutelage.logs import read_metrics
 from tutelage.recipes import Hooks, distill, teach
 from tutelage.runs import Run
-from tutelage.schema import build
+from tutelage.schema import build, changed
 from tutelage.session import open_run
 from tutelage.types import Row, State
 
@@ -205,6 +206,45 @@ def test_another_model_in_the_place_of_what_was_begun_with_is_refused(tmp_path: 
     cartpole_model(path, seed=2)
     with pytest.raises(UserError, match=str(path)):
         teach(config, tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_that_lost_its_best_student_is_not_over(tmp_path: Path) -> None:
+    teacher = cartpole_model(tmp_path / "teacher.safetensors")
+    config = build(
+        Distill,
+        {**SMALL, "teachers": [teacher], "student": "mlp:4", "eval_from": 0, "eval_episodes": 2},
+    )
+    distill(config, tmp_path / "run")
+    (tmp_path / "run" / "best.safetensors").unlink()
+    with pytest.raises(UserError, match=r"best.safetensors.* is gone"):
+        distill(config, tmp_path / "run", resume=True)
+
+
+def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(tmp_path: Path) -> None:
+    teacher = cartpole_model(tmp_path / "teacher.safetensors")
+    other = cartpole_model(tmp_path / "other.safetensors", seed=2)
+    short = {**SMALL, "student": "mlp:4", "eval_from": 10**9, "checkpoint_every": 128}
+    config = build(Distill, {**short, "teachers": [teacher]})
+    with pytest.raises(PowerCutError):
+        distill(config, tmp_path / "run", hooks=Hooks(watch=cut_at(300)))
+    for name, value in {
+        "teachers": (other,),
+        "seed": 7,
+        "env_steps": 1_024,
+        "num_envs": 4,
+        "student": "mlp:8",
+    }.items():
+        with pytest.raises(UserError, match=rf"^{name} is .* was begun with"):
+            distill(changed(config, **{name: value}), tmp_path / "run", resume=True)
+    free = changed(config, threads=1, checkpoint_every=64, device="cpu")
+    assert distill(free, tmp_path / "run", resume=True).env_steps == 512
+    # A finished run is refused too, and one from before settings were saved is not.
+    with pytest.raises(UserError, match="seed is 7"):
+        distill(changed(config, seed=7), tmp_path / "run", resume=True)
+    *_, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    data = pack_state({k: v for k, v in unpack_state(newest).items() if k != "settings"})
+    newest.with_name(f"{'9' * 9}-{digest(data)}.safetensors").write_bytes(data)
+    assert distill(config, tmp_path / "run", resume=True).env_steps == 512
 
 
 def test_a_checkpoint_of_another_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import (
+    AbstractContextManager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -83,6 +89,10 @@ LONGEST = 2_000
 """Characters of an error that are shown: a name in it may be of any length."""
 
 
+GYMNASIUM = "\x1b[33mWARN"
+"""What its warnings begin with."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that ``arguments`` (by default the process's own) spell."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -104,7 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
             # What is begun is then tidied up, and nothing half-written is left.
             with sigterm_as_ctrl_c(), warnings.catch_warnings():
                 warnings.showwarning = _warn(warnings.showwarning)
-                _parse(*words).run()
+                command = _parse(*words)
+                with _stdout_of(command):
+                    _run(command)
     except UserError as error:
         # A sweep has its settings in a file, by their names.
         _end(str(error) if words[:1] == ["sweep"] else re.sub(r"`(\w+)`", _flag, str(error)))
@@ -121,8 +133,29 @@ def main(arguments: list[str] | None = None) -> None:
         _end("interrupted", code=130)
 
 
+def _run(command: Any) -> None:
+    """Run a command, which ends by itself: what it runs of a person's own may not end it."""
+    try:
+        command.run()
+    except SystemExit as end:
+        raise UserError(
+            f"an environment or a policy of one's own ended the process, by {end!r}: expected "
+            "that it raises an exception or goes on"
+        ) from end
+
+
+def _stdout_of(command: Any) -> AbstractContextManager[None]:
+    """Return what keeps others from the stdout of a command that is to print one JSON object."""
+    from tutelage.commands import display
+
+    return display.only_answers() if getattr(command, "json", False) else nullcontext()
+
+
 def _warn(others: Callable[..., None]) -> Callable[..., None]:
-    """Return what shows a warning: ours once, on a line of its own, all ``others`` as they were."""
+    """Return what shows a warning: ours once, on a line of its own, all ``others`` as they were.
+
+    Not Gymnasium's advice on how to write environments: what matters of it is refused.
+    """
     said = set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
@@ -131,7 +164,7 @@ def _warn(others: Callable[..., None]) -> Callable[..., None]:
             if line not in said:
                 print(line, file=sys.stderr, flush=True)
             said.add(line)
-        else:
+        elif not str(message).startswith(GYMNASIUM):
             others(message, category, *place)
 
     return show

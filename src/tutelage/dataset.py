@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -52,6 +52,20 @@ TYPES = {
 }
 """What the columns of a chunk are made of; an action is what the environment takes."""
 
+Frames = Literal[
+    "bool",
+    "uint8",
+    "uint16",
+    "uint32",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+]
+"""What frames may be made of."""
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 Steps = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 
@@ -61,7 +75,7 @@ class Manifest(msgspec.Struct):
 
     format: str
     obs_shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=5)]
-    obs_dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"]
+    obs_dtype: Frames
     env_steps: Counted
     chunks: list[Steps]
     env: str
@@ -110,9 +124,16 @@ class Writer:
     ) -> None:
         """Start a data set; raise UserError if ``folder`` holds anything, unless it is a resume.
 
+        And for observations of a type that a data set cannot hold.
+
         ``about`` is what a reader should know: ``env``, the ``head`` of the labels as
         ``describe_head`` has it, who acted.
         """
+        if str(obs_dtype) not in get_args(Frames):
+            raise UserError(
+                f"observations are of type {obs_dtype}: a data set holds "
+                f"{', '.join(get_args(Frames))}"
+            )
         if not resume:
             check_free(folder)
         sweep(folder)

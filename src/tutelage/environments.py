@@ -102,8 +102,9 @@ class Environments:
         self._episode = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs, np.float64)
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
-        shape = self.action_space.shape or ()
-        flat = (math.prod(shape),) if shape else ()  # as a head has it, whatever the space's shape
+        # As a head has it, whatever the space's shape: one number of a Box of no dimensions too.
+        one = isinstance(self.action_space, gymnasium.spaces.Discrete)
+        flat = () if one else (math.prod(self.action_space.shape or ()),)
         self._idle = np.zeros(flat, self.action_space.dtype)
         self._raw: Any = None
         self._asked = False  # and not answered

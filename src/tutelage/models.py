@@ -88,6 +88,12 @@ def save(
     save_tensors(Path(path), tensors, about)
 
 
+def note(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``facts`` on the card of a model's file; its numbers stay as they are."""
+    tensors, about = load_tensors(path)
+    save_tensors(path, tensors, {**about, "card": {**about["card"], **facts}})
+
+
 def bundled_names() -> list[str]:
     """Return the names of the models that come with the package."""
     return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))

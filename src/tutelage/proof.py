@@ -181,8 +181,11 @@ def agreement(
 
 
 def _range(space: spaces.Box) -> Floats:
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = (side.astype(np.float64) for side in (space.low, space.high))
+    """Return how wide each number of an action is; 1 where it is fixed or lacks a bound."""
+    bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
+    low, high = (
+        np.where(bounded, side, 0.0).astype(np.float64) for side in (space.low, space.high)
+    )
     return np.where(bounded, np.maximum(high - low, 1e-30), 1.0).ravel()
 
 

@@ -46,7 +46,7 @@ from tutelage.files import (
     write_json,
 )
 from tutelage.logs import read_metrics
-from tutelage.schema import flat, nested
+from tutelage.schema import build, flat, nested
 from tutelage.trackers import Trackers
 from tutelage.types import Row, State
 
@@ -59,7 +59,14 @@ TIMING = "timing.jsonl"
 LOGS = ("metrics.jsonl", "selections.jsonl", TIMING)
 """What a run appends to, and cuts to its checkpoint when it goes on."""
 
+FREE = ("checkpoint_every", "device", "threads", "track")
+"""Settings that may be others when a run goes on: they change nothing of what is asked of it."""
+
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+Settings = Teach | Distill | Multitask
+"""Of a run, whatever it does."""
 
 
 class Clock(msgspec.Struct):
@@ -71,11 +78,13 @@ class Clock(msgspec.Struct):
 
 
 class Saved(msgspec.Struct):
-    """A checkpoint: the logs' sizes, the clock, and the state of every part."""
+    """A checkpoint: the logs' sizes, the clock, the state of every part, and the settings."""
 
     sizes: dict[str, Size]
     clock: Clock
     parts: dict[str, Any]
+    settings: dict[str, Any] | None = None
+    """In their groups; older checkpoints lack them."""
 
 
 class Run:
@@ -97,9 +106,7 @@ class Run:
         self._trackers = Trackers(named, folder, self.config)
 
     @classmethod
-    def create(
-        cls, folder: Path, config: Teach | Distill | Multitask, files: Mapping[str, str]
-    ) -> "Run":
+    def create(cls, folder: Path, config: Settings, files: Mapping[str, str]) -> "Run":
         """Start a run in ``folder``; raise UserError if a run lives there already.
 
         ``files`` are all that the run reads, and their digests.
@@ -165,18 +172,22 @@ class Run:
                 sync(path)
         sizes = {path.name: path.stat().st_size for path in logs}
         clock = {"seconds": self.seconds, "evaluating": self._evaluating, "last": list(self._last)}
-        data = pack_state({"sizes": sizes, "clock": clock, "parts": state})
+        saved = {"sizes": sizes, "clock": clock, "parts": state, "settings": self._settings}
+        data = pack_state(saved)
         folder = self.folder / "checkpoints"
         write_atomic(folder / f"{env_steps:09d}-{digest(data)}.safetensors", data)
         for old in sorted(folder.glob("*.safetensors"))[:-KEEP_CHECKPOINTS]:
             old.unlink()
 
-    def resume(self) -> State | None:
+    def resume(self, config: Settings | None = None) -> State | None:
         """Return the newest usable checkpoint and cut the logs to it; None if there is none.
 
-        Raises UserError where the folder cannot be written, or its rows cannot be read.
+        Raises UserError where the folder cannot be written, its rows cannot be read, or the
+        checkpoint was made under other settings than those of ``config``.
         """
         saved = self._newest()
+        if config is not None:
+            self._check_settings(saved, config)
         self._truncate({} if saved is None else saved.sizes)
         read_metrics(self.folder)
         if saved is None:
@@ -185,6 +196,23 @@ class Run:
         self._evaluating = saved.clock.evaluating
         self._last = saved.clock.last
         return saved.parts
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What the run's ``CONFIG`` says, in groups."""
+        return {k: v for k, v in self.config.items() if k not in ("command", "files")}
+
+    def _check_settings(self, saved: Saved | None, config: Settings) -> None:
+        """Raise UserError, naming it, for a setting that is not as the run was begun with."""
+        known = self._settings if saved is None or saved.settings is None else saved.settings
+        # Settings that came with a later version are as usual in a run from before.
+        before, now = flat(build(type(config), known, where=str(self.folder))), flat(config)
+        if differs := [name for name in now if name not in FREE and now[name] != before[name]]:
+            name = differs[0]
+            raise UserError(
+                f"{name} is {now[name]!r}, but {self.folder} was begun with {before[name]!r}: put "
+                f"it back ({self.folder / CONFIG}), or begin anew in another folder"
+            )
 
     def _newest(self) -> Saved | None:
         """Read the newest checkpoint that is whole and that the logs reach.

@@ -11,14 +11,13 @@ import msgspec
 import numpy as np
 
 from tutelage.assignment.protocol import Assignment
-from tutelage.configs import Distill, Multitask, Teach
 from tutelage.errors import FaultyEnvironmentError, UserError, diverged
 from tutelage.evaluation import Abandoned, Evaluation
 from tutelage.files import claimed
 from tutelage.learner import Learner
 from tutelage.loop import Source
 from tutelage.loop import run as run_loop
-from tutelage.runs import CONFIG, FAULTS, Run, check_files
+from tutelage.runs import CONFIG, FAULTS, Run, Settings, check_files
 from tutelage.types import Row, State, Stateful
 
 Watch = Callable[[Row], None]
@@ -191,7 +190,7 @@ class Examined(msgspec.Struct):
 @contextmanager
 def open_run(
     folder: Path,
-    config: Teach | Distill | Multitask,
+    config: Settings,
     parts: Parts,
     *,
     files: Mapping[str, str],
@@ -199,9 +198,9 @@ def open_run(
 ) -> Iterator[Run]:
     """Create the run's folder, or open it and bring the parts to where it stopped.
 
-    ``files`` are all that the run reads, and their digests. Raises UserError for other files than
-    it was begun with, for a checkpoint that lacks what a part needs, and while the run is open
-    elsewhere.
+    ``files`` are all that the run reads, and their digests. Raises UserError for other files or
+    settings than it was begun with, for a checkpoint that lacks what a part needs, and while the
+    run is open elsewhere.
     """
     if not resume:
         run = Run.create(folder, config, files)
@@ -209,15 +208,15 @@ def open_run(
         check_files(folder, files)
     with claimed(folder / CONFIG):
         if resume:
-            run = _gone_on(folder, parts)
+            run = _gone_on(folder, config, parts)
         with closing(run):
             yield run
 
 
-def _gone_on(folder: Path, parts: Parts) -> Run:
+def _gone_on(folder: Path, config: Settings, parts: Parts) -> Run:
     """Return a run that was begun before, the parts where it stopped."""
     run = Run(folder)
-    if (state := run.resume()) is not None:
+    if (state := run.resume(config)) is not None:
         try:
             parts.restore(state)
         except UserError:

@@ -114,6 +114,13 @@ def save_tasks(
     save_tensors(path, weights, about)
 
 
+def note_tasks(path: Path, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the facts of each task on its card in a file; its numbers stay as they are."""
+    tensors, about = load_tensors(path)
+    tasks = [{**one, "card": {**one["card"], **facts[one["name"]]}} for one in about["tasks"]]
+    save_tensors(path, tensors, {**about, "tasks": tasks})
+
+
 def read_tasks(path: Path) -> tuple[Network, list[Task]]:
     """Return the network of a file of several tasks, and these.
 

@@ -43,13 +43,15 @@ class Teacher:
 class TeacherError(UserError):
     """A teacher raised an exception or said what is no label."""
 
-    def __init__(self, arm: int, reason: str) -> None:
-        super().__init__(arm, reason)  # with both it can be pickled
+    def __init__(self, arm: int, reason: str, name: str = "") -> None:
+        """``name`` is the teacher's, where nobody else says it."""
+        super().__init__(arm, reason, name)  # with all of them it can be pickled
         self.arm = arm
         self.reason = reason
+        self.name = name
 
     def __str__(self) -> str:
-        return self.reason
+        return self.reason if self.name in self.reason else f"{self.name}: {self.reason}"
 
 
 class Ensemble:
@@ -220,8 +222,11 @@ class _Alone:
         self._asked += len(obs)
         ensemble, k = self._ensemble, self._k
         shown = ensemble._see(k, obs)
-        out, after = _think(k, ensemble.teachers[k].policy, shown, carry)
-        return ensemble._say(k, out, obs, self._asked), after
+        try:
+            out, after = _think(k, ensemble.teachers[k].policy, shown, carry)
+            return ensemble._say(k, out, obs, self._asked), after
+        except TeacherError as failure:
+            raise TeacherError(k, failure.reason, ensemble.teachers[k].name) from failure
 
 
 def _think(k: int, policy: Policy, obs: Tensor, carry: Carry) -> tuple[Tensor, Carry]:

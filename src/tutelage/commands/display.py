@@ -4,12 +4,14 @@ Names come from outside: whatever is shown is shown as it is, neither read as Ri
 the terminal. Rich leaves out colours where ``NO_COLOR`` is set or nobody looks at a terminal.
 """
 
+import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -32,6 +34,25 @@ PIPED = 100_000
 def say(text: str) -> None:
     """Print a line on stdout as it is."""
     print(printable(text))
+
+
+_ANSWERS: ContextVar[TextIO | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def only_answers() -> Iterator[None]:
+    """Keep stdout for ``answer``: what else is printed, as by an environment, goes to stderr."""
+    token = _ANSWERS.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _ANSWERS.reset(token)
+
+
+def answer(result: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(result), file=_ANSWERS.get())
 
 
 def warn(text: str) -> None:

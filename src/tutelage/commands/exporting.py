@@ -1,6 +1,5 @@
 """``tutelage export``: a policy taken elsewhere, with the proof that it is the same policy."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +58,7 @@ class ExportCommand:
                 note=note,
             )
         if self.json:
-            print(json.dumps(contract))
+            display.answer(contract)
             return
         said = {"file": str(Path(self.out) / contract["file"]), **facts(contract)}
         if contract["page"] is None:

@@ -1,6 +1,5 @@
 """``tutelage teach``, ``distill``, ``multitask``, ``resume``: what learns; and ``record``."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,7 +82,7 @@ class RecordCommand:
         size = sum(path.stat().st_size for path in folder.iterdir())
         result = {"folder": str(folder), "env_steps": env_steps, "bytes": size}
         if self.json:
-            print(json.dumps(result))
+            display.answer(result)
             return
         display.say(f"{env_steps:,} env steps in {folder}, {size / env_steps:.0f} bytes each")
 
@@ -132,7 +131,7 @@ def _teach(config: Teach, folder: Path, *, resume: bool, as_json: bool) -> None:
             result = recipes.close_teaching(config, folder, note=note)
     _write_report(folder, video=False)
     if as_json:
-        print(json.dumps(result))
+        display.answer(result)
         return
     display.table("Teacher", [{"player": "teacher", **summary.cells(result)}])
     display.say(f"run: {folder} (--threads {config.threads})")
@@ -148,7 +147,7 @@ def _distill(config: Distill, folder: Path, *, resume: bool, as_json: bool) -> N
             result = recipes.close_distillation(outcome, note=note)
     _write_report(folder, video=True)
     if as_json:
-        print(json.dumps(result))
+        display.answer(result)
         return
     display.table(summary.headline(result), summary.compare(result))
     for line in summary.remarks(result):
@@ -169,7 +168,7 @@ def _multitask(config: Multitask, folder: Path, *, resume: bool, as_json: bool) 
             result = recipes.close_multitask(outcome, note=note)
     _write_report(folder, video=False)
     if as_json:
-        print(json.dumps(result))
+        display.answer(result)
         return
     display.table(several.headline(result), several.compare(result))
     display.say(f"run: {folder} (--threads {alone.threads})")

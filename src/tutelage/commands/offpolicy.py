@@ -1,6 +1,5 @@
 """``tutelage offpolicy``: what other selectors would have been paid in the states of a run."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ class OffPolicyCommand:
                 "mean_reward": paid,
                 "policies": [asdict(one) for one in judged],
             }
-            print(json.dumps(result))
+            display.answer(result)
             return
         display.table(
             f"The second half's {len(late.round):,} choices were paid {paid:.3f} each",

@@ -1,6 +1,5 @@
 """``tutelage evaluate``, ``inspect``, ``watch`` and ``sizes``: what a model is and does."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +54,11 @@ class EvaluateCommand:
     """Print exactly one JSON object on stdout."""
 
     def run(self) -> None:
+        if self.gymnasium.teacher_view:
+            raise UserError(
+                "teacher_view is for learning from a teacher: name what this policy sees by "
+                "`student_view`"
+            )
         named = EnvironmentConfig(
             env=self.env,
             gymnasium=self.gymnasium,
@@ -90,7 +94,7 @@ class EvaluateCommand:
         if sticks:
             result["sticky"] = {"probability": self.sticky, **columns[self.sticky]}
         if self.json:
-            print(json.dumps(result))
+            display.answer(result)
             return
         display.table(
             f"{self.model} on {env}",
@@ -129,7 +133,7 @@ class InspectCommand:
             "card": dict(model.card),
         }
         if self.json:
-            print(json.dumps(about))
+            display.answer(about)
             return
         card = about.pop("card")
         settings = dict(_settings(model.env, card.pop("config", {})))
@@ -235,7 +239,7 @@ class SizesCommand:
                 counts[name] = count_parameters(size, envs.obs_shape, head)
         envs.close()
         if self.json:
-            print(json.dumps(counts))
+            display.answer(counts)
             return
         display.table(
             f"Sizes on {self.env} (the paper counts a network and its target copy)",

@@ -1,6 +1,5 @@
 """``tutelage zoo``: the models that are at hand, and how well each plays by its card."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ class ZooCommand:
             for task, model in models_in(path).items()
         }
         if self.json:
-            print(json.dumps({name: _facts(model) for name, model in kept.items()}))
+            display.answer({name: _facts(model) for name, model in kept.items()})
             return
         display.table("Models", [row for name, model in kept.items() for row in _rows(name, model)])
 

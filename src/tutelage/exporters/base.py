@@ -1,6 +1,9 @@
 """What exporters share: a policy with everything around it that acting needs, and its trace."""
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,6 +199,18 @@ def expected_action(policy: Portable, numbers: Tensor) -> Array:
     return given.reshape(action.shape)
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep from the terminal what PyTorch logs and prints of a program that it cannot trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def trace(module: nn.Module, examples: Sequence[Tensor]) -> Any:
     """Return a module as a program of ``torch.export``, of any number of states.
 
@@ -206,7 +221,7 @@ def trace(module: nn.Module, examples: Sequence[Tensor]) -> Any:
     shapes = (first, tuple(rest)) if rest else (first,)
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _unheard():
             program = torch.export.export(
                 module, tuple(examples), dynamic_shapes=shapes, strict=False
             )

@@ -13,7 +13,7 @@ from tutelage import models, threads
 from tutelage.choice_log import read_log
 from tutelage.configs import Teach
 from tutelage.domains import EnvironmentConfig, about, as_teacher
-from tutelage.evaluation import Note, evaluate
+from tutelage.evaluation import Evaluation, Note, evaluate
 from tutelage.files import write_json
 from tutelage.importers import import_model
 from tutelage.logs import TARGET, read_metrics, read_timing
@@ -22,7 +22,7 @@ from tutelage.own import Own
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
 from tutelage.recipes.multitask import Multitasked
-from tutelage.tasks import model_for, read_tasks
+from tutelage.tasks import model_for, note_tasks, read_tasks
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
@@ -32,14 +32,17 @@ Result = dict[str, Any]
 def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> Result:
     """Evaluate student and teacher over as many episodes; write the result and the model card.
 
-    A student that passed is shown with the episodes that confirmed it.
+    A student that passed is shown with the episodes that confirmed it. Its file's card then says
+    the same: the best of several evaluations, which it was kept by, flatters.
     """
     config, folder = outcome.config, outcome.folder
+    figures = close_student(outcome, note=note)
+    models.note(models.find(folder), _summary(figures))
     best = best_of(outcome)
     result: Result = {
         "folder": str(folder),
         "env": config.environment.env,
-        **describe(best, close_student(outcome, note=note)),
+        **describe(best, figures),
         **_course(folder),
     }
     result["kept_at"] = best.card.get("env_steps", result["env_steps"])
@@ -73,6 +76,11 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     write_json(folder / "result.json", result)
     write_card(folder, result, best)
     return result
+
+
+def _summary(figures: Result) -> Result:
+    """Return the figures of an evaluation without the return of each episode."""
+    return {name: value for name, value in figures.items() if name != "returns"}
 
 
 def best_of(outcome: Outcome) -> Model:
@@ -111,13 +119,12 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
     path = outcome.folder / "best.safetensors"
     asked = outcome.config.distill
     network, known = read_tasks(path)
-    tasks: dict[str, Result] = {}
+    played: dict[str, Evaluation] = {}
     for task in known:
-        name, student = task.name, model_for(path, network, task)
-        one, reference = outcome.tasks[name], outcome.references[name]
-        played = evaluate(
-            student.policy,
-            one.config.environment,
+        name = task.name
+        played[name] = evaluate(
+            model_for(path, network, task).policy,
+            outcome.tasks[name].config.environment,
             episodes=asked.examination.confirm_episodes,
             seed=asked.seed,
             stream="closing",
@@ -125,12 +132,17 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
             threads=asked.threads,
             note=lambda text, name=name: note(f"student, {name}: {text}"),  # type: ignore[misc]
         )
+    note_tasks(path, {name: one.summary() for name, one in played.items()})
+    tasks: dict[str, Result] = {}
+    for task in known:
+        name, student = task.name, model_for(path, network, task)
+        one, reference = outcome.tasks[name], outcome.references[name]
         teacher = describe(one.model, reference.teacher.figures(), one.envs.teacher_obs[:1])
         tasks[name] = {
             "env": one.config.environment.env,
-            **describe(student, played.figures()),
+            **describe(student, played[name].figures()),
             "random_return": reference.random.mean,
-            "kept": reference.kept(played.mean),
+            "kept": reference.kept(played[name].mean),
             "teacher": {"name": one.config.teachers[0], **teacher},
         }
     result: Result = {
@@ -155,8 +167,7 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
     played = evaluate(
         model.policy, config.environment, seed=config.seed, threads=config.threads, note=note
     )
-    network: Any = model.policy
-    models.save(path, network, env=model.env, card={**model.card, **played.summary()})
+    models.note(path, played.summary())
     model = models.load_network(path)
     result = {
         "folder": str(folder),

@@ -23,6 +23,7 @@ from tutelage.domains import (
     environment_of,
     make,
     settled,
+    spaces_of,
     usual_target,
 )
 from tutelage.errors import UserError
@@ -284,6 +285,14 @@ def _distill_offline(
         environment=replace(config.environment, atari=atari),
         threads=settle_threads(config.threads, dataset.obs_shape),
     )
+    seen = spaces_of(config.environment).obs
+    assert seen is not None
+    if seen.shape[1:] != dataset.obs_shape:
+        raise UserError(
+            f"{config.dataset} holds observations {list(dataset.obs_shape)}, {dataset.env} with "
+            f"these settings gives {list(seen.shape[1:])}: give those that it was recorded with "
+            "(stack, env_wrappers, student_view)"
+        )
     theirs = parse_head(dataset.head)
     if (wanted := _spoken(own)) not in (None, theirs):
         raise UserError(f"the labels of {config.dataset} are of {theirs}, the student's {wanted}")
@@ -439,6 +448,11 @@ class _Study:
         )
         parts = Parts(self.source, self.learner, self.assignment, judge)
         with open_run(folder, config, parts, files=self.files, resume=resume) as run:
+            if judge.best is not None and not (best := folder / "best.safetensors").exists():
+                raise UserError(
+                    f"{best}, the student that evaluated best, is gone: put it back, or begin "
+                    "anew in another folder"
+                )
             if self.source.env_steps == 0:
                 self.begin()
             for row in conduct(

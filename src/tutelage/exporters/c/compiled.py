@@ -27,6 +27,10 @@ BYTES = {"float": 4, "double": 8, "int64_t": 8, "int32_t": 4}
 """Of a number of working memory; of any other type it is one."""
 
 
+PATIENCE = 600.0
+"""Seconds that ``cc`` may take; large networks take it some."""
+
+
 def sizes(policy: Portable, program: Program, folder: Path) -> dict[str, Any]:
     """Return what a file takes of flash and RAM: its arrays counted, its code measured by ``cc``.
 
@@ -73,12 +77,17 @@ def _compile(
     """Compile; return what the compiler complains of, if it does."""
     if shutil.which("cc") is None:
         return "no C compiler: the command cc is not found"
-    done = subprocess.run(
-        ["cc", *flags, str(folder / SOURCE), "-o", str(target), *libraries],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["cc", *flags, SOURCE, "-o", str(target.absolute()), *libraries],
+            cwd=folder,  # so that nothing it writes of the file has the folder's name in it
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the command cc did not end within {PATIENCE:g} s"
     return done.stderr.strip().partition("\n")[0] or "cc failed" if done.returncode else None
 
 
