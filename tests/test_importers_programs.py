@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tutelage.errors import UserError
 from tutelage.heads import Bernoulli, Categorical, MultiCategorical, Point, QValues
 from tutelage.importers import Importer, import_model, policy_of
+from tutelage.importers.base import ToRange
 from tutelage.policies import Function, Model, begin_again
 
 BOX = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([1.0, 5.0], np.float32))
@@ -248,3 +249,9 @@ def test_an_importer_from_outside_is_named_with_its_file(module: Any, tmp_path: 
     module.format = load
     with pytest.raises(UserError, match="importer"):
         import_model(f"experts:format:{tmp_path / 'file'}")
+
+
+def test_an_action_that_is_fixed_is_the_middle_of_its_range() -> None:
+    low, high = np.array([-2.0, 3.0], np.float32), np.array([2.0, 3.0], np.float32)
+    said = ToRange(low, high)(torch.tensor([[1.0, 3.0]]))
+    assert said.tolist() == [[0.5, 0.0]]

@@ -323,7 +323,8 @@ class ToRange(nn.Module):
         super().__init__()
         bounded = np.isfinite(low) & np.isfinite(high)
         low, high = np.where(bounded, low, -1.0).ravel(), np.where(bounded, high, 1.0).ravel()
-        self.register_buffer("spread", torch.from_numpy((high - low) / 2.0).float())
+        spread = np.where(low < high, (high - low) / 2.0, 1.0)  # one that is fixed has no range
+        self.register_buffer("spread", torch.from_numpy(spread).float())
         self.register_buffer("middle", torch.from_numpy((high + low) / 2.0).float())
 
     def forward(self, out: Tensor) -> Tensor:
