@@ -88,7 +88,7 @@ def save(
     save_tensors(Path(path), tensors, about)
 
 
-def note(path: Path, facts: Mapping[str, Any]) -> None:
+def amend_card(path: Path, facts: Mapping[str, Any]) -> None:
     """Write ``facts`` on the card of a model's file; its numbers stay as they are."""
     tensors, about = load_tensors(path)
     save_tensors(path, tensors, {**about, "card": {**about["card"], **facts}})

@@ -114,7 +114,7 @@ def save_tasks(
     save_tensors(path, weights, about)
 
 
-def note_tasks(path: Path, facts: Mapping[str, Mapping[str, Any]]) -> None:
+def amend_cards(path: Path, facts: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the facts of each task on its card in a file; its numbers stay as they are."""
     tensors, about = load_tensors(path)
     tasks = [{**one, "card": {**one["card"], **facts[one["name"]]}} for one in about["tasks"]]

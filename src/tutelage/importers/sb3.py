@@ -258,7 +258,9 @@ def _space(about: Any, where: str) -> _Space:
             "MultiBinary or Dict"
         )
     if space.numbers > LARGEST_SPACE:
-        raise UserError(f"{where} have {space.numbers:.3g} numbers, expected {LARGEST_SPACE:,}")
+        raise UserError(
+            f"{where} have {space.numbers:.3g} numbers, expected at most {LARGEST_SPACE:,}"
+        )
     return space
 
 

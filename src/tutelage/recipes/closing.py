@@ -22,7 +22,7 @@ from tutelage.own import Own
 from tutelage.policies import Model, Policy
 from tutelage.recipes.distilling import Outcome
 from tutelage.recipes.multitask import Multitasked
-from tutelage.tasks import model_for, note_tasks, read_tasks
+from tutelage.tasks import amend_cards, model_for, read_tasks
 from tutelage.teachers import TeacherError, load_teachers
 
 Result = dict[str, Any]
@@ -37,7 +37,7 @@ def close_distillation(outcome: Outcome, *, note: Note = lambda text: None) -> R
     """
     config, folder = outcome.config, outcome.folder
     figures = close_student(outcome, note=note)
-    models.note(models.find(folder), _summary(figures))
+    models.amend_card(models.find(folder), _summary(figures))
     best = best_of(outcome)
     result: Result = {
         "folder": str(folder),
@@ -132,7 +132,7 @@ def close_multitask(outcome: Multitasked, *, note: Note = lambda text: None) -> 
             threads=asked.threads,
             note=lambda text, name=name: note(f"student, {name}: {text}"),  # type: ignore[misc]
         )
-    note_tasks(path, {name: one.summary() for name, one in played.items()})
+    amend_cards(path, {name: one.summary() for name, one in played.items()})
     tasks: dict[str, Result] = {}
     for task in known:
         name, student = task.name, model_for(path, network, task)
@@ -167,7 +167,7 @@ def close_teaching(config: Teach, folder: Path, *, note: Note = lambda text: Non
     played = evaluate(
         model.policy, config.environment, seed=config.seed, threads=config.threads, note=note
     )
-    models.note(path, played.summary())
+    models.amend_card(path, played.summary())
     model = models.load_network(path)
     result = {
         "folder": str(folder),

@@ -163,7 +163,7 @@ def _environment(config: EnvironmentConfig) -> dict[str, Any]:
 
 
 def _interface(policy: Portable, obs: Array, parts: Parts) -> dict[str, Any]:
-    """Return what goes into the file, of which parts of a Dict, and what comes out of it."""
+    """Return what goes into the file, with the parts of a Dict, and what comes out of it."""
     stack, *frame = obs.shape[1:]
     memory = [{"shape": ["batch", *sides], "dtype": "float32"} for sides in policy.memory]
     return {
@@ -199,11 +199,13 @@ def _interface(policy: Portable, obs: Array, parts: Parts) -> dict[str, Any]:
 
 def _joined(parts: Parts) -> list[dict[str, Any]]:
     """Return where in the vector each part of a Dict lies; a Discrete one is one-hot."""
-    sizes = [int(spaces.flatdim(part)) for part in parts.values()]
-    return [
-        {"key": key, "offset": sum(sizes[:i]), "size": sizes[i], "space": described(part)}
-        for i, (key, part) in enumerate(parts.items())
-    ]
+    joined: list[dict[str, Any]] = []
+    offset = 0
+    for key, part in parts.items():
+        size = int(spaces.flatdim(part))
+        joined.append({"key": key, "offset": offset, "size": size, "space": described(part)})
+        offset += size
+    return joined
 
 
 def described(space: gymnasium.Space[Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def write_contract(folder: Path, contract: Mapping[str, Any]) -> str | None:
         sections=[
             Section("What was proved", [Table("Proof", proved, prose=True)]),
             Section("In and out", [Table("In and out", ends)]),
-            *([Section("What `obs` is of", [Table("Parts", parts)])] if parts else []),
+            *([Section("Which numbers are which key", [Table("Parts", parts)])] if parts else []),
             Section("What it sees", [Settings(contract["environment"])]),
             Section("What it does", [Settings(action["space"]), Settings(contract["numbers"])]),
             Section("Where it is from", [Settings(contract["model"])]),
