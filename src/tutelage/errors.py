@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Entry = TypeVar("Entry")
 
@@ -76,6 +76,19 @@ def counted(number: int, what: str) -> str:
     ('1 number', '6 numbers')
     """
     return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text of at most ``most`` characters: the beginning of a longer one."""
+    return text if len(text) <= most else f"{text[: most - 3]}…"
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a program, as it is repeated in an error."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # thousands of digits, or lists in lists
+        return "longer than can be shown"
 
 
 def diverged(env_steps: int) -> UserError:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import numpy as np
 from msgspec import Meta
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, choose_from, shown
 from tutelage.schedules import is_zero, parse_schedule
 
 Config = TypeVar("Config")
@@ -170,13 +170,13 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         choices = get_args(plain)
         if type(value) not in {type(choice) for choice in choices} or value not in choices:
             raise UserError(
-                f"{name} is {_shown(value)}, expected one of {', '.join(map(str, choices))}"
+                f"{name} is {shown(value)}, expected one of {', '.join(map(str, choices))}"
             )
         return value
     if get_origin(plain) is tuple:
         item = get_args(plain)[0]
         if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise UserError(f"{name} is {_shown(value)}, expected {LISTS[item]}")
+            raise UserError(f"{name} is {shown(value)}, expected {LISTS[item]}")
         return tuple(_scalar(name, one, item, LISTS[item]) for one in value)
     value = _scalar(name, value, plain, NAMES[plain])
     for extra in extras:
@@ -193,20 +193,12 @@ def _scalar(name: str, value: Any, kind: type[Any], expected: str) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"{name} is {_shown(value)}, expected {expected}")
+        raise UserError(f"{name} is {shown(value)}, expected {expected}")
     if kind is float and not math.isfinite(value):
         raise UserError(f"{name} must be a finite number, got {value}")
     if kind is str and "\0" in value:
-        raise UserError(f"{name} is {_shown(value)}, expected a string without a zero byte")
+        raise UserError(f"{name} is {shown(value)}, expected a string without a zero byte")
     return value
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or lists in lists
-        return "longer than can be shown"
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _check_bounds(name: str, value: float, bounds: Meta) -> None:
@@ -222,7 +214,7 @@ def _check_bounds(name: str, value: float, bounds: Meta) -> None:
         left = "[" if bounds.ge is not None else "("
         right = "]" if bounds.le is not None else ")"
         expected = f"in {left}{_number(low)}, {_number(high)}{right}"
-    raise UserError(f"{name} must be {expected}, got {_shown(value)}")
+    raise UserError(f"{name} must be {expected}, got {shown(value)}")
 
 
 def _number(end: float | None) -> str:

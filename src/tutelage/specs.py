@@ -25,7 +25,7 @@ from typing import (
 
 import numpy as np
 
-from tutelage.errors import UserError, choose_from
+from tutelage.errors import UserError, choose_from, shown
 from tutelage.schedules import parse_schedule
 from tutelage.types import Schedule
 
@@ -109,7 +109,7 @@ def build(what: str, text: str, table: Mapping[str, Callable[..., Entry]], **giv
     another type or outside of its bounds, and for one that is missing.
     """
     entry, rest = resolve(what, text, table)
-    return construct(entry, f"{what} {_shown(text)}", rest, given)
+    return construct(entry, f"{what} {shown(text)}", rest, given)
 
 
 def construct(
@@ -129,13 +129,13 @@ def construct(
             name, value = next(iter(readers)), word
         elif not equals or name not in readers:
             expected = ", ".join(f"{option}=…" for option in readers) or "none"
-            raise UserError(f"{where}: unknown option {_shown(word)}, expected {expected}")
+            raise UserError(f"{where}: unknown option {shown(word)}, expected {expected}")
         if name in chosen:
             raise UserError(f"{where}: {name} is given twice")
         try:
             chosen[name] = readers[name](value)
         except ValueError as error:
-            raise UserError(f"{where}: {name} is {_shown(value)}, expected {error}") from None
+            raise UserError(f"{where}: {name} is {shown(value)}, expected {error}") from None
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
     if missing := [name for name in required if name not in chosen]:
@@ -163,11 +163,6 @@ def _needed(entry: Any) -> list[str]:
     except (TypeError, ValueError, NameError):  # no function that is given options
         return []
     return required
-
-
-def _shown(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 80 else f"{shown[:77]}…"
 
 
 def _options(

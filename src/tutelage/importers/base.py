@@ -18,7 +18,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from tutelage import files
-from tutelage.errors import MisfitError, UserError, choose_from, counted
+from tutelage.errors import MisfitError, UserError, choose_from, counted, shortened
 from tutelage.heads import (
     Bernoulli,
     Categorical,
@@ -58,8 +58,8 @@ class Importer:
 
 def quoted(value: object) -> str:
     """Return what a file says as it is repeated in an error: on one line, and not all of more."""
-    text = value if isinstance(value, str) and value.isprintable() else repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"
+    plain = isinstance(value, str) and value.isprintable()
+    return shortened(str(value) if plain else repr(value), 100)
 
 
 def few(numbers: Sequence[float]) -> str:
