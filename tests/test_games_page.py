@@ -127,6 +127,12 @@ def test_the_readme_has_what_the_runs_say() -> None:
     assert (
         f"after {min(steps):,} to {max(steps):,} env steps, median {np.median(steps):,.0f}." in text
     )
+    page = " ".join((ROOT / "docs" / "games.md").read_text().split())
+    for envs in (8, 4):
+        rows = (ROOT / "results" / "sticky-envs").glob(f"{envs}-seed*.json")
+        taken = sorted(json.loads(path.read_text())["env_steps_to_20"] for path in rows)
+        assert len(taken) == 5
+        assert f"took {taken[0]:,} to {taken[-1]:,}, median {taken[2]:,}" in page
     both = json.loads((ROOT / games.RESULTS / "several-1.json").read_text())
     pong, freeway = (both["tasks"][name] for name in ("pong", "freeway"))
     returns = [f"{one['mean_return']:.2f}" for one in (pong, freeway)]
